@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From files to a configuration, or to all that is wrong with them.
+
+Reading is a merge of the file and its drop-ins, key by key, that remembers which file set a key, so
+that every complaint names file, key and reason. All complaints are given at once.
+"""
+
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from csp1d.config import Config
+
+DEFAULT_PATH = Path("/etc/csp1d/csp1d.toml")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong: where (a file; a key, "" for the file itself) and why."""
+
+    file: Path
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.file), self.key, self.reason) if part)
+
+
+class ConfigError(Exception):
+    """The configuration can not be used; `problems` has every reason found, at least one."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def load(path: Path) -> Config:
+    """The configuration of a file and its drop-ins; a file that is not there counts as empty.
+
+    Drop-ins are `PATH.d/*.toml` in the order of their names; they override key by key.
+    Raises ConfigError with every problem of every file.
+    """
+    problems: list[Problem] = []
+    settings: dict[str, tuple[Any, Path]] = {}
+    for file in [path, *_drop_ins(path, problems)]:
+        table = _read(file, problems, required=file != path)
+        _collect(Config, table, "", file, settings, problems)
+    config: Config = _build(Config, "", settings, problems, path)
+    if not problems:
+        problems += _contradictions(config, settings, path)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
+    folder = path.parent / f"{path.name}.d"
+    try:
+        # Not a named pipe, which would be waited for.
+        return sorted(file for file in folder.glob("[!.]*.toml") if not file.is_fifo())
+    except OSError as error:
+        problems.append(Problem(folder, "", f"can not be read: {error.strerror}"))
+        return []
+
+
+def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except FileNotFoundError as error:
+        if required:
+            problems.append(Problem(file, "", f"can not be read: {error.strerror}"))
+    except OSError as error:
+        problems.append(Problem(file, "", f"can not be read: {error.strerror}"))
+    except UnicodeDecodeError as error:
+        problems.append(Problem(file, "", f"is not UTF-8 at byte {error.start}"))
+    except (ValueError, RecursionError) as error:
+        problems.append(Problem(file, "", f"is not TOML: {error}"))
+    return {}
+
+
+def _collect(
+    table_class: type,
+    table: Mapping[str, Any],
+    prefix: str,
+    file: Path,
+    settings: dict[str, tuple[Any, Path]],
+    problems: list[Problem],
+) -> None:
+    """Put each key of one file into `settings`, where it replaces what an earlier file set."""
+    known = typing.get_type_hints(table_class)
+    for name, value in table.items():
+        key = prefix + name
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+            problems.append(Problem(file, key, f"unknown key; {hint}"))
+        elif not is_dataclass(known[name]):
+            settings[key] = value, file
+        elif isinstance(value, dict):
+            _collect(known[name], value, f"{key}.", file, settings, problems)
+        else:
+            problems.append(Problem(file, key, "must be a table"))
+
+
+def _build(
+    table_class: Any,
+    prefix: str,
+    settings: Mapping[str, tuple[Any, Path]],
+    problems: list[Problem],
+    path: Path,
+    default: Any = None,
+) -> Any:
+    """An instance of the dataclass from what was set; what was not keeps the default's value."""
+    default = table_class() if default is None else default
+    hints = typing.get_type_hints(table_class)
+    values = {}
+    for spec in fields(table_class):
+        key, kind, usual = prefix + spec.name, hints[spec.name], getattr(default, spec.name)
+        if is_dataclass(kind):
+            values[spec.name] = _build(kind, f"{key}.", settings, problems, path, usual)
+            continue
+        value, file = settings.get(key, (usual, path))
+        reason = _mistyped(value, kind) or next(
+            filter(None, (check(value) for check in spec.metadata["checks"])), None
+        )
+        if reason:
+            problems.append(Problem(file, key, f"{reason}, not {_shown(value)}"))
+        values[spec.name] = value
+    return table_class(**values)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) < 80 else f"{text[:80]}..."
+
+
+_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _mistyped(value: Any, kind: Any) -> str | None:
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        # 1 == True and 50 == 50.0 in Python; a configuration means one of them.
+        if any(type(value) is type(choice) and value == choice for choice in choices):
+            return None
+        return "must be one of " + ", ".join(repr(choice) for choice in choices)
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    accepted = {*kinds, int} if float in kinds else {*kinds}
+    if type(value) not in accepted:
+        return "must be " + " or ".join(_TYPE_WORDS[each] for each in kinds)
+    if type(value) is float and not math.isfinite(value):
+        return "must be a finite number"
+    return None
+
+
+def _contradictions(
+    config: Config, settings: Mapping[str, tuple[Any, Path]], path: Path
+) -> list[Problem]:
+    """What is wrong between keys that are each right alone."""
+
+    def problem(key: str, reason: str) -> Problem:
+        return Problem(settings.get(key, (None, path))[1], key, reason)
+
+    found = []
+    owner: dict[str, str] = {}
+    phase: str
+    for phase, channel in config.channels.used().items():
+        other = owner.setdefault(channel.input, phase)
+        if other != phase:
+            # Of the two that one is to blame which somebody has set.
+            if f"channels.{phase}.input" not in settings:
+                phase, other = other, phase
+            found.append(
+                problem(
+                    f"channels.{phase}.input",
+                    f"{channel.input!r} is the input of {other} already; each phase needs its own",
+                )
+            )
+    if not owner:
+        found.append(problem("channels", "no phase has an input; set at least one"))
+    if config.direction.reference != "off":
+        found.append(problem("direction.reference", 'this version knows only "off"'))
+    if config.p1.profile != "csp1":
+        found.append(problem("p1.profile", 'this version knows only "csp1"'))
+    http = config.http
+    if bool(http.tls_certificate) != bool(http.tls_key):
+        found.append(problem("http.tls_certificate", "a certificate and http.tls_key go together"))
+    if http.tls_client_ca and not http.tls_certificate:
+        found.append(problem("http.tls_client_ca", "needs http.tls_certificate and http.tls_key"))
+    return found

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The request line: a GPIO line with edge events, through python-periphery.
+
+An edge only tells that the line moved; where it is now is read, since the kernel's queue of edges
+is short. What the edges say besides is not used: python-periphery takes their time stamps from
+different clocks in different versions.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from periphery import GPIO, GPIOError
+
+from csp1d.config import RequestConfig
+from csp1d.hat.device import DeviceAbsentError, DeviceError
+
+_GET_CHIPINFO = 0x8044B401
+"""GPIO_GET_CHIPINFO_IOCTL of linux/gpio.h: char name[32], char label[32], u32 lines."""
+
+_EDGES_BYTES = 4096
+"""More than the kernel keeps: 16 edges of 16 (ABI v1) or 48 bytes (v2)."""
+
+
+class GpioLine:
+    """See `RequestLine`. Raises DeviceError when chip or line are not there or in use."""
+
+    def __init__(self, config: RequestConfig, dev: Path = Path("/dev")) -> None:
+        chip = find_chip(config.chip, dev)
+        try:
+            self._gpio = GPIO(
+                str(chip),
+                config.line,
+                "in",
+                edge="both",
+                bias=config.bias,
+                inverted=config.active_low,
+                label="csp1d",
+            )
+        except LookupError as error:
+            raise DeviceError(
+                f"{chip} has no line named {config.line!r}; set p1.request.line to a name or an "
+                "offset (gpioinfo lists them)"
+            ) from error
+        except (GPIOError, OSError) as error:
+            raise DeviceError(
+                f"{chip}, line {config.line!r} can not be taken: {error}; see p1.request "
+                "(gpioinfo tells who uses a line)"
+            ) from error
+        os.set_blocking(self._gpio.fd, False)
+
+    def fileno(self) -> int:
+        return int(self._gpio.fd)
+
+    def look(self) -> tuple[bool, bool]:
+        moved = False
+        with contextlib.suppress(BlockingIOError):
+            moved = bool(os.read(self._gpio.fd, _EDGES_BYTES))
+        return moved, bool(self._gpio.read())
+
+    def close(self) -> None:
+        self._gpio.close()
+
+
+def find_chip(chip: str, dev: Path) -> Path:
+    """The node of a gpiochip given by its path or its label. Raises DeviceError."""
+    if chip.startswith("/"):
+        if not Path(chip).exists():
+            raise DeviceAbsentError(
+                f"{chip} is not there; set p1.request.chip to a path or a label"
+            )
+        return Path(chip)
+    labels = {}
+    for node in sorted(dev.glob("gpiochip*")):
+        try:
+            with node.open("rb") as file:
+                info = fcntl.ioctl(file, _GET_CHIPINFO, bytes(68))
+        except OSError:
+            continue
+        labels[info[32:64].rstrip(b"\0").decode(errors="replace")] = node
+    if chip not in labels:
+        raise DeviceAbsentError(
+            f"no gpiochip has the label {chip!r}; labels that can be read: "
+            f"{', '.join(sorted(labels)) or 'none'}"
+        )
+    return labels[chip]

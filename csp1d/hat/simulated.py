@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A HAT without hardware: what `csp1d --simulate` runs on.
+
+The ADC makes scans in the kernel's format whenever it is read, for the time that has passed, and
+hands them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The
+scans are made of the configured channels, so whatever is configured is also what is simulated.
+"""
+
+import contextlib
+import fcntl
+import logging
+import math
+import os
+import pty
+import struct
+import termios
+import time
+import tty
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from csp1d.config import ChannelConfig, Config
+from csp1d.hat.scenario import Request, Scenario, Step
+from csp1d.measuring.reading import Phase
+from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
+
+log = logging.getLogger("csp1d")
+
+_NS = 1_000_000_000
+_RANGE_MILLIVOLTS = 3300.0
+_DEFAULT_TYPE = "le:u16/16>>0"
+_PIPE_BYTES = 4096
+"""Handed through the pipe at once: what any pipe holds."""
+
+_TELEGRAM_NS = 100_000_000
+"""After so long a polling charge point takes its telegram as complete and drops the line."""
+
+_WORK_NS = 300_000_000
+"""For so long it works on it."""
+
+
+class SimulatedHat:
+    """See `Hat`. Plays a scenario from the moment it is made."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.player = Player(scenario, time.monotonic_ns())
+        self._line = SimulatedLine(self.player)
+        self._port = SimulatedPort(self._line)
+        self._never_fd = os.eventfd(0, os.EFD_CLOEXEC)
+
+    @property
+    def port_path(self) -> str:
+        """Where a consumer reads the telegrams."""
+        return self._port.path
+
+    @property
+    def wake_ns(self) -> int | None:
+        return self._line.wake_ns
+
+    def open_adc(self, config: Config) -> "SimulatedAdc":
+        return SimulatedAdc(config, self.player)
+
+    def open_request_line(self, config: Config) -> "SimulatedLine":
+        return self._line
+
+    def open_port(self, config: Config) -> "SimulatedPort":
+        return self._port
+
+    def open_led(self, name: str) -> "SimulatedLed":
+        return SimulatedLed(name)
+
+    def fileno(self) -> int:
+        return self._never_fd
+
+    def changed(self) -> bool:
+        self._line.play(time.monotonic_ns())
+        return False
+
+
+class Player:
+    """Which step is on at a time."""
+
+    def __init__(self, scenario: Scenario, start_ns: int) -> None:
+        self._steps = [(start_ns + int(step.at_seconds * _NS), step) for step in scenario]
+
+    def at(self, now_ns: int) -> Step:
+        return [step for start_ns, step in self._steps if start_ns <= now_ns][-1]
+
+    def next_ns(self, now_ns: int) -> int | None:
+        return next((start_ns for start_ns, _ in self._steps if start_ns > now_ns), None)
+
+    def spans(self, from_ns: int, to_ns: int) -> Iterator[tuple[int, int, Step]]:
+        """The times and steps between two times, those left out in which the ADC stalls."""
+        ends = [start_ns for start_ns, _ in self._steps[1:]] + [to_ns]
+        for (start_ns, step), end_ns in zip(self._steps, ends, strict=True):
+            first_ns = max(from_ns, start_ns + int(step.stall_seconds * _NS))
+            last_ns = min(to_ns, end_ns)
+            if first_ns < last_ns:
+                yield first_ns, last_ns, step
+
+
+class SimulatedAdc:
+    """See `Adc`. An ADC on an ideal clock, with one code of noise."""
+
+    rate_fault: str | None = None
+
+    def __init__(self, config: Config, player: Player) -> None:
+        self._player = player
+        self._rate = float(config.adc.sampling_frequency_hz)
+        self._channels = list(config.channels.used().items())
+        self._buffer_ns = int(config.adc.buffer_seconds * _NS)
+        self.format = ScanFormat(
+            self._rate,
+            tuple(
+                _channel(index, phase, channel)
+                for index, (phase, channel) in enumerate(self._channels)
+            ),
+            Timestamp(len(self._channels), ScanType.parse("le:s64/64>>0")),
+        )
+        self._start_ns = time.monotonic_ns()
+        self._next_scan = 0
+        self._angle = 0.0
+        self._noise = np.random.default_rng(1)
+        self._read_fd, self._write_fd = os.pipe()
+
+    def read(self) -> bytes:
+        first_ns = self._time_ns(self._next_scan)
+        now_ns = time.monotonic_ns()
+        # Like the kernel's buffer, which drops what comes when it is full.
+        full_ns = min(now_ns, first_ns + self._buffer_ns)
+        data = b"".join(self._scans(span) for span in self._player.spans(first_ns, full_ns))
+        self._next_scan = self._scan_at(now_ns)
+        return self._through_pipe(data)
+
+    def close(self) -> None:
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+    def _through_pipe(self, data: bytes) -> bytes:
+        parts = []
+        for start in range(0, len(data), _PIPE_BYTES):
+            os.write(self._write_fd, data[start : start + _PIPE_BYTES])
+            parts.append(os.read(self._read_fd, _PIPE_BYTES))
+        return b"".join(parts)
+
+    def _time_ns(self, scan: int) -> int:
+        return self._start_ns + round(scan * _NS / self._rate)
+
+    def _scan_at(self, time_ns: int) -> int:
+        """The first scan that is not before this time."""
+        # Times are rounded to nanoseconds: what is that close before a scan is at it.
+        return math.ceil((time_ns - self._start_ns) * self._rate / _NS - 1e-3)
+
+    def _scans(self, span: tuple[int, int, Step]) -> bytes:
+        from_ns, to_ns, step = span
+        numbers = np.arange(self._scan_at(from_ns), self._scan_at(to_ns))
+        records = np.zeros(len(numbers), self.format.record)
+        records["timestamp"] = self._start_ns + np.round(numbers * (_NS / self._rate))
+        turn = 2 * np.pi * step.frequency_hz / self._rate
+        angles = self._angle + turn * np.arange(len(numbers))
+        self._angle = float((self._angle + turn * len(numbers)) % (2 * np.pi))
+        for number, (phase, config) in enumerate(self._channels):
+            shift = -2 * np.pi / 3 * list(Phase).index(phase)
+            amperes = step.amperes.get(phase, 0.0) * _shape(angles + shift, step)
+            records[str(number)] = self._codes(amperes, config, self.format.channels[number])
+        return records.tobytes()
+
+    def _codes(
+        self, amperes: npt.NDArray[np.float64], config: ChannelConfig, channel: Channel
+    ) -> npt.NDArray[np.int64]:
+        sign = -1 if config.reversed else 1
+        millivolts = sign * amperes / config.gain / config.ct_ratio * config.burden_ohms * 1000
+        noise = self._noise.standard_normal(len(amperes))
+        codes = np.rint(millivolts / channel.scale - channel.offset + noise)
+        lowest, highest = channel.type.lowest, channel.type.highest
+        words: npt.NDArray[np.int64] = np.clip(codes, lowest, highest).astype(np.int64)
+        return words << channel.type.shift
+
+
+def _channel(index: int, phase: Phase, config: ChannelConfig) -> Channel:
+    scan_type = ScanType.parse(config.type or _DEFAULT_TYPE)
+    return Channel(
+        id=config.input,
+        phase=phase,
+        index=index,
+        type=scan_type,
+        scale=config.scale_millivolts or _RANGE_MILLIVOLTS / 2**scan_type.bits,
+        offset=0.0 if scan_type.signed else -(2.0 ** (scan_type.bits - 1)),
+    )
+
+
+def _shape(angles: npt.NDArray[np.float64], step: Step) -> npt.NDArray[np.float64]:
+    """A current of 1 A RMS with the step's harmonics."""
+    parts = {1: 1.0} | {order: part / 100 for order, part in step.harmonics_percent.items()}
+    wave = sum(part * np.sin(order * angles) for order, part in parts.items())
+    norm = np.sqrt(2.0 / sum(part * part for part in parts.values()))
+    shape: npt.NDArray[np.float64] = norm * wave
+    return shape
+
+
+class SimulatedLine:
+    """See `RequestLine`. Moves with the scenario, and as a polling charge point does."""
+
+    def __init__(self, player: Player) -> None:
+        self._player = player
+        self._high = False
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._drop_ns: int | None = None
+        self._raise_ns: int | None = None
+        self.wake_ns: int | None = 0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def look(self) -> tuple[bool, bool]:
+        moved = False
+        with contextlib.suppress(BlockingIOError):
+            moved = os.eventfd_read(self._fd) > 0
+        return moved, self._high
+
+    def close(self) -> None:
+        """Stays: a line in memory can be opened again."""
+
+    def written(self) -> None:
+        """The port took a telegram."""
+        now_ns = time.monotonic_ns()
+        if self._player.at(now_ns).request is Request.POLL:
+            self._drop_ns = now_ns + _TELEGRAM_NS
+            self._plan(now_ns)
+
+    def play(self, now_ns: int) -> None:
+        """Move as is due."""
+        request = self._player.at(now_ns).request
+        if request is not Request.POLL:
+            self._drop_ns = self._raise_ns = None
+            self._move(request is Request.HIGH)
+        elif self._drop_ns is not None and now_ns >= self._drop_ns:
+            self._drop_ns, self._raise_ns = None, now_ns + _WORK_NS
+            self._move(False)
+        elif self._drop_ns is None and now_ns >= (self._raise_ns or 0):
+            self._raise_ns = None
+            self._move(True)
+        self._plan(now_ns)
+
+    def _plan(self, now_ns: int) -> None:
+        times = (self._player.next_ns(now_ns), self._drop_ns, self._raise_ns)
+        self.wake_ns = min((time_ns for time_ns in times if time_ns is not None), default=None)
+
+    def _move(self, high: bool) -> None:
+        if high != self._high:
+            self._high = high
+            os.eventfd_write(self._fd, 1)
+
+
+class SimulatedPort:
+    """See `Port`. A pty: what the consumer has not read counts as not having left."""
+
+    def __init__(self, line: SimulatedLine) -> None:
+        self._line = line
+        self._fd, self._consumer_fd = pty.openpty()
+        tty.setraw(self._consumer_fd)
+        os.set_blocking(self._fd, False)
+        self.path = os.ttyname(self._consumer_fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: bytes) -> int:
+        try:
+            count = os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        self._line.written()
+        return count
+
+    def waiting(self) -> int:
+        # TIOCOUTQ is always 0 on a pty; what waits to be read at the other end is not.
+        reply = fcntl.ioctl(self._consumer_fd, termios.FIONREAD, bytes(4))
+        return int(struct.unpack("i", reply)[0])
+
+    def flush(self) -> None:
+        termios.tcflush(self._consumer_fd, termios.TCIFLUSH)
+
+    def close(self) -> None:
+        """Stays open, so that the path that was told stays right."""
+        self.flush()
+
+
+class SimulatedLed:
+    """See `Led`. `Lamps` remembers what it shows."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def switch(self, on: bool) -> None:
+        log.debug("LED %s %s", self._name, "on" if on else "off")
+
+    def light(self, milliseconds: int) -> bool:
+        log.debug("LED %s on for %d ms", self._name, milliseconds)
+        return True
+
+    def close(self) -> None:
+        """Nothing to close."""

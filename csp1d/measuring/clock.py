@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a sample was taken, and how many were lost before it.
+
+An ADC samples evenly, but a driver stamps its scans late: by an interrupt's latency as a rule, by
+milliseconds at times, never early. So the time of a sample lies on the straight line that touches
+the stamps from below (its slope is the ADC's own period, whatever the device says), and a sample
+that is missing shows as a step of whole periods by which all later stamps stay late. Everything
+here works on positions: the count of a sample, lost ones included.
+"""
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+SECOND_NS = 1_000_000_000
+
+CONFIRM_SECONDS = 0.06
+"""How long stamps have to stay late to tell lost scans from lateness, where stamps jitter."""
+
+_SEGMENTS = 16
+_BLOCKS = 8
+_SLOPE_ERROR = 1e-5
+_CONFIRM_CLEAN = 4
+
+
+class SampleClock:
+    """The line through the earliest stamps: time from position, and back."""
+
+    def __init__(self, period_ns: float, stamps: Integers, positions: Integers) -> None:
+        self.period_ns = period_ns
+        self.is_fitted = False
+        """Whether a whole block of stamps has shaped the line."""
+        self._blocks: deque[Integers] = deque(maxlen=_BLOCKS)
+        self._position, self._time_ns = 0, 0
+        self.restart(stamps, positions)
+
+    def time_ns(self, position: float) -> int:
+        """Time at which the sample at a position was taken."""
+        return self._time_ns + round(self.period_ns * (position - self._position))
+
+    def position(self, time_ns: int) -> float:
+        """Position (fractional) of a time."""
+        return self._position + (time_ns - self._time_ns) / self.period_ns
+
+    def lateness_ns(self, stamps: Integers, positions: Integers) -> Floats:
+        """How far stamps lie behind the line."""
+        late = (positions - self._position).astype(np.float64)
+        late *= -self.period_ns
+        late += stamps - self._time_ns
+        return late
+
+    def restart(self, stamps: Integers, positions: Integers) -> None:
+        """Touch the earliest of these stamps; keep the period, forget what was before."""
+        self._blocks.clear()
+        self._position, self._time_ns = int(positions[0]), int(stamps[0])
+        self._time_ns += round(float(self.lateness_ns(stamps, positions).min()))
+
+    def fit(self, stamps: Integers, positions: Integers) -> None:
+        """Take further stamps into account.
+
+        The line is fitted to the earliest stamp of each sixteenth of a block. The last block alone
+        makes it where its stamps are even, so that it follows the drift of the ADC; more of them
+        where they are late at random.
+        """
+        length = len(stamps) // _SEGMENTS
+        if length == 0:
+            return
+        stamps, positions = stamps[-_SEGMENTS * length :], positions[-_SEGMENTS * length :]
+        late = self.lateness_ns(stamps, positions).reshape(_SEGMENTS, length)
+        earliest = late.argmin(axis=1) + np.arange(0, _SEGMENTS * length, length)
+        self._blocks.appendleft(np.array((positions[earliest], stamps[earliest])))
+        for count in range(1, len(self._blocks) + 1):
+            chosen_positions, chosen_stamps = np.concatenate(list(self._blocks)[:count], axis=1)
+            y = self.lateness_ns(chosen_stamps, chosen_positions)
+            # A sixteenth may be late as a whole, while a driver was held up.
+            level = _median(y)
+            keep = y - level <= 6 * _median(np.abs(y - level)) + self.period_ns / 4
+            x, y = (chosen_positions - float(self._position))[keep], y[keep]
+            x_mean, y_mean = float(x.mean()), float(y.mean())
+            x -= x_mean
+            spread = float(x @ x)
+            slope = float(x @ y) / spread
+            rest = y - y_mean - slope * x
+            error = np.sqrt(float(rest @ rest) / len(x) / spread)
+            if error < _SLOPE_ERROR * self.period_ns:
+                break
+        last = int(positions[-1])
+        time_ns = self.time_ns(last) + round(y_mean + slope * (last - self._position - x_mean))
+        self.period_ns += slope
+        self.is_fitted = True
+        self._position, self._time_ns = last, time_ns
+
+
+def estimate_period_ns(stamps: Integers) -> float:
+    """The period of samples, in spite of late stamps and of one gap among them."""
+    steps = np.diff(stamps)
+    median = float(np.median(steps))
+    even = np.abs(steps - median) < median / 4
+    if even.mean() > 0.9:
+        return float(steps[even].mean())
+    lag = len(stamps) // 8
+    period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
+    length = len(stamps) // _SEGMENTS
+    earliest = (
+        (stamps - stamps[0] - period * np.arange(len(stamps)))[: _SEGMENTS * length]
+        .reshape(_SEGMENTS, length)
+        .min(axis=1)
+    )
+    return period + float(np.median(earliest[4:] - earliest[:-4])) / (4 * length)
+
+
+def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
+    """Lost scans: (index of the sample after them, how many), by index.
+
+    `late` is the lateness of successive stamps against a clock that was right before the first of
+    them. Lost scans that have not been followed by enough samples yet are left for the next time.
+    """
+    before = max(0, round(float(late[0]) / period_ns))
+    step = late[1:] - late[:-1]
+    if len(step) == 0 or max(float(step.max()), -float(step.min())) < period_ns / 4:
+        return [(0, before)] if before else []
+    lost = _whole_periods(step, period_ns)
+    if lost is None:
+        return _lost_in_jitter(late, period_ns)
+    lost[max(0, len(lost) - _CONFIRM_CLEAN) :] = 0
+    lost = np.concatenate(([before], lost))
+    return [(int(index), int(lost[index])) for index in np.flatnonzero(lost)]
+
+
+def is_settled(late: Floats, period_ns: float) -> bool:
+    """Whether the latest stamps can be understood: even ones, or late ones without a step.
+
+    Amid a step of uneven stamps it is not known yet whether scans are late or lost.
+    """
+    middle = len(late) // 2
+    if abs(float(late[:middle].min()) - float(late[middle:].min())) < period_ns / 2:
+        return True
+    return _whole_periods(late[1:] - late[:-1], period_ns) is not None
+
+
+def confirm_scans(period_ns: float) -> int:
+    """CONFIRM_SECONDS in scans."""
+    return max(8, round(CONFIRM_SECONDS * SECOND_NS / period_ns))
+
+
+def _whole_periods(step: Floats, period_ns: float) -> Integers | None:
+    """How many scans each step of lateness is, where stamps are even enough to tell."""
+    lost: Integers = np.rint(step / period_ns).astype(np.int64)
+    if lost.min() < 0 or float(np.abs(step - period_ns * lost).max()) > period_ns / 4:
+        return None
+    return lost
+
+
+def _median(values: Floats) -> float:
+    # Near enough for what it serves here, and many times as fast as numpy's for short rows.
+    return float(np.sort(values)[len(values) // 2])
+
+
+def _lost_in_jitter(late: Floats, period_ns: float) -> list[tuple[int, int]]:
+    """What later stamps never fall below is no lateness: steps of that floor are lost scans."""
+    confirm = confirm_scans(period_ns)
+    floor = np.minimum.accumulate(late[::-1])[::-1]
+    # The floor of the last samples is not known yet.
+    floor[-confirm:] = floor[max(0, len(floor) - confirm)]
+    # Steps no greater than the floor's own noise are not told from it.
+    noise = 0.0
+    if (count := len(late) // confirm) >= 3:
+        earliest = late[: count * confirm].reshape(count, confirm).min(axis=1)
+        noise = 4 * float(np.median(np.abs(np.diff(earliest))))
+    found = []
+    rises = np.flatnonzero(np.diff(floor, prepend=0.0) > period_ns / 4)
+    # The floor begins to rise in the late stamps before a gap: rises close together are one.
+    groups = np.split(rises, np.flatnonzero(np.diff(rises) > confirm) + 1) if len(rises) else []
+    after = -1
+    for group in groups:
+        before = max(after, int(group[0]) - confirm)
+        after = int(group[-1])
+        height = float(floor[after]) - (float(floor[before]) if before >= 0 else 0.0)
+        if height > max(noise, period_ns / 2):
+            gap = group[np.diff(floor, prepend=0.0)[group].argmax()]
+            found.append((int(gap), round(height / period_ns)))
+    return found

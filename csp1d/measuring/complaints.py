@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal is told of the measurement: each fault when it begins and when it has ended.
+
+Lost scans, clipping and stalls come in bursts, a second with and a second without; such a fault has
+ended when there was none for a while.
+"""
+
+from csp1d.events import Event
+from csp1d.fault import QUIET_NS, Fault
+from csp1d.hat.device import Adc
+from csp1d.measuring.reading import Phase, Reading
+
+_QUIET_SECONDS = QUIET_NS // 1_000_000_000
+
+
+class Complaints:
+    """The faults of an ADC that is there, over all its set-ups. Times are CLOCK_MONOTONIC."""
+
+    def __init__(self) -> None:
+        self._unstamped = Fault()
+        self._rate = Fault()
+        self._stall = Fault(QUIET_NS)
+        self._clock = Fault(QUIET_NS)
+        self._loss = Fault(QUIET_NS)
+        self._clipping = {phase: Fault(QUIET_NS) for phase in Phase}
+
+    def reconfigure(self) -> None:
+        """The configuration changed: what is wrong with the new one is news."""
+        for fault in (self._rate, self._clock):
+            fault.forget_reasons()
+
+    def set_up(self, adc: Adc, now_ns: int) -> None:
+        """The ADC was set up."""
+        if adc.format.timestamp is not None:
+            self._unstamped.good(now_ns)
+        elif self._unstamped.bad(now_ns):
+            Event.ADC_UNSTAMPED.tell(
+                "ADC has no time stamps: time is told from the count of scans", device="ADC"
+            )
+        fault = adc.rate_fault
+        if fault is None:
+            if self._rate.good(now_ns):
+                Event.ADC_RATE_TAKEN.tell("ADC takes adc.sampling_frequency_hz", device="ADC")
+        elif self._rate.bad(now_ns, reason=fault):
+            Event.ADC_RATE_REFUSED.tell("%s", fault, device="ADC", reason=fault)
+
+    def silent(self, now_ns: int) -> None:
+        """The ADC has delivered no scan for too long."""
+        if self._stall.bad(now_ns):
+            Event.ADC_STALLED.tell("ADC stalled: it is there but delivers no scans", device="ADC")
+
+    def heard(self, now_ns: int) -> None:
+        """The ADC has delivered scans."""
+        if self._stall.good(now_ns):
+            Event.ADC_RESUMED.tell("ADC delivers again", device="ADC")
+
+    def fed(
+        self, readings: list[Reading], lost_scans: int, clock_fault: str | None, now_ns: int
+    ) -> None:
+        """Scans made these readings; of them, or since the last ones, so many scans were lost."""
+        if clock_fault is not None:
+            if self._clock.bad(now_ns):
+                Event.ADC_CLOCK.tell(
+                    "ADC time stamps: %s", clock_fault, device="ADC", reason=clock_fault
+                )
+        elif readings and self._clock.good(now_ns):
+            Event.ADC_CLOCK_GOOD.tell("ADC time stamps are used again", device="ADC")
+        if lost_scans:
+            if self._loss.bad(now_ns, count=lost_scans):
+                Event.SCANS_LOST.tell("%d scans of the ADC lost", lost_scans, scans_lost=lost_scans)
+        elif readings and self._loss.good(now_ns):
+            Event.SCANS_COMPLETE.tell(
+                "no scan of the ADC lost for %d s; %d were lost before that",
+                _QUIET_SECONDS,
+                self._loss.count,
+                scans_lost=self._loss.count,
+            )
+        for reading in readings:
+            for phase, current in reading.phases.items():
+                self._clipped(phase, current.clipped_samples, now_ns)
+
+    def _clipped(self, phase: Phase, samples: int, now_ns: int) -> None:
+        fault = self._clipping[phase]
+        if samples:
+            if fault.bad(now_ns, count=samples):
+                Event.CLIPPING.tell(
+                    "%s clips: %d samples of a reading lie at the end of the ADC's range",
+                    phase,
+                    samples,
+                    phase=phase,
+                    clipped_samples=samples,
+                )
+        elif fault.good(now_ns):
+            Event.CLIPPING_ENDED.tell(
+                "%s has not clipped for %d s; %d samples had",
+                phase,
+                _QUIET_SECONDS,
+                fault.count,
+                phase=phase,
+                clipped_samples=fault.count,
+            )

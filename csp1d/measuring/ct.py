@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From codes to amperes: what ADC, burden and current transformer make of one phase."""
+
+import math
+
+import numpy as np
+
+from csp1d.config import ChannelConfig
+from csp1d.measuring.clock import Floats
+from csp1d.measuring.reading import Phase, PhaseCurrent
+from csp1d.measuring.scan import ScanFormat
+from csp1d.measuring.window import WindowSums
+
+_EXACT_BITS = 53
+
+
+class Ct:
+    """The current transformer of a phase at its channel of the ADC.
+
+    amperes = (code + offset) * scale / 1000 / burden * ratio * gain, so a gain of 1.037 raises
+    the reading by 3.7 %. The noise floor is in amperes as well, as read with no current. Raises
+    ValueError where the format has no channel that can carry the current.
+    """
+
+    def __init__(self, scan_format: ScanFormat, phase: Phase, config: ChannelConfig) -> None:
+        channel = next((c for c in scan_format.channels if c.phase == phase), None)
+        if channel is None:
+            raise ValueError(f"channels.{phase}: the scans hold no channel for it")
+        type_ = channel.type
+        if type_.repeat > 1:
+            raise ValueError(
+                f"channels.{phase}: {channel.id} gives {type_.repeat} values a scan ({type_});"
+                " choose an input that gives one"
+            )
+        if type_.bits > _EXACT_BITS:
+            raise ValueError(
+                f"channels.{phase}: {channel.id} has {type_.bits} bits ({type_});"
+                f" at most {_EXACT_BITS} can be measured"
+            )
+        self.phase = phase
+        self.row = scan_format.channels.index(channel)
+        """Of the channel, among those of the format."""
+        self._lowest, self._highest = type_.lowest, type_.highest
+        millivolts = config.scale_millivolts or channel.scale
+        sign = -1 if config.reversed else 1
+        self.amperes_a_code = (
+            sign * millivolts / 1000 / config.burden_ohms * config.ct_ratio * config.gain
+        )
+        self._offset = channel.offset
+        self._noise_floor_amperes = config.noise_floor_amperes
+
+    def current(
+        self,
+        sums: WindowSums,
+        row: int,
+        center: float,
+        codes: Floats,
+        no_load_amperes: float,
+    ) -> PhaseCurrent:
+        """From the sums of row `row`, taken around `center`, and the codes of the window.
+
+        Noise adds to the current in squares, so its floor is taken out in squares.
+        """
+        factor = self.amperes_a_code
+        mean, lowest, highest = (float(v[row]) for v in (sums.mean, sums.lowest, sums.highest))
+        mean_square = float(sums.variance[row]) * factor**2
+        rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))
+        clipped = 0
+        if round(center + lowest) <= self._lowest or round(center + highest) >= self._highest:
+            clipped = int(np.count_nonzero((codes <= self._lowest) | (codes >= self._highest)))
+        return PhaseCurrent(
+            rms_amperes=rms if rms >= no_load_amperes else 0.0,
+            peak_amperes=max(highest - mean, mean - lowest) * abs(factor),
+            dc_offset_amperes=(center + mean + self._offset) * factor,
+            clipped_samples=clipped,
+        )

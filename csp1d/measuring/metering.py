@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scans in, readings out: RMS current over whole mains cycles, once a second, without a gap.
+
+Each window begins where the one before ended and ends at the last boundary of a whole cycle
+before the next point on a grid of seconds (`timeline`), between samples as it may be. So windows
+are about a second long, a second apart on average, and miss nothing. Whole cycles are what makes
+the RMS right (docs/accuracy.md); where no current is coherent there are none, and the window ends
+at the grid point.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.measuring.clock import SECOND_NS, Floats
+from csp1d.measuring.ct import Ct
+from csp1d.measuring.frequency import FrequencyMeter
+from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.scan import ScanFormat
+from csp1d.measuring.timeline import Span, Timeline
+from csp1d.measuring.window import runs, window_sums, without_gaps
+
+
+class Metering:
+    """The metering of one capture, from its first scan on.
+
+    Raises ValueError where the format does not hold what the configuration asks for.
+    """
+
+    def __init__(
+        self,
+        scan_format: ScanFormat,
+        channels: Mapping[Phase, ChannelConfig],
+        measurement: MeasurementConfig,
+    ) -> None:
+        self.scans_total = 0
+        self._format = scan_format
+        self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
+        self._strength = np.array([abs(ct.amperes_a_code) for ct in self._cts])
+        self._no_load_amperes = measurement.no_load_amperes
+        self._nominal_hertz = float(measurement.nominal_frequency_hz)
+        self._frequency = FrequencyMeter(self._nominal_hertz)
+        self._timeline = Timeline(scan_format, len(self._cts))
+        self._sequence = 0
+        self._hertz: float | None = None
+
+    @property
+    def clock_fault(self) -> str | None:
+        """Why the timestamps are not used although there are some, in words; None: they are."""
+        return self._timeline.clock_fault
+
+    @property
+    def due_ns(self) -> int | None:
+        """Time at which the last sample of the next reading is due; None before the first scan.
+
+        It moves on a little where a stamp is late or scans are missing, and stays in the past
+        when the samples do.
+        """
+        return self._timeline.due_ns
+
+    @property
+    def lost_scans_total(self) -> int:
+        """Scans missing so far, whether a reading told them or none came of the window."""
+        return self._timeline.lost_scans_total
+
+    def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
+        """Take whole scans, however many; the readings that they complete.
+
+        `read_ns` is CLOCK_MONOTONIC at the read, None in a replay. Raises ScanFormatError where
+        the bytes are not whole scans.
+        """
+        size = self._format.scan_bytes
+        data = memoryview(scans)
+        readings: list[Reading] = []
+        self._timeline.begin(len(data) // size, read_ns)
+        # A second at a time, so that a backlog needs little more memory than its bytes.
+        step = max(1024, int(self._format.sampling_frequency_hz)) * size
+        while data:
+            decoded = self._format.decode(data[:step])
+            codes = [decoded.codes[ct.row] for ct in self._cts]
+            taken = self._timeline.take(codes, decoded.timestamps, len(decoded.codes[0]))
+            while span := self._timeline.next_span():
+                readings.append(self._read(span))
+            self.scans_total += taken
+            data = data[taken * size :]
+        return readings
+
+    def _read(self, span: Span) -> Reading:
+        mean = span.codes.sum(axis=1) / span.codes.shape[1]
+        centered = span.codes - mean[:, None]
+        start, end, cycle = span.start, span.latest, None
+        self._hertz = self._measure_frequency(span, centered)
+        if self._hertz:
+            cycle = SECOND_NS / span.period_ns / self._hertz
+            # A boundary at the grid point itself counts, whatever the last digits say.
+            whole = math.floor((end - start) / cycle + 1e-6)
+            end = min(end, start + whole * cycle)
+        sums = window_sums(centered, span.positions, start, end)
+        inside = slice(*np.searchsorted(span.positions, [math.ceil(start), math.ceil(end)]))
+        phases = {}
+        for row, ct in enumerate(self._cts):
+            phases[ct.phase] = ct.current(
+                sums, row, float(mean[row]), span.codes[row, inside], self._no_load_amperes
+            )
+        self._sequence += 1
+        return Reading(
+            sequence=self._sequence,
+            end_ns=self._timeline.end(end, cycle),
+            window_seconds=(end - start) * span.period_ns / SECOND_NS,
+            phases=phases,
+            frequency_hertz=self._hertz,
+            scans=sums.scans,
+            lost_scans=math.ceil(end) - math.ceil(start) - sums.scans,
+        )
+
+    def _measure_frequency(self, span: Span, centered: Floats) -> float | None:
+        if len(runs(span.positions)) > 1:
+            cycle = SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
+            centered = without_gaps(centered, span.positions, cycle)
+        return self._frequency.measure(centered, span.period_ns, self._strength)

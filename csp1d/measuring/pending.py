@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scans that no window has used up yet, in rows that sums run over fast."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from csp1d.measuring.clock import Floats, Integers
+from csp1d.measuring.scan import Array
+
+_FIRST_CAPACITY = 4096
+
+
+class PendingScans:
+    """Codes (as floats, exact to 53 bits), stamps and positions of successive scans."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.next_position = 0
+        self._codes: Floats = np.empty((channels, _FIRST_CAPACITY))
+        self._times: Integers = np.empty((2, _FIRST_CAPACITY), np.int64)
+
+    @property
+    def codes(self) -> Floats:
+        """(channels, count)."""
+        return self._codes[:, : self.count]
+
+    @property
+    def stamps(self) -> Integers:
+        """(count,) nanoseconds."""
+        return self._times[0, : self.count]
+
+    @property
+    def positions(self) -> Integers:
+        """(count,) counts of samples, lost ones included."""
+        return self._times[1, : self.count]
+
+    def append(self, codes: Sequence[Array], stamps: Integers) -> None:
+        """Take scans: a row of codes for each channel."""
+        before, self.count = self.count, self.count + len(stamps)
+        if self.count > self._times.shape[1]:
+            spare = ((0, 0), (0, 2 * self.count - self._times.shape[1]))
+            self._codes = np.pad(self._codes, spare)
+            self._times = np.pad(self._times, spare)
+        for row, values in zip(self._codes, codes, strict=True):
+            row[before : self.count] = values
+        self._times[0, before : self.count] = stamps
+        after = self.next_position + len(stamps)
+        self._times[1, before : self.count] = np.arange(self.next_position, after)
+        self.next_position = after
+
+    def restamp(self, stamps: Integers) -> None:
+        """Give all scans other stamps."""
+        self._times[0, : self.count] = stamps
+
+    def insert_lost(self, index: int, lost: int) -> None:
+        """Scans were lost before the one at `index`."""
+        self._times[1, index : self.count] += lost
+        self.next_position += lost
+
+    def drop(self, count: int) -> None:
+        """Forget the oldest scans."""
+        left = self.count - count
+        for rows in (self._codes, self._times):
+            rows[:, :left] = rows[:, count : self.count]
+        self.count = left

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one second of measuring comes to: the value that telegram, lamps and pages are made of."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CURRENT_NS = 1_500_000_000
+"""A reading says what flows now for this long: a second until the next one, and some play."""
+
+
+class Phase(enum.StrEnum):
+    """A phase conductor of the mains connection."""
+
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+
+
+@dataclass(frozen=True)
+class PhaseCurrent:
+    """The current of one phase over the window of a reading."""
+
+    rms_amperes: float
+    """RMS with DC removed and the noise floor subtracted; 0 below the no-load threshold."""
+    peak_amperes: float
+    """Largest distance of a sample from the mean, noise included."""
+    dc_offset_amperes: float
+    """Mean of the samples as the driver's scale and offset give it: a bias counts as DC."""
+    clipped_samples: int
+    """Samples at an end of the code range: from one on, the RMS is too low."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All phases over one window of whole mains cycles, about one second long."""
+
+    sequence: int
+    """1 for the first reading of a metering, then one more for each."""
+    end_ns: int
+    """End of the window on CLOCK_MONOTONIC (in a replay: on the clock of the capture)."""
+    window_seconds: float
+    phases: Mapping[Phase, PhaseCurrent]
+    """The configured phases only."""
+    frequency_hertz: float | None
+    """Mains frequency; None where no channel carried a coherent current."""
+    scans: int
+    """Scans that the window was made from."""
+    lost_scans: int
+    """Scans that the window should have held besides."""
+    active_current_amperes: Mapping[Phase, float] | None = None
+    """Signed current in phase with the reference, or None where direction is off."""
+
+    def amperes(self, phase: Phase) -> float:
+        """RMS amperes of a phase; 0.0 where the phase is not configured."""
+        current = self.phases.get(phase)
+        return current.rms_amperes if current else 0.0

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the ADC running and turns its scans into readings, one read a second.
+
+The metering says when the next reading's last scan is due; that is when the ADC is read. Where a
+driver delivers a little late, the wait adapts to it: a read that comes too early is repeated soon
+and makes the next one later. An ADC that is silent counts as stalled, is said so once, and is set
+up again every few seconds, since a lost trigger does not come back by itself.
+"""
+
+from csp1d.config import Config
+from csp1d.events import Event
+from csp1d.hat.device import Adc, DeviceError, Hat, Slot
+from csp1d.measuring.complaints import Complaints
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Phase, Reading
+
+_MS = 1_000_000
+_FIRST_SCAN_NS = 50 * _MS
+"""How often to look for the first scan after a start."""
+
+_EARLIEST_NS = 1 * _MS
+_LATEST_NS = 50 * _MS
+"""Limits of the wait between a scan's time and the read that finds it."""
+
+_RETRY_NS = 4 * _MS
+_RETRY_MOST_NS = 250 * _MS
+_STALLED_NS = 500 * _MS
+_SET_UP_AGAIN_NS = 5_000 * _MS
+_SEARCH_NS = 1_000 * _MS
+
+
+class Sampler:
+    """The ADC, present or not, and the metering behind it."""
+
+    def __init__(self, hat: Hat, config: Config) -> None:
+        self.stalled = False
+        self.clipped_samples: dict[Phase, int] = {}
+        self._hat = hat
+        self._scans_before = 0
+        self._lost_before = 0
+        self._lateness_ns = _EARLIEST_NS
+        self._adc: Slot[Adc] = Slot("ADC", Event.ADC_LOST, Event.ADC_FOUND)
+        self._complaints = Complaints()
+        self._metering: Metering | None = None
+        self._config = config
+        self.wake_ns = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the ADC is there and delivers."""
+        return self._adc.device is not None and not self.stalled
+
+    @property
+    def reconnects(self) -> int:
+        """How often the ADC was set up again after the first time."""
+        return max(0, self._adc.found_count - 1)
+
+    @property
+    def scans_total(self) -> int:
+        return self._scans_before + (self._metering.scans_total if self._metering else 0)
+
+    @property
+    def lost_scans_total(self) -> int:
+        return self._lost_before + (self._metering.lost_scans_total if self._metering else 0)
+
+    def configure(self, config: Config) -> None:
+        """Swap the configuration: the ADC is set up anew."""
+        self._adc.reconfigure()
+        self._complaints.reconfigure()
+        self._forget()
+        self._config = config
+        self.wake_ns = 0
+
+    def find(self, now_ns: int) -> None:
+        """Devices came or went: look now rather than later."""
+        self.wake_ns = now_ns
+
+    def time(self, now_ns: int) -> list[Reading]:
+        """Read if it is time to; the readings that became complete."""
+        if now_ns < self.wake_ns:
+            return []
+        if self._metering is None and not self._open(now_ns):
+            self.wake_ns = now_ns + _SEARCH_NS
+            return []
+        adc, metering = self._adc.device, self._metering
+        assert adc is not None
+        assert metering is not None
+        try:
+            scans = adc.read()
+        except OSError as error:
+            self._adc.lose(error, self._config.adc.device)
+            self._forget()
+            self.wake_ns = now_ns + _SEARCH_NS
+            return []
+        lost_before = metering.lost_scans_total
+        readings = metering.feed(scans, now_ns) if scans else []
+        lost = metering.lost_scans_total - lost_before
+        self._complaints.fed(readings, lost, metering.clock_fault, now_ns)
+        for reading in readings:
+            for phase, current in reading.phases.items():
+                total = self.clipped_samples.get(phase, 0)
+                self.clipped_samples[phase] = total + current.clipped_samples
+        self._plan(bool(scans), bool(readings), now_ns)
+        return readings
+
+    def close(self) -> None:
+        self._adc.close()
+        self._forget()
+
+    def _open(self, now_ns: int) -> bool:
+        adc = self._adc.open(self._start)
+        if adc is None:
+            return False
+        self._complaints.set_up(adc, now_ns)
+        self._heard_ns = self._set_up_ns = now_ns
+        self._tries = 0
+        return True
+
+    def _start(self) -> Adc:
+        """An ADC that runs, with the metering for its scans."""
+        adc = self._hat.open_adc(self._config)
+        try:
+            self._metering = Metering(
+                adc.format, self._config.channels.used(), self._config.measurement
+            )
+        except ValueError as error:
+            adc.close()
+            raise DeviceError(str(error)) from error
+        return adc
+
+    def _forget(self) -> None:
+        self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total
+        self._metering = None
+        self.stalled = False
+
+    def _plan(self, heard: bool, complete: bool, now_ns: int) -> None:
+        """When to read next, and whether the ADC is stalled."""
+        assert self._metering is not None
+        if heard:
+            self._adc.confirm()
+            self._heard_ns = now_ns
+            self.stalled = False
+            self._complaints.heard(now_ns)
+        due_ns = self._metering.due_ns
+        if due_ns is not None and due_ns + self._lateness_ns > now_ns:
+            # The lateness creeps back, so that one bad second does not delay all that follow.
+            if complete and self._tries == 0:
+                self._lateness_ns = max(_EARLIEST_NS, self._lateness_ns - _MS // 10)
+            self._tries = 0
+            self.wake_ns = due_ns + self._lateness_ns
+            return
+        silent_ns = now_ns - max(self._heard_ns, due_ns or 0)
+        if silent_ns > _STALLED_NS and not heard:
+            self.stalled = True
+            self._complaints.silent(now_ns)
+            if now_ns - max(self._heard_ns, self._set_up_ns) > _SET_UP_AGAIN_NS:
+                self.close()
+                self.stalled = True
+                self.wake_ns = now_ns
+                return
+        if due_ns is None:
+            self.wake_ns = now_ns + _FIRST_SCAN_NS
+            return
+        self._tries += 1
+        self._lateness_ns = min(_LATEST_NS, self._lateness_ns + _MS)
+        self.wake_ns = now_ns + min(_RETRY_NS << min(self._tries, 8), _RETRY_MOST_NS)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What HTTP shows: the metrics, and the state as JSON."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from csp1d import __version__
+from csp1d.measuring.reading import Reading
+from csp1d.operator.http import Page
+from csp1d.operator.metrics import SnapshotCollector
+from csp1d.operator.snapshot import Snapshot
+
+_INDEX = b"""<!DOCTYPE html>
+<html lang="en"><title>csp1d</title><h1>csp1d</h1>
+<p><a href="metrics">metrics</a> for Prometheus, <a href="status.json">state</a> as JSON</p></html>
+"""
+
+
+def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
+    """The pages by path; each is made from the snapshot of its moment."""
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(snapshot))
+
+    def status() -> bytes:
+        return json.dumps(status_json(snapshot(), time.monotonic_ns())).encode()
+
+    return {
+        "/": ("text/html; charset=utf-8", lambda: _INDEX),
+        "/metrics": (CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
+        "/status.json": ("application/json", status),
+    }
+
+
+def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
+    """The state in JSON's types; what is not known is null."""
+    return {
+        "version": __version__,
+        "adc_up": state.adc_up,
+        "p1_up": state.p1_up,
+        "p1_request": state.p1_request,
+        "reading": _reading_json(state.fresh(now_ns), now_ns),
+        "scans_lost_total": state.scans_lost_total,
+        "telegrams": asdict(state.port),
+        "leds": {role: state.lamps.get(role) for role in ("power", "current", "p1")},
+        "last_telegram": state.last_telegram.decode("ascii") or None,
+    }
+
+
+def _reading_json(reading: Reading | None, now_ns: int) -> dict[str, Any] | None:
+    if reading is None:
+        return None
+    return {
+        "sequence": reading.sequence,
+        "age_seconds": round((now_ns - reading.end_ns) / 1e9, 3),
+        "window_seconds": reading.window_seconds,
+        "frequency_hertz": reading.frequency_hertz,
+        "scans": reading.scans,
+        "lost_scans": reading.lost_scans,
+        "phases": {phase: asdict(current) for phase, current in reading.phases.items()},
+    }

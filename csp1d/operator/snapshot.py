@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon's loop shows to others: one immutable value, replaced as a whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from csp1d.measuring.reading import CURRENT_NS, Phase, Reading
+from csp1d.p1.port import PortCounts
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state after a turn of the loop. Times are CLOCK_MONOTONIC unless named otherwise."""
+
+    reading: Reading | None = None
+    reading_timestamp_seconds: float | None = None
+    """When the last reading ended, in Unix time."""
+    readings_total: int = 0
+    scans_total: int = 0
+    scans_lost_total: int = 0
+    clipped_samples_total: Mapping[Phase, int] = field(default_factory=dict)
+    adc_up: bool = False
+    adc_reconnects_total: int = 0
+    p1_up: bool = False
+    p1_request: bool | None = None
+    """None: the request line is not there to tell."""
+    port: PortCounts = field(default_factory=PortCounts)
+    latency_counts: tuple[int, ...] = ()
+    """One per bucket of `LATENCY_BUCKETS_SECONDS` and one for above."""
+    latency_sum_seconds: float = 0.0
+    lamps: Mapping[str, bool] = field(default_factory=dict)
+    """Which of the LEDs that are there are lit, by role."""
+    last_telegram: bytes = b""
+
+    def fresh(self, now_ns: int) -> Reading | None:
+        """The reading, while it says what flows now."""
+        if self.reading is None or now_ns - self.reading.end_ns > CURRENT_NS:
+            return None
+        return self.reading

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the request line's edges to requests: debouncing, and a limit on what edges may cost.
+
+No I/O: the caller tells levels and times. A new level counts once it has lasted the debounce time.
+Each look at the line costs a wake-up, so a token bucket pays for them: a charge point's few edges
+a second pass at once, a line that oscillates is looked at `_LOOKS_PER_SECOND` times a second.
+"""
+
+_LOOKS_PER_SECOND = 100
+_BURST = 50
+_NS = 1_000_000_000
+
+
+class RequestFilter:
+    """The debounced level of the line; low until told otherwise."""
+
+    def __init__(self, debounce_ms: float = 0) -> None:
+        self.high = False
+        self._debounce_ns = int(debounce_ms * 1_000_000)
+        self._changed_ns: int | None = None
+        self._tokens = float(_BURST)
+        self._paid_ns: int | None = None
+        self._listen_ns: int | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether the next edge is worth a wake-up; if not, look again at `wake_ns`."""
+        return self._listen_ns is None
+
+    @property
+    def wake_ns(self) -> int | None:
+        """When the line is to be looked at without an edge, None for never."""
+        settled = None if self._changed_ns is None else self._changed_ns + self._debounce_ns
+        times = [time for time in (settled, self._listen_ns) if time is not None]
+        return min(times, default=None)
+
+    def look(self, moved: bool, high: bool, now_ns: int) -> list[bool]:
+        """The levels to act on, in order; `moved`: there were edges since the last look.
+
+        A line that is high again has been low: what was asked for before is not wanted any more.
+        """
+        self._pay(now_ns)
+        if self._debounce_ns:
+            return self._debounced(moved, high, now_ns)
+        if high == self.high:
+            return [False, True] if moved and high else []
+        self.high = high
+        return [high]
+
+    def _debounced(self, moved: bool, high: bool, now_ns: int) -> list[bool]:
+        # Edges since the last look mean that the level has not lasted.
+        if high == self.high:
+            self._changed_ns = None
+        elif moved or self._changed_ns is None:
+            self._changed_ns = now_ns
+        elif now_ns >= self._changed_ns + self._debounce_ns:
+            self._changed_ns = None
+            self.high = high
+            return [high]
+        return []
+
+    def _pay(self, now_ns: int) -> None:
+        if self._paid_ns is not None:
+            earned = (now_ns - self._paid_ns) * _LOOKS_PER_SECOND / _NS
+            self._tokens = min(self._tokens + earned, _BURST)
+        self._paid_ns = now_ns
+        self._tokens -= 1
+        short = 1 - self._tokens
+        self._listen_ns = now_ns + int(short * _NS / _LOOKS_PER_SECOND) if short > 0 else None

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completes csp1d and csp1ctl. It needs bash alone, not the functions of bash-completion, whose names
+# change between its versions; so it may also be sourced from a .bashrc.
+
+# A line for each command: what follows it, in order, and its options (-h and --help are everywhere).
+# After an option's "=" and in a place of its own stands what is to be written there: choices with
+# "|" between them, "toml", "capture" or "folder" for what may be completed, else a word for the
+# reader. "=" with a "?" before it: the value may be left out. A command of csp1ctl is a new line.
+_csp1_grammar='
+csp1d --config=toml --check-config --simulate?=toml --version
+csp1ctl COMMAND --config=toml --version
+csp1ctl-telegram amperes amperes amperes --config=toml
+csp1ctl-record seconds folder --config=toml
+csp1ctl-replay capture --config=toml
+'
+
+# The grammar of a command, without its name.
+_csp1_line() {
+    local line
+    while read -r line; do
+        [[ $line == "$1 "* ]] && printf '%s\n' "${line#* }"
+    done <<<"$_csp1_grammar"
+}
+
+# The commands of csp1ctl.
+_csp1_commands() {
+    local name rest
+    while read -r name rest; do
+        [[ $name == csp1ctl-* ]] && printf '%s\n' "${name#csp1ctl-}"
+    done <<<"$_csp1_grammar"
+}
+
+# What is to be written after an option, with "?" before it if it may be left out; fails where
+# nothing is.
+_csp1_value() {
+    local option
+    for option in $2; do
+        case $option in
+            "$1="*) printf '%s\n' "${option#*=}" && return ;;
+            "$1?="*) printf '?%s\n' "${option#*=}" && return ;;
+        esac
+    done
+    return 1
+}
+
+# Put what fits a kind of word and begins with what is there into COMPREPLY.
+_csp1_fill() {
+    local kind=$1 current=$2
+    case $kind in
+        toml)
+            # Any other file where none fits.
+            compopt -o filenames -o default
+            mapfile -t COMPREPLY < <(compgen -f -X '!*.toml' -- "$current"; compgen -d -- "$current")
+            ;;
+        capture)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -X '!*.json' -- "$current"; compgen -d -- "$current")
+            COMPREPLY=("${COMPREPLY[@]%.json}")
+            ;;
+        folder)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$current")
+            ;;
+        *'|'*) mapfile -t COMPREPLY < <(compgen -W "${kind//|/ }" -- "$current") ;;
+        COMMAND) mapfile -t COMPREPLY < <(compgen -W "$(_csp1_commands)" -- "$current") ;;
+    esac
+}
+
+_csp1() {
+    local program=${1##*/} current=${COMP_WORDS[COMP_CWORD]} kind='' place=0 grammar options word i
+    local -a places
+    COMPREPLY=()
+    grammar=$(_csp1_line "$program")
+
+    # What is written before the cursor: where in the grammar does that lead?
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $kind && $word == '=' ]]; then
+            # --option=value are three words to readline.
+            kind=${kind#\?}
+            continue
+        fi
+        if [[ $kind == '?'* && $word == -* ]]; then
+            kind=''
+        fi
+        if [[ $kind ]]; then
+            kind=''
+        elif [[ $word == -* ]]; then
+            kind=$(_csp1_value "$word" "$grammar")
+        else
+            read -ra places <<<"${grammar%%--*}"
+            if [[ ${places[place]} == COMMAND ]]; then
+                grammar=$(_csp1_line "$program-$word")
+                place=0
+            else
+                ((place++))
+            fi
+        fi
+    done
+
+    if [[ $kind && $current == '=' ]]; then
+        _csp1_fill "${kind#\?}" ''
+    elif [[ $kind && ! ($kind == '?'* && $current == -*) ]]; then
+        _csp1_fill "${kind#\?}" "$current"
+    elif [[ $current == -* ]]; then
+        options='-h --help'
+        for word in $grammar; do
+            [[ $word == --* ]] && options+=" ${word%%[?=]*}"
+        done
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+    else
+        read -ra places <<<"${grammar%%--*}"
+        _csp1_fill "${places[place]-}" "$current"
+    fi
+}
+
+complete -F _csp1 csp1d csp1ctl

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Setting up an ADC, on trees like the kernel's; its refusals are tested on the kernel."""
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from csp1d.config import AdcConfig, ChannelConfig
+from csp1d.hat.device import DeviceError
+from csp1d.hat.iio import IioAdc
+from csp1d.measuring.reading import Phase
+
+MCP3912: dict[str, str] = {
+    "name": "mcp3912",
+    "current_timestamp_clock": "realtime",
+    "sampling_frequency": "3900",
+    "in_voltage_scale": "0.5",
+    "in_voltage1_scale": "0.25",
+    "in_voltage2_offset": "-2048",
+    "buffer/enable": "1",
+    "buffer/length": "2",
+    "buffer/watermark": "1",
+    **{
+        f"scan_elements/in_voltage{n}_{key}": value
+        for n in range(4)
+        for key, value in {"en": "1", "index": str(n), "type": "be:s24/32>>0"}.items()
+    },
+    "scan_elements/in_timestamp_en": "0",
+    "scan_elements/in_timestamp_index": "4",
+    "scan_elements/in_timestamp_type": "le:s64/64>>0",
+}
+THREE = {phase: ChannelConfig(input=f"voltage{n}") for n, phase in enumerate(Phase)}
+
+
+class Tree:
+    def __init__(self, root: Path, files: Mapping[str, str]) -> None:
+        self.folder = root / "iio:device0"
+        self.node = root / "node"
+        self.bus = root / "bus"
+        self.configfs = root / "config"
+        for name, content in files.items():
+            self.put(self.folder / name, content)
+        os.mkfifo(self.node)
+
+    def put(self, file: Path, content: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text().strip()
+
+    def open(
+        self, adc: AdcConfig | None = None, channels: Mapping[Phase, ChannelConfig] | None = None
+    ) -> IioAdc:
+        return IioAdc(
+            self.folder, self.node, adc or AdcConfig(), channels or THREE, self.bus, self.configfs
+        )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path, MCP3912)
+
+
+def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
+    adc = tree.open(AdcConfig(sampling_frequency_hz=4000, buffer_seconds=3))
+    assert tree.read("sampling_frequency") == "4000"
+    assert tree.read("current_timestamp_clock") == "monotonic"
+    assert tree.read("buffer/length") == "12000"
+    assert tree.read("buffer/watermark") == "80"
+    enabled = [n for n in range(4) if tree.read(f"scan_elements/in_voltage{n}_en") == "1"]
+    assert enabled == [0, 1, 2]
+    assert tree.read("scan_elements/in_timestamp_en") == "1"
+    assert tree.read("buffer/enable") == "1"
+    adc.close()
+    assert tree.read("buffer/enable") == "0"
+
+
+def test_format_tells_layout_scale_and_offset(tree: Tree) -> None:
+    form = tree.open().format
+    assert form.sampling_frequency_hz == 4000
+    assert form.scan_bytes == 24
+    assert [channel.phase for channel in form.channels] == ["L1", "L2", "L3"]
+    assert [channel.scale for channel in form.channels] == [0.5, 0.25, 0.5]
+    assert [channel.offset for channel in form.channels] == [0, 0, -2048]
+    assert [str(channel.type) for channel in form.channels] == ["be:s24/32>>0"] * 3
+
+
+@pytest.mark.parametrize(("stamped", "hertz"), [(True, 0), (False, 3906)])
+def test_the_configured_rate_counts_where_nothing_else_tells_it(
+    tmp_path: Path, stamped: bool, hertz: float
+) -> None:
+    silent = {
+        name: content
+        for name, content in MCP3912.items()
+        if name != "sampling_frequency" and (stamped or "timestamp" not in name)
+    }
+    form = Tree(tmp_path, silent).open(AdcConfig(sampling_frequency_hz=3906)).format
+    assert form.sampling_frequency_hz == hertz
+
+
+def test_channel_overrides_type_and_scale(tree: Tree) -> None:
+    channels = {Phase.L1: ChannelConfig(input="voltage3", type="le:s24/32>>0", scale_millivolts=2)}
+    (channel,) = tree.open(channels=channels).format.channels
+    assert (str(channel.type), channel.scale, channel.index) == ("le:s24/32>>0", 2, 3)
+
+
+def test_files_under_buffer0_serve_as_well(tmp_path: Path) -> None:
+    def moved(name: str) -> str:
+        return name.replace("buffer/", "buffer0/").replace("scan_elements/", "buffer0/")
+
+    tree = Tree(tmp_path, {moved(name): content for name, content in MCP3912.items()})
+    tree.open()
+    assert tree.read("buffer0/enable") == "1"
+    assert tree.read("buffer0/in_timestamp_en") == "1"
+
+
+def test_an_adc_without_time_stamps_has_none_in_its_format(tmp_path: Path) -> None:
+    files = {name: text for name, text in MCP3912.items() if "timestamp" not in name}
+    assert Tree(tmp_path, files).open().format.timestamp is None
+
+
+def test_scans_are_read_without_waiting(tree: Tree) -> None:
+    adc = tree.open()
+    writer = os.open(tree.node, os.O_WRONLY)
+    assert adc.read() == b""
+    os.write(writer, bytes(24 * 10))
+    assert adc.read() == bytes(24 * 10)
+    assert adc.read() == b""
+    os.close(writer)
+
+
+def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
+    (tree.configfs / "iio/triggers/hrtimer").mkdir(parents=True)
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    tree.put(tree.bus / "trigger3/name", "csp1d")
+    tree.put(tree.bus / "trigger3/sampling_frequency", "100")
+    adc = tree.open(AdcConfig(trigger="hrtimer:csp1d", sampling_frequency_hz=1600))
+    assert (tree.configfs / "iio/triggers/hrtimer/csp1d").is_dir()
+    assert tree.read("trigger/current_trigger") == "csp1d"
+    assert (tree.bus / "trigger3/sampling_frequency").read_text() == "1600"
+    assert adc.format.sampling_frequency_hz == 1600
+
+
+def _without(name: str) -> dict[str, str]:
+    return {file: content for file, content in MCP3912.items() if file != name}
+
+
+@pytest.mark.parametrize(
+    ("files", "adc", "channel", "complaint"),
+    [
+        ({"name": "mcp3204"}, {}, {}, "has no buffer.*use an ADC with an IIO buffer"),
+        (
+            MCP3912,
+            {},
+            {"input": "voltage7"},
+            r"has no input 'voltage7' for channels\.L1\.input; it has: voltage0, voltage1",
+        ),
+        (_without("in_voltage_scale"), {}, {}, r"does not tell the scale.*scale_millivolts"),
+        (
+            MCP3912,
+            {},
+            {"type": "le:s16/16>>0"},
+            r"channels\.L1\.type 'le:s16/16>>0' does not fit.*declares 'be:s24/32>>0'",
+        ),
+        (
+            MCP3912 | {"scan_elements/in_voltage0_type": "le:x24/32>>0"},
+            {},
+            {},
+            "driver says what can not be: 'le:x24/32>>0' is not a scan type",
+        ),
+        (MCP3912, {"trigger": "nobody"}, {}, "'nobody' can not be attached; triggers: data-ready"),
+        (MCP3912, {"trigger": "hrtimer:x"}, {}, "can not be made.*iio-trig-hrtimer"),
+    ],
+)
+def test_what_can_not_work_is_said_with_its_mend(
+    tmp_path: Path,
+    files: Mapping[str, str],
+    adc: dict[str, str],
+    channel: dict[str, str],
+    complaint: str,
+) -> None:
+    tree = Tree(tmp_path, files)
+    tree.put(tree.bus / "trigger0/name", "data-ready")
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    with pytest.raises(DeviceError, match=complaint):
+        tree.open(
+            AdcConfig(**adc),  # type: ignore[arg-type]
+            {Phase.L1: ChannelConfig(**({"input": "voltage0"} | channel))},  # type: ignore[arg-type]
+        )
+
+
+def test_a_missing_node_is_named(tree: Tree) -> None:
+    tree.node.unlink()
+    with pytest.raises(DeviceError, match=f"{tree.node} can not be opened: No such file"):
+        tree.open()
+
+
+def test_a_rate_that_can_not_be_read_is_named(tree: Tree) -> None:
+    # A folder in the file's place refuses to be written, and to be read.
+    rate = tree.folder / "sampling_frequency"
+    rate.unlink()
+    rate.mkdir()
+    with pytest.raises(DeviceError, match="sampling_frequency can not be read"):
+        tree.open()
+
+
+def test_a_rate_that_is_refused_is_told_and_the_actual_one_used(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tree.open().rate_fault is None
+    tree.put(tree.folder / "sampling_frequency", "3906")
+    tree.put(tree.folder / "sampling_frequency_available", "976 1953 3906")
+    refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
+    adc = tree.open()
+    assert adc.format.sampling_frequency_hz == 3906
+    fault = adc.rate_fault or ""
+    assert fault.startswith(
+        "ADC csp1-hat-adc (iio:device0) does not take adc.sampling_frequency_hz"
+    )
+    assert fault.endswith("available: 976 1953 3906")
+
+
+def test_a_rate_that_may_not_be_set_yet_is_tried_again(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger that was just made runs at its own rate until udev has given its files away."""
+    refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EACCES)
+    with pytest.raises(DeviceError, match=r"sampling_frequency does not take '4000'.*udev rule"):
+        tree.open()
+
+
+def test_a_rate_that_is_too_low_for_the_mains_is_refused(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.put(tree.folder / "sampling_frequency", "100")
+    refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
+    with pytest.raises(DeviceError, match=r"is 100\.0; must be 200"):
+        tree.open()
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int) -> None:
+    """Let one file not be written, as a driver or the file system refuses it."""
+    write = Path.write_text
+
+    def write_text(path: Path, text: str) -> int:
+        if path == refusing:
+            raise OSError(number, os.strerror(number), str(path))
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", write_text)

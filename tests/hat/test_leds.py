@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LEDs in a tree like the kernel's; what the kernel does with them is tested on the kernel."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csp1d.hat.device import DeviceError
+from csp1d.hat.leds import SysfsLed
+
+NAME = "csp1:yellow:current"
+
+
+def led_tree(root: Path, triggers: str = "[none] timer transient") -> Path:
+    folder = root / NAME
+    folder.mkdir()
+    files = {"brightness": "0", "max_brightness": "255", "trigger": triggers}
+    for name, content in files.items():
+        (folder / name).write_text(content + "\n")
+    return folder
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text().strip() for file in folder.iterdir()}
+
+
+def test_a_switched_led_has_its_full_brightness_or_none(tmp_path: Path) -> None:
+    folder = led_tree(tmp_path)
+    led = SysfsLed(NAME, tmp_path)
+    led.switch(True)
+    assert read(folder)["brightness"] == "255"
+    led.switch(False)
+    assert read(folder)["brightness"] == "0"
+
+
+def test_a_lit_led_is_left_to_the_kernel(tmp_path: Path) -> None:
+    folder = led_tree(tmp_path)
+    SysfsLed(NAME, tmp_path).light(480)
+    files = read(folder)
+    assert files["trigger"] == "transient"
+    # A file keeps what the kernel takes as two commands.
+    assert (files["state"], files["duration"], files["activate"]) == ("1", "480", "01")
+
+
+def test_an_led_with_the_trigger_goes_dark_without_losing_it(tmp_path: Path) -> None:
+    folder = led_tree(tmp_path, "none timer [transient]")
+    SysfsLed(NAME, tmp_path).switch(False)
+    files = read(folder)
+    assert files["activate"] == "0"
+    assert files["trigger"] == "none timer [transient]"
+
+
+def test_without_the_trigger_the_led_is_switched(tmp_path: Path) -> None:
+    folder = led_tree(tmp_path, "[none] timer")
+    assert not SysfsLed(NAME, tmp_path).light(480)
+    assert read(folder)["brightness"] == "255"
+
+
+@pytest.mark.parametrize("file", ["state", "duration", "activate"])
+def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    folder = led_tree(tmp_path)
+    real = Path.open
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path == folder / file:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DeviceError, match=f"{folder / file} may not be written.*udev rule"):
+        SysfsLed(NAME, tmp_path).light(480)
+
+
+def test_a_missing_led_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=f"there is no {tmp_path / NAME}; set leds"):
+        SysfsLed(NAME, tmp_path)
+
+
+def test_a_kernel_without_triggers_has_leds_all_the_same(tmp_path: Path) -> None:
+    folder = led_tree(tmp_path)
+    (folder / "trigger").unlink()
+    led = SysfsLed(NAME, tmp_path)
+    assert not led.light(20)
+    assert read(folder)["brightness"] == "255"

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The P1 port on a real pty. Line speed, stuck lines and hang-ups are tested on the kernel."""
+
+import os
+import pty
+import select
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from csp1d.hat.device import DeviceError
+from csp1d.hat.tty import TtyPort
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[TtyPort, int]]:
+    """The port and the descriptor that its consumer reads."""
+    consumer, port_fd = pty.openpty()
+    port = TtyPort(os.ttyname(port_fd))
+    yield port, consumer
+    port.close()
+    os.close(port_fd)
+    os.close(consumer)
+
+
+def test_bytes_pass_unchanged(ends: tuple[TtyPort, int]) -> None:
+    port, consumer = ends
+    everything = bytes(range(256))
+    assert port.write(everything) == 256
+    received = b""
+    while len(received) < 256:
+        assert select.select([consumer], [], [], 5)[0], f"only {received!r}"
+        received += os.read(consumer, 4096)
+    assert received == everything
+
+
+def test_settings_are_115200_8n1_without_flow_control(ends: tuple[TtyPort, int]) -> None:
+    port, _ = ends
+    iflag, oflag, cflag, lflag, ispeed, ospeed, _ = termios.tcgetattr(port.fileno())
+    assert ispeed == ospeed == termios.B115200
+    assert cflag & termios.CSIZE == termios.CS8
+    assert not cflag & (termios.PARENB | termios.CSTOPB | termios.CRTSCTS)
+    assert not iflag & (termios.IXON | termios.IXOFF | termios.ICRNL)
+    assert not oflag & termios.OPOST
+    assert not lflag & (termios.ECHO | termios.ICANON | termios.ISIG)
+
+
+def test_a_write_never_blocks(ends: tuple[TtyPort, int]) -> None:
+    port, _ = ends
+    taken = [port.write(bytes(4096)) for _ in range(64)]
+    assert taken[0] == 4096
+    assert taken[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda path: None, "is not there; set p1.device"),
+        (lambda path: path.write_text(""), "is not a serial port"),
+        (lambda path: path.mkdir(), "can not be opened"),
+    ],
+)
+def test_what_is_no_port_is_named(tmp_path: Path, make: object, complaint: str) -> None:
+    path = tmp_path / "ttyAMA0"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(DeviceError, match=f"{path} {complaint}"):
+        TtyPort(str(path))

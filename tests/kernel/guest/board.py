@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench: csp1d as a process beside the virtual HAT, and the questions that tests ask about
+both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from .hat import TTY, Feeder, Hat
+from .telegrams import Received, split
+
+SECOND = 1_000_000_000
+POWER, CURRENT, P1 = "csp1:yellow:power", "csp1:yellow:current", "csp1:yellow:p1"
+METRICS = "http://127.0.0.1:19510/metrics"
+# On a slow processor, starting Python, NumPy and the daemon is a matter of seconds.
+START_SECONDS = 120.0
+
+CONFIGURATION = f"""
+[adc]
+device = "csp1-hat-adc"
+
+[p1]
+device = "{TTY}"
+serial = "XMXCQA0000008879"
+firmware_text = "XMX_P1CS_V05"
+
+[p1.request]
+chip = "csp1-hat"
+line = "P1_REQUEST"
+"""
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until ``condition`` holds; AssertionError with ``what`` when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def sleep_until(ns: int) -> None:
+    """Sleep until CLOCK_MONOTONIC is ``ns``."""
+    time.sleep(max(0, ns - time.monotonic_ns()) / SECOND)
+
+
+class Daemon:
+    """csp1d, as a process under test; a context manager that leaves none behind."""
+
+    def __init__(self, directory: Path, configuration: str = CONFIGURATION) -> None:
+        self.config = directory / "csp1d.toml"
+        self.log_file = directory / "csp1d.log"
+        self.config.write_text(configuration)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Daemon:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it answers over HTTP."""
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "csp1d", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            assert self.running, f"csp1d ended at once, exit code {self.returncode}:\n{self.log}"
+            try:
+                self.metrics()
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < deadline, (
+                    f"csp1d does not answer at {METRICS}:\n{self.log}"
+                )
+                time.sleep(0.2)
+            else:
+                return
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process, which must have been started."""
+        assert self._process is not None
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, None while it runs."""
+        return self.process.poll()
+
+    @property
+    def log(self) -> str:
+        """All it has said, over all its starts."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def metrics(self) -> dict[str, float]:
+        """What a scrape shows now, by name with labels; what is not known is not in it."""
+        with urllib.request.urlopen(METRICS, timeout=10) as answer:
+            text = answer.read().decode()
+        found = re.findall(r"^(csp1d_[a-z0-9_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def metric(self, name: str) -> float | None:
+        """One value now, None where it is not known."""
+        return self.metrics().get(name)
+
+    def counter(self, name: str) -> int:
+        """A counter now."""
+        return int(self.metrics()[name])
+
+    def wait_for_metric(self, name: str, value: float | None, seconds: float) -> None:
+        """Wait until ``name`` has this value; None: until it is absent."""
+        wait_for(f"{name} = {value}", lambda: self.metric(name) == value, seconds)
+
+    def wait_for_log(self, pattern: str, seconds: float, *, after: int = 0) -> str:
+        """Wait for a line that matches ``pattern`` beyond the first ``after`` characters of the
+        log; return it.
+        """
+        expression = re.compile(rf"^.*(?:{pattern}).*$", re.MULTILINE | re.IGNORECASE)
+        wait_for(
+            f"a log line like {pattern!r}",
+            lambda: expression.search(self.log, after) is not None,
+            seconds,
+        )
+        match = expression.search(self.log, after)
+        assert match is not None
+        return match.group()
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far, user and system, of all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def terminate(self) -> int:
+        """Ask it to end, as systemd does; its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        """End it without a chance to clean up."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Board:
+    """The virtual HAT with currents flowing, and csp1d measuring them."""
+
+    def __init__(self, hat: Hat, feeder: Feeder, daemon: Daemon) -> None:
+        self.hat, self.feeder, self.daemon = hat, feeder, daemon
+
+    def telegrams(self) -> list[Received]:
+        """What left the wire since the log was cleared; one under way counts as broken off."""
+        log = self.hat.tty.log()
+        return split(log["byte"].astype("u1").tobytes(), [int(ns) for ns in log["ns"]])
+
+    def complete(self) -> list[Received]:
+        """Whole telegrams since the log was cleared, each with its checksum verified."""
+        whole = [telegram for telegram in self.telegrams() if telegram.complete]
+        for telegram in whole:
+            telegram.check()
+        return whole
+
+    def wait_for_telegram(self, seconds: float, after_ns: int | None = None) -> Received:
+        """A whole telegram that starts after ``after_ns`` (default: now), waited for."""
+        since = time.monotonic_ns() if after_ns is None else after_ns
+
+        def fresh() -> list[Received]:
+            return [telegram for telegram in self.complete() if telegram.start_ns >= since]
+
+        wait_for("a telegram", lambda: bool(fresh()), seconds)
+        return fresh()[0]
+
+    def wait_for_end_of_telegram(self) -> Received:
+        """Wait until a telegram has just ended and the wire is quiet for most of a second."""
+        return self.wait_for_telegram(5)
+
+    def wait_until_measuring(
+        self, amperes: Sequence[float] | None = None, seconds: float = 15
+    ) -> None:
+        """Wait until the daemon shows a reading; with ``amperes``, until it shows these."""
+
+        def measuring() -> bool:
+            metrics = self.daemon.metrics()
+            shown = [metrics.get(f'csp1d_current_amperes{{phase="L{n}"}}') for n in (1, 2, 3)]
+            if amperes is None:
+                return None not in shown
+            return all(
+                value is not None and abs(value - a) < 0.1
+                for value, a in zip(shown, amperes, strict=True)
+            )
+
+        wait_for(f"a reading of {amperes or 'any amperes'} A", measuring, seconds)
+
+    def measure(self, *amperes: float) -> None:
+        """Let these amperes flow through L1, L2 and L3, and wait until readings are wholly of
+        them.
+        """
+        self.feeder.set(amperes=amperes)
+        self.wait_until_measuring(amperes)
+
+    def on_seconds(self, lamp: str, start_ns: int, end_ns: int) -> float:
+        """For how long ``lamp`` was lit between two times; the log must reach back to before the
+        first one.
+        """
+        changes = [change for change in self.hat.leds.log() if change.name == lamp]
+        # Two changes of a lamp in sequence differ, so the first one tells what came before.
+        lit = not changes[0].brightness if changes else bool(self.hat.leds.brightness(lamp))
+        total, since = 0, start_ns
+        for change in changes:
+            ns = min(max(change.ns, start_ns), end_ns)
+            if lit:
+                total += ns - since
+            since, lit = ns, bool(change.brightness)
+        return (total + (end_ns - since if lit else 0)) / SECOND
+
+    def pulses(self, lamp: str, start_ns: int, end_ns: int) -> list[float]:
+        """For how many seconds ``lamp`` was lit, each time that it came on and went dark between
+        two times.  Dark for less than a millisecond, which nobody sees, is lit.
+        """
+        changes = [change for change in self.hat.leds.log() if change.name == lamp]
+        on_ns: list[int] = []
+        off_ns: list[int] = []
+        for change in changes:
+            if not change.brightness:
+                off_ns.append(change.ns)
+            elif off_ns and change.ns - off_ns[-1] < SECOND // 1000:
+                off_ns.pop()
+            else:
+                on_ns.append(change.ns)
+        if changes and not changes[0].brightness:
+            off_ns.pop(0)
+        return [
+            (off - on) / SECOND
+            for on, off in zip(on_ns, off_ns, strict=False)
+            if start_ns <= on and off <= end_ns
+        ]
+
+    def lit(self, lamp: str) -> bool:
+        """Whether ``lamp`` is lit now, by the log of its switching rather than by what sysfs says
+        of it.
+        """
+        changes = [change for change in self.hat.leds.log() if change.name == lamp]
+        return bool(changes[-1].brightness) if changes else bool(self.hat.leds.brightness(lamp))

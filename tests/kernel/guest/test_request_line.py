@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The charge point's line: what is sent when it rises, what stops when it falls, what a bad one
+cannot do.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .board import P1, SECOND, Board, sleep_until, wait_for
+
+STORM_SECONDS = 10
+
+
+def test_nothing_is_sent_while_the_line_is_low(board: Board) -> None:
+    time.sleep(3)
+    assert board.hat.tty.received() == b""
+    assert board.daemon.metric("csp1d_p1_request") == 0
+
+
+def test_rising_line_is_answered_at_once(board: Board) -> None:
+    """An unsent reading is there, so nobody waits for the next one; measured at several
+    phases of a second.
+    """
+    delays = []
+    for number in range(6):
+        time.sleep(1.1 + 0.15 * number)  # There is an unsent reading again.
+        board.hat.tty.clear()
+        start_ns = time.monotonic_ns()
+        board.hat.line.set(True)
+        telegram = board.wait_for_telegram(3, start_ns)
+        board.hat.line.set(False)
+        delays.append((telegram.start_ns - start_ns) / SECOND)
+    # If each waited for the next reading, these would be spread over a second.
+    assert sorted(delays)[4] < 0.25, delays
+
+
+def test_fall_in_mid_telegram_stops_it(board: Board) -> None:
+    board.hat.line.set(True)
+    whole = board.wait_for_end_of_telegram()
+    board.hat.line.set(False)
+    aborted = board.daemon.counter("csp1d_telegrams_aborted_total")
+
+    # The kernel times both edges: up, and down again when two thirds of the telegram are out at
+    # most.  An unsent reading is there again, so the telegram starts with the rise; a late start
+    # makes it shorter, down to nothing.
+    for _ in range(5):
+        time.sleep(1.5)
+        board.hat.tty.clear()
+        board.hat.line.storm(45_000, 2)
+        time.sleep(1.5)  # Longer than a reading is fresh: what could come later would have come.
+        if board.hat.tty.received():
+            break
+    (fragment,) = board.telegrams()
+    assert not fragment.complete
+    assert whole.data.startswith(fragment.data)
+    assert board.daemon.counter("csp1d_telegrams_aborted_total") == aborted + 1
+
+    # Bytes that the consumer no longer wanted do not come when it asks again: split() would refuse
+    # them.
+    board.hat.line.set(True)
+    board.wait_for_telegram(3)
+    first = board.telegrams()[1]
+    first.check()
+    assert first.data == whole.data
+
+
+def test_lamp_follows_both_edges(board: Board) -> None:
+    edges = []
+    for level in (True, False, True, False):
+        edges.append((time.monotonic_ns(), int(level)))
+        board.hat.line.set(level)
+        time.sleep(0.5)
+    changes = [change for change in board.hat.leds.log() if change.name == P1]
+    assert [change.brightness for change in changes] == [level for _, level in edges]
+    delays = [(change.ns - ns) / SECOND for change, (ns, _) in zip(changes, edges, strict=True)]
+    assert max(delays) < 0.25, delays
+
+
+@pytest.mark.parametrize("half_period_us", [10_000, 500], ids=["50 Hz", "1 kHz"])
+def test_oscillating_line(board: Board, half_period_us: int) -> None:
+    """A bad contact, or a plug half in: telegrams begin and stop, and nothing else suffers.
+
+    How often such a line is looked at is limited, which tests/test_daemon.py counts. What that
+    costs is shown here; it is no measure, since emulation slows Python down many times over.
+    """
+    board.hat.line.set(True)
+    whole = board.wait_for_end_of_telegram()
+    board.hat.line.set(False)
+    time.sleep(1)
+    board.hat.tty.clear()
+
+    before, cpu, start = board.daemon.metrics(), board.daemon.cpu_seconds(), time.monotonic()
+    board.hat.line.storm(half_period_us, STORM_SECONDS * 1_000_000 // half_period_us)
+    after, used = board.daemon.metrics(), board.daemon.cpu_seconds() - cpu
+    seconds = time.monotonic() - start
+    print(f"{used / seconds:.0%} of a processor, {seconds:.1f} s")
+
+    pieces = board.telegrams()
+    assert pieces, "no telegram was begun: the line was not seen"
+    assert all(whole.data.startswith(piece.data) for piece in pieces)
+    assert len(board.complete()) <= seconds + 1, "more than one a second"
+    readings = after["csp1d_readings_total"] - before["csp1d_readings_total"]
+    assert seconds - 2 <= readings <= seconds + 2
+    assert after["csp1d_scans_lost_total"] == before["csp1d_scans_lost_total"]
+    recovers(board)
+
+
+def recovers(board: Board) -> None:
+    """After a storm the line works as ever."""
+    wait_for("the line to be seen low", lambda: board.daemon.metric("csp1d_p1_request") == 0, 3)
+    board.hat.tty.clear()
+    start_ns = time.monotonic_ns()
+    board.hat.line.set(True)
+    sleep_until(start_ns + 3 * SECOND + SECOND // 2)
+    # One at once, the rest as readings come; the last one may be under way.
+    assert 3 <= len(board.complete()) <= 5
+    assert board.lit(P1)

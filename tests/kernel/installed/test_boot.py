@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows a boot, with and without the ADC."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from guest.board import wait_for
+from guest.conftest import AMPERES
+from guest.hat import Feeder, Hat
+
+from .service import (
+    UNIT,
+    InstalledBoard,
+    check_devices,
+    check_unprivileged,
+    events,
+    run,
+    show,
+)
+
+
+@pytest.fixture
+def booted(hat: Hat, feeder: Feeder) -> InstalledBoard:
+    """As the boot left it."""
+    wait_for("the service", lambda: show("ActiveState") == "active", 60)
+    assert show("NRestarts") == "0"
+    hat.tty.clear()
+    hat.line.set(True)
+    return InstalledBoard(hat, feeder)
+
+
+def test_boot_with_the_adc(booted: InstalledBoard) -> None:
+    assert booted.hat.adc.plugged
+    assert booted.telegram_after(time.monotonic_ns(), 5) < 5
+    check_devices(booted.hat)
+    check_unprivileged(int(show("MainPID")))
+    assert not [event for event in events("--boot") if event.endswith("-lost")]
+
+
+def test_boot_without_the_adc_that_is_plugged_30_s_later(booted: InstalledBoard) -> None:
+    assert not booted.hat.adc.plugged
+    time.sleep(30)
+    assert booted.telegrams() == []
+    assert events("--boot").count("adc-lost") == 1
+    plugged_ns = time.monotonic_ns()
+    booted.hat.adc.plug()
+    assert booted.telegram_after(plugged_ns, 5) < 5
+    booted.wait_until_measuring(AMPERES)
+    check_devices(booted.hat)
+    check_unprivileged(int(show("MainPID")))
+    assert "No ADC" not in run("systemctl", "status", "--no-pager", UNIT)

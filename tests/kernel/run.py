@@ -1,0 +1,261 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Run the tests of tests/kernel/guest on Debian's own kernels.
+
+    tests/kernel/run [--package DIR] [--results DIR] [SUITE...] [-- pytest arguments]
+
+For each suite: take its image (built when missing), compile the virtual HAT's module for its
+kernel, boot, load the module, run pytest in the guest.  The suites run side by side.
+
+Nothing is skipped here: a machine that cannot be built or booted, a skipped test, a run without
+tests and a complaint of the kernel all count as failures.  The last line but the verdict is ``N
+passed, N failed`` over all suites.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fcntl
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from image import SUITES, ImageError, cache_directory, compiled_module, image
+from machine import CommandError, Machine, MachineError, Share, source_tree
+
+SUITE_SECONDS = 1200.0
+PYTEST_OPTIONS = [
+    "--rootdir=/csp1d/tests/kernel",
+    # The project's settings for pytest are for the tests that run on the host.
+    "-c/dev/null",
+    "-pno:cacheprovider",
+    "-ra",
+    "--durations=8",
+    "--override-ini=faulthandler_timeout=300",
+]
+# The lamps' triggers are modules here, built into the kernels of most boards; on those that have
+# them as modules, loading them is the business of csp1d's package.
+LOAD_TRIGGERS = """
+modprobe -a ledtrig-oneshot ledtrig-transient
+"""
+LOAD_MODULE = """
+for module in /module/*.ko; do
+    dependencies=$(modinfo -F depends "$module" | tr , ' ')
+    modprobe -a $dependencies
+    insmod "$module"
+done
+udevadm settle --timeout=20
+"""
+# So that the HAT is there when the machine boots, as a real one would be.
+KEEP_MODULE = """
+install -D -m 644 -t "/lib/modules/$(uname -r)/extra" /module/*.ko
+depmod
+echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
+mkdir -p /etc/modprobe.d
+"""
+# Of the kernel: a fault of the module.
+COMPLAINT = re.compile(
+    r" kernel: (watchdog: )?(BUG:|WARNING: |Oops|general protection|INFO: task .* blocked)"
+)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one suite came to."""
+
+    passed: int = 0
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def read_junit(path: Path) -> Outcome:
+    """The outcome recorded by pytest; every case that did not pass is a problem."""
+    outcome = Outcome()
+    cases = list(ElementTree.parse(path).iter("testcase"))
+    for case in cases:
+        name = f"{case.get('classname', '')}::{case.get('name', '')}"
+        verdicts = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        if verdicts:
+            outcome.problems.append(f"{name}: {verdicts[0]}")
+        else:
+            outcome.passed += 1
+    if not cases:
+        outcome.problems.append("no test was collected")
+    return outcome
+
+
+def copy_source(target: Path) -> None:
+    """Copy what the guest needs: whoever works in the tree meanwhile does not change the tests."""
+    unwanted = shutil.ignore_patterns("__pycache__", ".*")
+    for folder in ("csp1d", "tests/kernel"):
+        shutil.copytree(source_tree() / folder, target / folder, symlinks=True, ignore=unwanted)
+
+
+def run_suite(suite: str, results: Path, arguments: Sequence[str], package: Path | None) -> Outcome:
+    """Boot ``suite`` and run the tests in it, passing on what they print: those of the source tree,
+    or with ``package``, the directory of the package built for the suite, those of the package.
+    """
+
+    def say(text: str) -> None:
+        for line in text.splitlines():
+            print(f"[{suite}] {line}", flush=True)
+
+    start = time.monotonic()
+    shutil.rmtree(results, ignore_errors=True)
+    source = results / "source"
+    try:
+        copy_source(source)
+        directory = image(suite)
+        module = compiled_module(directory, source / "tests/kernel/module")
+        shares = {"csp1d": Share(source), "module": Share(module)}
+        if package is not None:
+            shares["package"] = Share(package)
+        prepared = time.monotonic()
+        with Machine(directory, results, shares=shares) as machine:
+            say(f"up in {time.monotonic() - prepared:.0f} s, results in {results}")
+            guest = Guest(machine, results, arguments, say)
+            try:
+                guest.test_tree() if package is None else guest.test_package()
+            except CommandError as error:
+                guest.outcome.problems.append(str(error))
+            guest.keep_log()
+        outcome = guest.outcome
+    except (ImageError, MachineError, OSError, subprocess.CalledProcessError) as error:
+        outcome = Outcome(problems=[f"{type(error).__name__}: {error}"])
+    for problem in outcome.problems:
+        say(f"FAILED {problem}")
+    seconds = time.monotonic() - start
+    say(f"{outcome.passed} passed, {len(outcome.problems)} failed in {seconds:.0f} s")
+    return outcome
+
+
+class Guest:
+    """The tests of one booted machine, and what they came to."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        results: Path,
+        arguments: Sequence[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.outcome = Outcome()
+        self._machine = machine
+        self._results = results
+        self._arguments = arguments
+        self._say = say
+
+    def test_tree(self) -> None:
+        """csp1d as it stands in the source tree."""
+        self._machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
+        self._pytest("guest")
+
+    def test_package(self) -> None:
+        """The package: installed, used, over boots, and removed.  What it depends on is there;
+        whether it says so is tested where nothing is, in a chroot (tools/package).
+        """
+        machine = self._machine
+        machine.shell(KEEP_MODULE + LOAD_MODULE, timeout=300)
+        machine.shell("apt-get install --yes /package/csp1d_*_all.deb", timeout=300)
+        machine.shell("systemctl is-active csp1d && pidof -x csp1d")
+        self._pytest("installed/test_service.py")
+        for plugged, test in ((1, "boot_with_the_adc"), (0, "boot_without_the_adc")):
+            machine.shell(f"echo options csp1_hat adc_plugged={plugged} >/etc/modprobe.d/hat.conf")
+            self.keep_log()
+            machine.reboot()
+            self._pytest("installed/test_boot.py", "-k", test)
+        self._pytest("installed/test_removal.py")
+
+    def keep_log(self) -> None:
+        """Keep the journal of this boot; a complaint of the kernel in it is a problem."""
+        journal = self._machine.shell("journalctl --no-pager").stdout
+        with (self._results / "journal.log").open("a") as log:
+            log.write(journal)
+        self.outcome.problems += [line for line in journal.splitlines() if COMPLAINT.search(line)]
+
+    def _pytest(self, tests: str, *options: str) -> None:
+        junit = self._results / f"junit-{len(list(self._results.glob('junit-*.xml')))}.xml"
+        completed = self._machine.run(
+            [
+                *("python3", "-m", "pytest", f"/csp1d/tests/kernel/{tests}"),
+                *(*PYTEST_OPTIONS, f"--junitxml=/results/{junit.name}", *options),
+                *self._arguments,
+            ],
+            # The tree is read-only in the guest, and compiling it anew for every daemon is slow
+            # under emulation.
+            environment={
+                "PYTHONPATH": "/csp1d",
+                "PYTHONPYCACHEPREFIX": "/tmp/pycache",
+                "PYTHONUNBUFFERED": "1",
+            },
+            directory="/tmp",
+            timeout=SUITE_SECONDS,
+            on_output=self._say,
+            check=False,
+        )
+        self._say(completed.stderr)
+        outcome = read_junit(junit) if junit.exists() else Outcome()
+        if completed.returncode != 0 and not outcome.problems:
+            ended = "ran out of time" if completed.timed_out else f"exit {completed.returncode}"
+            outcome.problems.append(f"{tests}: pytest {ended}")
+        self.outcome.passed += outcome.passed
+        self.outcome.problems += outcome.problems
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the suites asked for; 0 when every test of each of them passed."""
+    own, pytest = list(arguments), []
+    if "--" in own:
+        own, pytest = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(
+        prog="run", description="Test csp1d on Debian's kernels, in QEMU."
+    )
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help=f"{' or '.join(SUITES)}; default: all of them"
+    )
+    parser.add_argument(
+        "--package",
+        type=Path,
+        metavar="DIR",
+        help="test the packages that tools/package has built there, not the source tree",
+    )
+    parser.add_argument(
+        "--results", type=Path, default=cache_directory() / "results", help="default: %(default)s"
+    )
+    options = parser.parse_args(own)
+    if unknown := set(options.suites) - set(SUITES):
+        parser.error(f"no such suite: {', '.join(sorted(unknown))}; known: {', '.join(SUITES)}")
+    results: Path = options.results.resolve()
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        suites = options.suites or SUITES
+        with ThreadPoolExecutor(len(suites)) as pool:
+            outcomes = list(
+                pool.map(
+                    lambda suite: run_suite(
+                        suite,
+                        results / suite,
+                        pytest,
+                        options.package and options.package.resolve() / suite,
+                    ),
+                    suites,
+                )
+            )
+    passed, failed = sum(o.passed for o in outcomes), sum(len(o.problems) for o in outcomes)
+    print(f"{passed} passed, {failed} failed")
+    return 0 if failed == 0 and passed > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far readings are off: captures of known currents, written to files and replayed.
+
+Every capture carries one amplitude on three phases, each with its own angles. The worst reading
+counts.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from signals import (
+    DISTORTED,
+    MILLIVOLTS_AN_AMPERE,
+    RANGE_MILLIVOLTS,
+    Array,
+    codes_of,
+    current,
+    hat_format,
+    pack,
+    stamps_of,
+)
+
+from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.measuring.capture import Replay, load, save
+from csp1d.measuring.reading import Phase
+
+BITS = (12, 16, 24)
+RATES = (1600, 4000, 8000)
+AMPERES = (0.05, 0.5, 1.0, 10.0, 80.0)
+HERTZ = (49.5, 50.0, 50.25, 50.37, 59.9, 60.0)
+SIGNALS = ({1: 1.0}, DISTORTED)
+SECONDS = 4.1
+SEED = 20
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
+_BETWEEN = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The worst reading of some."""
+
+    percent: float
+    millihertz: float | None
+    """None where one of them had no frequency."""
+
+
+Figures = dict[tuple[int, int, float], Worst]
+"""By bits, samples a second and amperes."""
+
+
+def measure_all() -> Figures:
+    """The whole grid."""
+    random = np.random.default_rng(SEED)
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for bits in BITS:
+            for rate in RATES:
+                for amperes in AMPERES:
+                    runs = [
+                        _measure(Path(folder), random, bits, rate, amperes, hertz, harmonics)
+                        for hertz in HERTZ
+                        for harmonics in SIGNALS
+                    ]
+                    figures[bits, rate, amperes] = _worst(runs)
+    return figures
+
+
+def _worst(runs: list[Worst]) -> Worst:
+    frequencies = [run.millihertz for run in runs]
+    known = [value for value in frequencies if value is not None]
+    return Worst(
+        max(run.percent for run in runs), max(known) if len(known) == len(frequencies) else None
+    )
+
+
+def _measure(
+    folder: Path,
+    random: np.random.Generator,
+    bits: int,
+    rate: int,
+    amperes: float,
+    hertz: float,
+    harmonics: dict[int, float],
+) -> Worst:
+    times = np.arange(round(rate * SECONDS)) / rate
+    codes = [
+        codes_of(_one_phase(random, times, hertz, amperes, harmonics), bits, random) for _ in Phase
+    ]
+    scan_format = hat_format(bits, rate)
+    name = folder / "capture"
+    save(name, scan_format, [pack(scan_format, codes, stamps_of(times))])
+    # What a calibration without current finds: the noise, and that of rounding to codes.
+    lsb_amperes = RANGE_MILLIVOLTS / 2**bits / MILLIVOLTS_AN_AMPERE
+    config = ChannelConfig(noise_floor_amperes=lsb_amperes * (1 + 1 / 12) ** 0.5)
+    readings = list(
+        Replay(load(name), dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0))
+    )
+    assert len(readings) == int(SECONDS)
+    return _worst(
+        [
+            Worst(
+                max(abs(reading.amperes(phase) / amperes - 1) * 100 for phase in Phase),
+                None
+                if reading.frequency_hertz is None
+                else abs(reading.frequency_hertz - hertz) * 1000,
+            )
+            for reading in readings
+        ]
+    )
+
+
+def _one_phase(
+    random: np.random.Generator,
+    times: Array,
+    hertz: float,
+    amperes: float,
+    harmonics: dict[int, float],
+) -> Array:
+    """A current at random angles, but none with peaks that would clip at 80 A."""
+    while True:
+        angles = {order: random.uniform(0, 2 * np.pi) for order in harmonics}
+        cycle = current(np.arange(1000) / 1000, 1.0, max(AMPERES), harmonics, angles)
+        if np.abs(cycle).max() < 0.98 * RANGE_MILLIVOLTS / MILLIVOLTS_AN_AMPERE / 2:
+            return current(times, hertz, amperes, harmonics, angles)
+
+
+def table(figures: Figures) -> str:
+    """Both tables of docs/accuracy.md."""
+    header = "| bits | S/s | " + " | ".join(f"{amperes:g} A" for amperes in AMPERES) + " |\n"
+    header += "|---" * (2 + len(AMPERES)) + "|\n"
+    parts = ["Current, worst error in %:\n\n" + header]
+    for bits in BITS:
+        for rate in RATES:
+            cells = [f"{figures[bits, rate, amperes].percent:.3f}" for amperes in AMPERES]
+            parts.append(f"| {bits} | {rate} | {' | '.join(cells)} |\n")
+    parts.append("\nFrequency, worst error in mHz:\n\n" + header)
+    for bits in BITS:
+        for rate in RATES:
+            cells = []
+            for amperes in AMPERES:
+                millihertz = figures[bits, rate, amperes].millihertz
+                cells.append("none" if millihertz is None else f"{millihertz:.3f}")
+            parts.append(f"| {bits} | {rate} | {' | '.join(cells)} |\n")
+    return "".join(parts)
+
+
+def page_table() -> str:
+    """The tables as they stand in docs/accuracy.md."""
+    match = _BETWEEN.search(PAGE.read_text(encoding="utf-8"))
+    return match[0] if match else ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="tools/accuracy", description="Measure the error of readings over a grid of currents."
+    )
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    arguments = parser.parse_args()
+    made = table(measure_all())
+    print(f"seed {SEED}, numpy {np.__version__}\n\n{made}", end="")
+    if arguments.write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(_BETWEEN.sub(lambda _: made, page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

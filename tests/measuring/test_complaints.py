@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal is told of a measurement that goes wrong."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from csp1d.config import Config
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
+from csp1d.measuring.complaints import Complaints
+from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.measuring.scan import ScanFormat
+
+SECOND = 1_000_000_000
+
+
+def reading(clipped: dict[Phase, int]) -> Reading:
+    phases = {phase: PhaseCurrent(1, 2, 0, clipped.get(phase, 0)) for phase in Phase}
+    return Reading(1, 0, 1.0, phases, 50.0, 4000, 0)
+
+
+Step = Callable[[Complaints, int], None]
+
+
+def fed(lost: int = 0, clock: str | None = None, **clipped: int) -> Step:
+    """A second's reading."""
+    readings = [reading({Phase(phase): samples for phase, samples in clipped.items()})]
+    return lambda complaints, now_ns: complaints.fed(readings, lost, clock, now_ns)
+
+
+def no_reading(lost: int = 0) -> Step:
+    return lambda complaints, now_ns: complaints.fed([], lost, None, now_ns)
+
+
+def silent(complaints: Complaints, now_ns: int) -> None:
+    complaints.silent(now_ns)
+
+
+def heard(complaints: Complaints, now_ns: int) -> None:
+    complaints.heard(now_ns)
+
+
+# What is seen, a step a second, and what is said of it.
+STORIES: dict[str, tuple[list[Step], list[str]]] = {
+    "all is well": ([heard, fed()] * 20, []),
+    "scans are lost once": (
+        [fed(), fed(lost=117), *[fed()] * 20],
+        ["scans-lost 117", "scans-complete 117"],
+    ),
+    "scans are lost for a minute": (
+        [fed(lost=5), fed()] * 30 + [fed()] * 20,
+        ["scans-lost 5", "scans-complete 150"],
+    ),
+    "too many are lost for a reading": (
+        [no_reading(lost=400)] + [no_reading()] * 30 + [fed()],
+        ["scans-lost 400", "scans-complete 400"],
+    ),
+    "readings alone tell that the loss is over": (
+        [no_reading(lost=400)] + [no_reading()] * 30,
+        ["scans-lost 400"],
+    ),
+    "two phases clip": (
+        [fed(L1=3), fed(L1=4), fed(L2=1), *[fed()] * 8, fed(), fed()],
+        ["clipping L1 3", "clipping L2 1", "clipping-ended L1 7", "clipping-ended L2 1"],
+    ),
+    "the ADC stalls, now and then": (
+        [heard, silent, silent, heard, silent, *[heard] * 12],
+        ["adc-stalled", "adc-resumed"],
+    ),
+    "time stamps are bad": (
+        [fed(clock="they go back"), fed(clock="they jump"), *[fed()] * 10],
+        ["adc-clock", "adc-clock-good"],
+    ),
+}
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Names of events, with what they count or name."""
+    figures = ("CSP1D_PHASE", "CSP1D_CLIPPED_SAMPLES", "CSP1D_SCANS_LOST")
+    return [
+        " ".join(record.__dict__[key] for key in ("CSP1D_EVENT", *figures) if hasattr(record, key))
+        for record in caplog.records
+    ]
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_each_fault_is_told_once_and_its_end_once(
+    story: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    steps, expected = STORIES[story]
+    complaints = Complaints()
+    for second, step in enumerate(steps):
+        step(complaints, second * SECOND)
+    assert events(caplog) == expected
+
+
+def test_what_a_set_up_tells_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
+    complaints = Complaints()
+    complaints.set_up(adc, 0)
+    stamped, adc.rate_fault = adc.format, "4000 is refused; available: 3906"
+    adc.format = ScanFormat(stamped.sampling_frequency_hz, stamped.channels, None)
+    for _ in range(5):
+        complaints.set_up(adc, 0)
+    assert events(caplog) == ["adc-unstamped", "adc-rate-refused"]
+    assert caplog.messages[1] == "4000 is refused; available: 3906"
+    complaints.reconfigure()
+    complaints.set_up(adc, 0)
+    adc.rate_fault = None
+    complaints.set_up(adc, 0)
+    assert events(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]

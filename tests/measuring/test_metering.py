@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What readings say of currents whose samples all arrive in time."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from signals import (
+    DISTORTED,
+    START_NS,
+    Array,
+    codes_of,
+    current,
+    hat_format,
+    metering_of,
+    pack,
+    stamps_of,
+)
+
+from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.measuring.clock import estimate_period_ns
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.scan import Channel, ScanFormat, ScanFormatError, ScanType
+
+RATE = 4000
+L1, L2, L3 = Phase
+
+
+def seconds(length: float, rate: float = RATE) -> Array:
+    return np.arange(round(length * rate)) / rate
+
+
+def measure(times: Array, amperes: Array, no_load: float = 0.0, **channel: Any) -> list[Reading]:
+    """Readings where all phases carry the same current."""
+    made = hat_format()
+    data = pack(made, [codes_of(amperes)] * 3, stamps_of(times))
+    return metering_of(made, no_load, **channel).feed(data)
+
+
+@pytest.mark.parametrize("hertz", [45, 47.3, 49.5, 50, 50.25, 50.37, 51.3, 55, 59.9, 60, 65])
+@pytest.mark.parametrize("nominal", [50, 60])
+@pytest.mark.parametrize("harmonics", [{1: 1.0}, DISTORTED])
+def test_whole_cycles_of_any_mains(hertz: float, nominal: int, harmonics: dict[int, float]) -> None:
+    made, times = hat_format(), seconds(3.1)
+    random = np.random.default_rng(1)
+    amperes = [current(times, hertz, rms, harmonics, {1: rms}) for rms in (1.0, 10.0, 40.0)]
+    data = pack(made, [codes_of(row, noise=random) for row in amperes], stamps_of(times))
+    channels = dict.fromkeys(Phase, ChannelConfig(noise_floor_amperes=3300 / 65536 / 10))
+    measurement = MeasurementConfig(nominal_frequency_hz=nominal, no_load_amperes=0.0)  # type: ignore[arg-type]
+    readings = Metering(made, channels, measurement).feed(data)
+    assert [reading.sequence for reading in readings] == [1, 2, 3]
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(hertz, abs=0.002)
+        assert [reading.amperes(phase) for phase in Phase] == pytest.approx([1, 10, 40], rel=5e-4)
+        cycles = reading.window_seconds * hertz
+        assert cycles == pytest.approx(round(cycles), abs=1e-4)
+        assert abs(cycles - hertz) < 1.01
+
+
+def test_windows_follow_each_other_once_a_second() -> None:
+    times = seconds(60.5)
+    readings = measure(times, current(times, 50.37, 10.0))
+    assert len(readings) == 60
+    end = START_NS
+    for number, reading in enumerate(readings, 1):
+        assert reading.end_ns == pytest.approx(end + reading.window_seconds * 1e9, abs=2000)
+        end = reading.end_ns
+        assert 0 <= START_NS + number * 1e9 - end < 1e9 / 50 + 2000
+        assert reading.lost_scans == 0
+    assert sum(reading.scans for reading in readings) == math.ceil((end - START_NS) / 1e9 * RATE)
+
+
+def test_a_reading_comes_with_the_sample_behind_its_last_cycle() -> None:
+    made, times = hat_format(), seconds(4)
+    data = pack(made, [codes_of(current(times, 50.1, 10.0))] * 3, stamps_of(times))
+    metering = metering_of(made)
+    assert metering.due_ns is None
+    fed = 0
+    # The first window waits for its second, since nothing is known of the mains before.
+    for due_seconds in (1.0, 100 / 50.1 + 0.0005, 150 / 50.1 + 0.0005):
+        samples = math.ceil(due_seconds * RATE)
+        last, end = (samples - 1) * made.scan_bytes, samples * made.scan_bytes
+        assert metering.feed(data[fed:last]) == []
+        due_ns = metering.due_ns
+        assert due_ns == pytest.approx(START_NS + due_seconds * 1e9, abs=20_000)
+        (reading,) = metering.feed(data[last:end])
+        fed = end
+    assert due_ns is not None
+    assert due_ns - reading.end_ns == pytest.approx(500_000, abs=20_000)
+
+
+def test_bursts_are_added_up_in_full() -> None:
+    random = np.random.default_rng(4)
+    times = seconds(60.5)
+    level = np.zeros(len(times))
+    begin = 0
+    while begin < len(times):
+        # Whole half cycles, as a thyristor switches, so that no window has a DC of its own.
+        length = 40 * int(random.integers(1, 100))
+        level[begin : begin + length] = random.choice([0.0, 0.0, 5.0, 25.0, 60.0])
+        begin += length
+    amperes = level * current(times, 50.0, 1.0)
+    readings = measure(times, amperes)
+    assert len(readings) == 60
+    summed = sum(reading.amperes(L1) ** 2 * reading.window_seconds for reading in readings)
+    used = sum(reading.scans for reading in readings)
+    assert summed == pytest.approx(float((amperes[:used] ** 2).sum()) / RATE, rel=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(hertz=st.floats(45, 65), seed=st.integers(0, 1 << 32), share=st.floats(0.1, 5))
+def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float) -> None:
+    random = np.random.default_rng(seed)
+    times = seconds(4.2)
+    codes = codes_of(current(times, hertz, 10.0) + share * random.standard_normal(len(times)))
+    made = hat_format()
+    readings = metering_of(made).feed(pack(made, [codes] * 3, stamps_of(times)))
+    # Mean and mean square over all windows, from what the readings say of each.
+    exact = (codes - 32768) * 3300 / 65536 / 10
+    weights = [reading.window_seconds * RATE for reading in readings]
+    end = sum(weights)
+    whole = int(end)
+    dc = [reading.phases[L1].dc_offset_amperes for reading in readings]
+    squares = [
+        reading.amperes(L1) ** 2 + mean**2 for reading, mean in zip(readings, dc, strict=True)
+    ]
+    for values, power in ((dc, 1), (squares, 2)):
+        told = sum(value * weight for value, weight in zip(values, weights, strict=True))
+        rest = (end - whole) * exact[whole] ** power if whole < len(exact) else 0.0
+        # Window lengths are told by the clock, whose period is known to some 1e-10.
+        assert told == pytest.approx(float((exact[:whole] ** power).sum()) + rest, abs=1e-2)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    sizes=st.lists(st.integers(1, 6000), min_size=1, max_size=40),
+    late=st.sampled_from([0.0, 2e6]),
+)
+def test_it_makes_no_difference_how_scans_were_cut_into_reads(
+    sizes: list[int], late: float
+) -> None:
+    made, times, random = hat_format(), seconds(6), np.random.default_rng(5)
+    stamps = stamps_of(times, late * random.random(len(times)))
+    kept = np.ones(len(times), bool)
+    kept[5000:5100] = kept[7990:8010] = kept[12000:15000] = False
+    codes = codes_of(current(times, 50.1, 10.0))
+    data = pack(made, [codes[kept]] * 3, stamps[kept])
+    whole = metering_of(made).feed(data)
+    assert len(whole) == 5
+    cut, metering, begin = [], metering_of(made), 0
+    while begin < len(data):
+        for size in sizes:
+            cut += metering.feed(data[begin : begin + size * made.scan_bytes])
+            begin += size * made.scan_bytes
+    assert cut == whole
+
+
+def test_a_quarter_second_of_ten_amperes_reads_five() -> None:
+    times = seconds(3)
+    burst = (times >= 1) & (times < 1.25)
+    readings = measure(times, burst * current(times, 50.0, 10.0))
+    assert [reading.amperes(L1) for reading in readings] == pytest.approx([0, 5, 0], abs=0.002)
+
+
+def test_no_current_has_no_frequency_and_is_plain_seconds() -> None:
+    times = seconds(3)
+    made, random = hat_format(), np.random.default_rng(3)
+    rows = [codes_of(0 * times, noise=random) for _ in Phase]
+    readings = metering_of(made).feed(pack(made, rows, stamps_of(times)))
+    assert [reading.frequency_hertz for reading in readings] == [None] * 3
+    assert [reading.window_seconds for reading in readings] == pytest.approx([1.0] * 3)
+
+
+def test_the_frequency_comes_from_a_steady_phase() -> None:
+    times = seconds(4)
+    made = hat_format()
+    switching = codes_of((times % 0.7 < 0.3) * current(times, 50.2, 30.0))
+    steady = codes_of(current(times, 50.2, 2.0))
+    readings = metering_of(made).feed(pack(made, [switching, steady, steady], stamps_of(times)))
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(50.2, abs=0.002)
+
+
+def test_the_frequency_is_followed() -> None:
+    times = seconds(20)
+    drifting = 50 + 0.05 * times  # Hz
+    amperes = 10 * np.sqrt(2) * np.sin(2 * np.pi * np.cumsum(drifting) / RATE)
+    for reading in measure(times, amperes):
+        middle = (reading.end_ns - START_NS) / 1e9 - reading.window_seconds / 2
+        assert reading.frequency_hertz == pytest.approx(50 + 0.05 * middle, abs=0.003)
+
+
+@pytest.mark.parametrize("jump", [46.0, 51.4, 52.3, 60.0])
+def test_a_jump_of_the_mains_is_found_again(jump: float) -> None:
+    times = seconds(6)
+    amperes = np.where(times < 3, current(times, 50.0, 10.0), current(times, jump, 10.0))
+    for reading in measure(times, amperes)[-2:]:
+        assert reading.frequency_hertz == pytest.approx(jump, abs=0.002)
+
+
+def test_noise_is_taken_out_and_no_load_reads_zero() -> None:
+    made, times, random = hat_format(12), seconds(10), np.random.default_rng(6)
+    rows = [codes_of(0 * times, 12, random) for _ in Phase]
+    data = pack(made, rows, stamps_of(times))
+    noise = 3300 / 4096 / 10 * math.sqrt(1 + 1 / 12)
+    plain = [reading.amperes(L1) for reading in metering_of(made).feed(data)]
+    assert plain == pytest.approx([noise] * 10, rel=0.05)
+    floored = metering_of(made, noise_floor_amperes=noise).feed(data)
+    assert max(reading.amperes(phase) for reading in floored for phase in Phase) < 0.03
+    unloaded = metering_of(made, 0.1, noise_floor_amperes=noise).feed(data)
+    assert {reading.amperes(phase) for reading in unloaded for phase in Phase} == {0.0}
+    assert all(reading.phases[L1].peak_amperes > 0 for reading in unloaded)
+
+
+@pytest.mark.parametrize(("amperes", "expected"), [(0.09, 0.0), (0.11, 0.11)])
+def test_the_threshold_of_no_load(amperes: float, expected: float) -> None:
+    times = seconds(1)
+    (reading,) = measure(times, current(times, 50.0, amperes), no_load=0.1)
+    assert reading.amperes(L1) == pytest.approx(expected, abs=0.01)
+
+
+def test_clipped_samples_are_counted() -> None:
+    times = seconds(3)
+    codes = codes_of(current(times, 50.25, 160.0))
+    at_rail = (codes == 0) | (codes == 65535)
+    readings = measure(times, current(times, 50.25, 160.0))
+    assert readings[0].phases[L1].clipped_samples > 1000
+    used = sum(reading.scans for reading in readings)
+    clipped = sum(reading.phases[L1].clipped_samples for reading in readings)
+    assert clipped == at_rail[:used].sum()
+    assert readings[0].amperes(L1) == pytest.approx(160 * (1 - 0.156), rel=0.01)
+    (below,) = measure(seconds(1), current(seconds(1), 50.25, 116.0))
+    assert below.phases[L1].clipped_samples == 0
+
+
+def test_rails_of_signed_codes() -> None:
+    type_ = ScanType.parse("be:s12/16>>4")
+    made = ScanFormat(RATE, (Channel("voltage0", "L2", 0, type_, 0.8),))
+    wave = np.clip(np.rint(2500 * np.sin(2 * np.pi * 50 * seconds(1))), -2048, 2047)
+    (reading,) = metering_of(made).feed(pack(made, [wave.astype(np.int64) << 4]))
+    clipped = np.count_nonzero((wave == -2048) | (wave == 2047))
+    assert reading.phases[L2].clipped_samples == clipped
+
+
+def test_dc_is_told_and_left_out() -> None:
+    times = seconds(2)
+    amperes = current(times, 50.0, 10.0) + 3.0
+    for reading in measure(times, amperes):
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-4)
+        assert reading.phases[L1].dc_offset_amperes == pytest.approx(3.0, abs=1e-3)
+        assert reading.phases[L1].peak_amperes == pytest.approx(10 * math.sqrt(2), rel=1e-3)
+    reversed_ = measure(times, amperes, reversed=True)[0].phases[L1]
+    assert reversed_.dc_offset_amperes == pytest.approx(-3.0, abs=1e-3)
+    assert reversed_.rms_amperes == pytest.approx(10.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("channel", "factor"),
+    [
+        ({}, 1.0),
+        ({"gain": 1.037}, 1.037),
+        ({"ct_ratio": 3000}, 1.5),
+        ({"burden_ohms": 10.0}, 2.0),
+        ({"scale_millivolts": 2 * 3300 / 65536}, 2.0),
+        ({"reversed": True}, 1.0),
+    ],
+)
+def test_what_makes_codes_amperes(channel: dict[str, Any], factor: float) -> None:
+    times = seconds(1)
+    (reading,) = measure(times, current(times, 50.0, 10.0), **channel)
+    assert reading.amperes(L1) == pytest.approx(10.0 * factor, rel=1e-4)
+
+
+def test_a_phase_without_a_channel_reads_zero() -> None:
+    made, times = hat_format(), seconds(1)
+    data = pack(made, [codes_of(current(times, 50.0, 10.0))] * 3, stamps_of(times))
+    (reading,) = Metering(made, {L2: ChannelConfig()}, MeasurementConfig()).feed(data)
+    assert list(reading.phases) == [L2]
+    assert [reading.amperes(phase) for phase in Phase] == pytest.approx([0, 10, 0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("type_", "complaint"),
+    [("le:u16/16X2>>0", "gives 2 values a scan"), ("le:s64/64>>0", "has 64 bits")],
+)
+def test_channels_that_carry_no_current(type_: str, complaint: str) -> None:
+    made = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse(type_), 1.0),))
+    with pytest.raises(ValueError, match=complaint):
+        metering_of(made)
+
+
+def test_a_configured_phase_must_be_there() -> None:
+    made = ScanFormat(RATE, (Channel("a", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0),))
+    with pytest.raises(ValueError, match=r"channels\.L3"):
+        Metering(made, {L3: ChannelConfig()}, MeasurementConfig())
+
+
+def test_part_of_a_scan_is_refused() -> None:
+    with pytest.raises(ScanFormatError, match="whole scans"):
+        metering_of(hat_format()).feed(bytes(15))
+
+
+def test_all_bits_of_24_count() -> None:
+    # 1 mA beside a bias that takes 23 of the bits, at 8 kS/s.
+    made, times = hat_format(24, 8000), seconds(2, 8000)
+    codes = codes_of(current(times, 50.25, 0.001), 24, bias=-160.0)
+    for reading in metering_of(made).feed(pack(made, [codes] * 3, stamps_of(times))):
+        assert reading.amperes(L1) == pytest.approx(0.001, rel=1e-3)
+        assert reading.phases[L1].dc_offset_amperes == pytest.approx(-160.0, abs=1e-6)
+
+
+def test_the_period_of_even_stamps_is_exact() -> None:
+    assert estimate_period_ns(stamps_of(seconds(0.5, 4120))) == pytest.approx(1e9 / 4120, rel=1e-6)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types, layouts and codes, against the kernel's rules written out slowly."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csp1d.measuring.scan import (
+    Channel,
+    ScanFormat,
+    ScanFormatError,
+    ScanType,
+    ScanTypeError,
+    Timestamp,
+)
+
+TIME = Timestamp(99, ScanType.parse("le:s64/64>>0"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("le:s12/16>>4", ScanType(False, True, 12, 16, 4)),
+        ("be:u24/32>>8", ScanType(True, False, 24, 32, 8)),
+        ("le:s16/32X2>>0", ScanType(False, True, 16, 32, 0, 2)),
+        ("le:u8/8>>0\n", ScanType(False, False, 8, 8)),
+        ("le:s64/64>>0", ScanType(False, True, 64, 64)),
+    ],
+)
+def test_types(text: str, expected: ScanType) -> None:
+    assert ScanType.parse(text) == expected
+    assert str(expected) == text.strip()
+
+
+@pytest.mark.parametrize("text", ["be:s24/32", "be:s24/32X1>>0", "be:s24/32X0>>0"])
+def test_a_type_may_leave_out_what_is_usual(text: str) -> None:
+    assert str(ScanType.parse(text)) == "be:s24/32>>0"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "not a scan type"),
+        ("le:f32/32>>0", "not a scan type"),
+        ("s16/16>>0", "not a scan type"),
+        ("le:s16/16>>0 or so", "not a scan type"),
+        ("le:s-1/16>>0", "not a scan type"),
+        ("le:s16/16>>1", "fit into the storage"),
+        ("le:s0/16>>0", "fit into the storage"),
+        ("le:s24/24>>0", "8, 16, 32 or 64"),
+        ("le:s12/12>>0", "8, 16, 32 or 64"),
+        ("le:s16/128>>0", "8, 16, 32 or 64"),
+    ],
+)
+def test_rubbish_is_no_type(text: str, complaint: str) -> None:
+    with pytest.raises(ScanTypeError, match=complaint):
+        ScanType.parse(text)
+
+
+def scan_format(*types: str, timestamp: bool) -> ScanFormat:
+    channels = tuple(
+        Channel(f"voltage{index}", f"phase {index}", index, ScanType.parse(text), 1.0)
+        for index, text in enumerate(types)
+    )
+    return ScanFormat(4000, channels, TIME if timestamp else None)
+
+
+@pytest.mark.parametrize(
+    ("types", "timestamp", "offsets", "timestamp_offset", "scan_bytes"),
+    [
+        (["le:u16/16"] * 3, False, [0, 2, 4], None, 6),
+        (["le:u16/16"] * 3, True, [0, 2, 4], 8, 16),
+        (["le:u16/16"] * 4, True, [0, 2, 4, 6], 8, 16),
+        (["le:s24/32"] * 3, False, [0, 4, 8], None, 12),
+        (["le:s24/32"] * 3, True, [0, 4, 8], 16, 24),
+        (["le:u8/8"], False, [0], None, 1),
+        (["le:u8/8"], True, [0], 8, 16),
+        (["le:u8/8", "le:u16/16", "le:u8/8"], False, [0, 2, 4], None, 6),
+        (["le:u16/16", "le:u32/32", "le:u16/16"], False, [0, 4, 8], None, 12),
+        (["le:u32/32", "le:u16/16"], False, [0, 4], None, 8),
+        (["le:u16/16", "le:s64/64"], True, [0, 8], 16, 24),
+        (["le:u16/16X2", "le:u16/16"], False, [0, 4], None, 8),
+        (["le:u16/16", "le:u16/16X4"], True, [0, 8], 16, 24),
+        # Elements longer than 8 bytes: the timestamp goes behind the padding.
+        (["le:u32/32X4"], True, [0], 24, 32),
+        # ALIGN() to a length that is no power of two is not rounding up.
+        (["le:u16/16", "le:u16/16X3"], False, [0, 2], None, 8),
+        (["le:u16/16X3", "le:u16/16X3"], False, [0, 10], None, 16),
+        (["le:u16/16X3"], True, [0], 8, 16),
+        (["le:u32/32X3"], True, [0], 24, 32),
+    ],
+)
+def test_layout(
+    types: list[str],
+    timestamp: bool,
+    offsets: list[int],
+    timestamp_offset: int | None,
+    scan_bytes: int,
+) -> None:
+    made = scan_format(*types, timestamp=timestamp)
+    assert list(made.offsets.values()) == offsets
+    assert made.timestamp_offset == timestamp_offset
+    assert made.scan_bytes == scan_bytes
+
+
+def test_elements_stand_by_index() -> None:
+    type_ = ScanType.parse("le:u16/16>>0")
+    made = ScanFormat(
+        4000, (Channel("voltage5", "L1", 5, type_, 1.0), Channel("voltage2", "L2", 2, type_, 1.0))
+    )
+    assert made.offsets == {"voltage2": 0, "voltage5": 2}
+
+
+@pytest.mark.parametrize(
+    ("channels", "complaint"),
+    [
+        ([], "at least one"),
+        ([("voltage0", 0), ("voltage1", 0)], "same index"),
+        ([("voltage0", 0), ("voltage0", 1)], "same id"),
+    ],
+)
+def test_elements_that_make_no_scan(channels: list[tuple[str, int]], complaint: str) -> None:
+    type_ = ScanType.parse("le:u16/16>>0")
+    with pytest.raises(ScanFormatError, match=complaint):
+        ScanFormat(4000, tuple(Channel(id_, "L1", index, type_, 1.0) for id_, index in channels))
+
+
+@pytest.mark.parametrize("type_text", ["le:s32/32>>0", "le:s32/32X2>>0", "le:s64/64X2>>0"])
+def test_a_timestamp_has_64_bits(type_text: str) -> None:
+    type_ = ScanType.parse(type_text)
+    with pytest.raises(ScanFormatError, match="64 bits"):
+        ScanFormat(4000, (Channel("voltage0", "L1", 0, type_, 1.0),), Timestamp(1, type_))
+
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("hertz", [-1, 1e-300, 1, 63.9, 1.1e7, 1e308, 10**400, NAN, INFINITE])
+def test_rates_that_can_not_be(hertz: float) -> None:
+    channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
+    with pytest.raises(ScanFormatError, match=r"sampling_frequency_hz: is .* 200 to 1e"):
+        ScanFormat(hertz, (channel,))
+
+
+@pytest.mark.parametrize("number", [NAN, INFINITE, -INFINITE, 1e308, 10**400, -1.1e12])
+@pytest.mark.parametrize("what", ["scale", "offset"])
+def test_scales_and_offsets_that_can_not_be(what: str, number: float) -> None:
+    channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
+    with pytest.raises(ScanFormatError, match=f"channels: voltage0 has the {what} .* 1e"):
+        ScanFormat(4000, (replace(channel, **{what: number}),))  # type: ignore[arg-type]
+
+
+def test_a_phase_has_one_channel() -> None:
+    type_ = ScanType.parse("le:u16/16>>0")
+    with pytest.raises(ScanFormatError, match=r"channels: two .* same phase \(L1, L1\)"):
+        ScanFormat(4000, tuple(Channel(f"voltage{n}", "L1", n, type_, 1.0) for n in range(2)))
+
+
+@pytest.mark.parametrize("index", [-1, 2, 3])
+def test_the_timestamp_comes_last(index: int) -> None:
+    channel = Channel("voltage3", "L1", 3, ScanType.parse("le:u16/16>>0"), 1.0)
+    with pytest.raises(ScanFormatError, match="must be the highest"):
+        ScanFormat(4000, (channel,), Timestamp(index, TIME.type))
+
+
+def test_part_of_a_scan_is_refused() -> None:
+    made = scan_format("le:u16/16", timestamp=True)
+    with pytest.raises(ScanFormatError, match="17 bytes are not whole scans of 16 bytes"):
+        made.decode(bytes(17))
+
+
+def test_nothing_decodes_to_nothing() -> None:
+    decoded = scan_format("le:u16/16", timestamp=True).decode(b"")
+    assert decoded.codes[0].shape == (0,)
+    assert decoded.timestamps is not None
+    assert decoded.timestamps.shape == (0,)
+
+
+@dataclass(frozen=True)
+class Element:
+    offset: int
+    type: ScanType
+
+    def code(self, scan: bytes, repeat: int) -> int:
+        """One code, as tools/iio/iio_generic_buffer.c gets it."""
+        size = self.type.storage_bits // 8
+        begin = self.offset + repeat * size
+        order = "big" if self.type.big_endian else "little"
+        value = int.from_bytes(scan[begin : begin + size], order)  # type: ignore[arg-type]
+        value = (value >> self.type.shift) & ((1 << self.type.bits) - 1)
+        if self.type.signed and value >> (self.type.bits - 1):
+            value -= 1 << self.type.bits
+        return value
+
+
+@st.composite
+def scan_types(draw: st.DrawFn) -> ScanType:
+    storage = draw(st.sampled_from([8, 16, 32, 64]))
+    bits = draw(st.integers(1, storage))
+    shift = draw(st.integers(0, storage - bits))
+    repeat = draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
+    return ScanType(draw(st.booleans()), draw(st.booleans()), bits, storage, shift, repeat)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    types=st.lists(scan_types(), min_size=1, max_size=5),
+    timestamp=st.booleans(),
+    scans=st.integers(0, 5),
+    seed=st.integers(0, 1 << 32),
+)
+def test_codes_are_those_of_the_kernels_rules(
+    types: list[ScanType], timestamp: bool, scans: int, seed: int
+) -> None:
+    made = scan_format(*map(str, types), timestamp=timestamp)
+    data = np.random.default_rng(seed).bytes(scans * made.scan_bytes)
+    each = [data[i * made.scan_bytes :][: made.scan_bytes] for i in range(scans)]
+    decoded = made.decode(data)
+    for codes, offset, type_ in zip(decoded.codes, made.offsets.values(), types, strict=True):
+        assert codes.flags["C_CONTIGUOUS"]
+        element = Element(offset, type_)
+        expected = [[element.code(scan, n) for n in range(type_.repeat)] for scan in each]
+        assert codes.reshape(scans, type_.repeat).tolist() == expected
+        assert codes.shape == ((scans,) if type_.repeat == 1 else (scans, type_.repeat))
+        for code in codes.ravel().tolist():
+            assert type_.lowest <= code <= type_.highest
+    if timestamp:
+        assert made.timestamp_offset is not None
+        assert decoded.timestamps is not None
+        element = Element(made.timestamp_offset, TIME.type)
+        assert decoded.timestamps.tolist() == [element.code(scan, 0) for scan in each]

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Late stamps, lost scans, stalls, clocks that are none, and ADCs without timestamps."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from signals import START_NS, Array, codes_of, current, hat_format, metering_of, pack, stamps_of
+
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Phase, Reading
+
+RATE = 4000
+HERTZ = 50.25
+L1, L2, L3 = Phase
+
+Lateness = Callable[[int], Array]
+"""Nanoseconds for so many scans."""
+
+
+def on_time(count: int) -> Array:
+    return np.zeros(count)
+
+
+def constant(count: int) -> Array:
+    return np.full(count, 3e6)
+
+
+def jitter(count: int) -> Array:
+    return np.random.default_rng(1).uniform(0, 2e6, count)
+
+
+def queued(count: int) -> Array:
+    """As late, but stamps do not overtake each other."""
+    times = np.arange(count) * 1e9 / RATE
+    return np.asarray(np.maximum.accumulate(times + jitter(count)) - times)
+
+
+def handler(count: int) -> Array:
+    """A handler that is late a little as a rule and a millisecond at times."""
+    return 1e6 + np.random.default_rng(2).exponential(2e5, count)
+
+
+def hiccups(count: int) -> Array:
+    """Held up three times, catching up after: once for long, once astride the end of a second."""
+    late, scan = np.random.default_rng(3).uniform(0, 5e4, count), np.arange(count)
+    for first, held_ns in ((7900, 168e6), (12000, 40e6), (15950, 30e6)):
+        late = np.maximum(late, (held_ns - (scan - first) * 245e3) * (scan >= first))
+    return late
+
+
+def run(
+    length: float,
+    lost: list[tuple[int, int]],
+    lateness: Lateness = on_time,
+    rate: float = RATE,
+    said_rate: float | None = None,
+) -> tuple[Metering, list[Reading]]:
+    """Readings of 10 A on all phases, of which scans were lost: (first, how many)."""
+    made = hat_format(rate=rate, said_rate=said_rate)
+    times = np.arange(round(length * rate)) / rate
+    kept = np.ones(len(times), bool)
+    for first, count in lost:
+        kept[first : first + count] = False
+    codes = codes_of(current(times, HERTZ, 10.0))[kept]
+    stamps = stamps_of(times, lateness(len(times)))[kept]
+    metering = metering_of(made)
+    readings = metering.feed(pack(made, [codes] * 3, stamps))
+    assert metering.clock_fault is None
+    assert metering.scans_total == kept.sum()
+    return metering, readings
+
+
+def seconds_of(reading: Reading) -> float:
+    return (reading.end_ns - START_NS) / 1e9
+
+
+@pytest.mark.parametrize(
+    ("lateness", "millihertz"),
+    [(on_time, 0.1), (constant, 0.1), (jitter, 1.5), (queued, 25), (handler, 1.0), (hiccups, 0.5)],
+)
+@pytest.mark.parametrize("rate", [RATE, 4120.0])
+def test_late_stamps_are_no_loss(lateness: Lateness, millihertz: float, rate: float) -> None:
+    metering, readings = run(12.2, [], lateness, rate, RATE)
+    assert metering.lost_scans_total <= (2 if lateness is queued else 0)
+    assert len(readings) == 12
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=millihertz / 1000)
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=5e-4)
+        assert reading.end_ns >= START_NS
+    assert seconds_of(readings[-1]) == pytest.approx(11.99, abs=0.02)
+
+
+@pytest.mark.parametrize("lateness", [on_time, constant, jitter, handler, hiccups])
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        ([(5000, 100)], [0, 100, 0, 0, 0]),
+        ([(200, 100)], [100, 0, 0, 0, 0]),
+        ([(5000, 4)], [0, 4, 0, 0, 0]),
+        ([(4200, 30), (5000, 9), (5300, 60), (6000, 50)], [0, 149, 0, 0, 0]),
+        ([(900, 20), (9000, 20), (13000, 190)], [20, 0, 20, 190, 0]),
+        ([(4500, 50), (8500, 50), (12500, 50)], [0, 50, 50, 50, 0]),
+    ],
+)
+def test_lost_scans_are_counted(
+    lost: list[tuple[int, int]], expected: list[int], lateness: Lateness
+) -> None:
+    metering, readings = run(5.1, lost, lateness)
+    assert metering.lost_scans_total == sum(expected)
+    if lateness is hiccups:
+        # Scans lost while all stamps were late may have been lost at any time of that.
+        assert sum(reading.lost_scans for reading in readings) == sum(expected)
+    else:
+        assert [reading.lost_scans for reading in readings] == expected
+    for reading in readings:
+        if lateness is not hiccups:
+            assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.002)
+        # A part of a cycle is missing at worst: half of it of 50.
+        assert reading.amperes(L1) == pytest.approx(
+            10.0, rel=5e-3 if reading.lost_scans or lateness is hiccups else 2e-4
+        )
+    assert seconds_of(readings[-1]) == pytest.approx(4.99, abs=0.02)
+
+
+def test_single_lost_scans_are_counted_where_stamps_are_clean() -> None:
+    lost = [(4100, 1), (4500, 1), (4900, 1), (5500, 2), (7000, 1), (9000, 1)]
+    metering, readings = run(4.1, lost)
+    assert [reading.lost_scans for reading in readings] == [0, 6, 1, 0]
+    assert metering.lost_scans_total == 7
+
+
+@pytest.mark.parametrize("every", [25, 30, 100])
+def test_an_adc_that_skips_scans_all_the_time_still_reads(every: int) -> None:
+    _, readings = run(6.1, [(first, 1) for first in range(every, round(6.1 * RATE), every)])
+    assert len(readings) == 6
+    for reading in readings:
+        assert reading.lost_scans == pytest.approx(reading.window_seconds * RATE / every, abs=2)
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.001)
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("lateness", [on_time, jitter])
+@pytest.mark.parametrize("where", range(7700, 8300, 23))
+def test_loss_about_the_end_of_a_window_is_counted_once(where: int, lateness: Lateness) -> None:
+    metering, readings = run(5.1, [(where, 60)], lateness)
+    assert metering.lost_scans_total == 60
+    assert sum(reading.lost_scans for reading in readings) == 60
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.003)
+
+
+@pytest.mark.parametrize("lateness", [on_time, jitter, handler])
+@pytest.mark.parametrize("first", [5000, 6500, 7990, 8002, 8300, 9900])
+@pytest.mark.parametrize("stall", [0.06, 0.3, 1.0, 2.0])
+def test_after_a_stall_comes_a_fresh_second(first: int, stall: float, lateness: Lateness) -> None:
+    lost = round(stall * RATE)
+    metering, readings = run(8.1, [(first, lost)], lateness)
+    assert metering.lost_scans_total == lost
+    gap, back = first / RATE, first / RATE + stall
+    before = [reading for reading in readings if seconds_of(reading) <= gap + 1e-4]
+    after = readings[len(before) :]
+    # A window is over at the last boundary of a cycle in its second: at 1.990 s, the second one.
+    assert len(before) == int(gap + 0.009)
+    assert len(after) == int(8.1 - back)
+    assert all(reading.lost_scans == 0 for reading in readings)
+    for reading in readings:
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=3e-4)
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.002)
+    begin = seconds_of(after[0]) - after[0].window_seconds
+    # The handler above is never less than 1 ms late, which nothing can tell.
+    assert begin == pytest.approx(back, abs=1.1e-3)
+
+
+def test_nothing_before_a_stall_is_in_a_reading_after_it() -> None:
+    made = hat_format()
+    times = np.arange(9 * RATE) / RATE
+    kept = (times < 2.7) | (times >= 4.7)
+    amperes = np.where(times < 2.7, current(times, 50.0, 60.0), current(times, 50.0, 1.0))
+    stamps = stamps_of(times)[kept]
+    readings = metering_of(made).feed(pack(made, [codes_of(amperes)[kept]] * 3, stamps))
+    assert [reading.amperes(L1) for reading in readings] == pytest.approx(
+        [60, 60, 1, 1, 1, 1], rel=1e-3
+    )
+
+
+def test_a_reading_follows_a_hole_soon() -> None:
+    made = hat_format()
+    times = np.arange(3 * RATE) / RATE
+    kept = np.ones(len(times), bool)
+    kept[5000:5100] = False
+    data = pack(made, [codes_of(current(times, 50.0, 10.0))[kept]] * 3, stamps_of(times)[kept])
+    metering = metering_of(made)
+    came = [
+        count
+        for count in range(kept.sum())
+        if metering.feed(data[count * made.scan_bytes : (count + 1) * made.scan_bytes])
+    ]
+    # The second is over with scan 7899 here; 60 ms more make sure of it.
+    assert came[0] == 3999
+    assert 7899 <= came[1] <= 7899 + 0.07 * RATE
+    assert came[2] == 11899
+
+
+def test_when_the_next_reading_is_due() -> None:
+    made = hat_format()
+    times = np.arange(4 * RATE) / RATE
+    kept = np.ones(len(times), bool)
+    kept[5000:5100] = False
+    data = pack(made, [codes_of(current(times, 50.0, 10.0))[kept]] * 3, stamps_of(times)[kept])
+    metering = metering_of(made)
+    size = made.scan_bytes
+    metering.feed(data[: 4990 * size])
+    assert metering.due_ns == START_NS + 2_000_000_000
+    metering.feed(data[4990 * size : 7900 * size])
+    assert metering.due_ns == pytest.approx(START_NS + 2_060_000_000, abs=20_000_000)
+    assert metering.feed(data[7900 * size : 8150 * size])
+    assert metering.due_ns == pytest.approx(START_NS + 3_000_000_000, abs=2_000)
+
+
+def test_a_rate_that_the_device_does_not_say_is_measured() -> None:
+    _, readings = run(4.1, [], jitter, 3700.0, 0.0)
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.003)
+
+
+def test_a_drifting_oscillator_is_followed() -> None:
+    made = hat_format()
+    scans = np.arange(40 * RATE)
+    times = scans / RATE * (1.02 + 5e-5 * scans / RATE)
+    metering = metering_of(made)
+    codes = codes_of(current(times, HERTZ, 10.0))
+    readings = metering.feed(pack(made, [codes] * 3, stamps_of(times)))
+    assert metering.lost_scans_total == 0
+    for reading in readings:
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.003)
+
+
+def test_a_backlog_gives_the_readings_that_were_missed() -> None:
+    made = hat_format()
+    times = np.arange(30 * RATE + 100) / RATE
+    data = pack(made, [codes_of(current(times, HERTZ, 10.0))] * 3, stamps_of(times))
+    read_ns = START_NS + 31_000_000_000
+    readings = metering_of(made).feed(data, read_ns)
+    assert len(readings) == 30
+    assert readings[0].end_ns < START_NS + 1_000_000_000
+
+
+# What a timestamp field may hold instead of a clock.
+
+TIMES = np.arange(6 * RATE) / RATE
+GOOD = stamps_of(TIMES)
+
+
+def stepped(at: int, step_ns: int) -> Array:
+    stamps: Array = GOOD + step_ns * (np.arange(len(GOOD)) >= at)
+    return stamps
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("stamps", "why", "at_least"),
+    [
+        (0 * GOOD, "inf scans a second|hours old", 6),
+        (START_NS + (TIMES * 5e8).astype(np.int64), "8000 scans a second", 5),
+        (np.random.default_rng(0).integers(-(2**63), 2**63 - 1, len(GOOD)), "back|ahead|old", 5),
+        (np.frombuffer(np.random.default_rng(0).bytes(8 * len(GOOD)), "<i8"), "back|ahead|old", 5),
+        (stepped(9000, -3_000_000_000), "go back", 5),
+        (stepped(9000, 10**16), "ahead", 5),
+        (stepped(9000, 2**62), "ahead", 5),
+    ],
+)
+def test_what_is_no_clock_is_not_used(stamps: Array, why: str, at_least: int, live: bool) -> None:
+    made = hat_format()
+    data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps)
+    metering = metering_of(made)
+    readings = []
+    step = 250
+    for begin in range(0, len(TIMES), step):
+        read_ns = START_NS + (begin + step) * 250_000 if live else None
+        chunk = data[begin * made.scan_bytes : (begin + step) * made.scan_bytes]
+        readings += metering.feed(chunk, read_ns)
+    assert metering.clock_fault is not None
+    assert any(part in metering.clock_fault for part in why.split("|"))
+    assert len(readings) >= at_least
+    for reading in readings:
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-3)
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.01)
+        if live:
+            assert START_NS < reading.end_ns <= START_NS + 6_000_000_000
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    jumps=st.lists(
+        st.tuples(st.integers(0, len(GOOD) - 1), st.integers(-(2**62), 2**62))
+        | st.tuples(st.integers(0, len(GOOD) - 1), st.integers(-(10**9), 10**10)),
+        max_size=4,
+    ),
+    live=st.booleans(),
+)
+def test_jumps_of_the_clock_never_give_a_wrong_reading(
+    jumps: list[tuple[int, int]], live: bool
+) -> None:
+    made = hat_format()
+    stamps = GOOD.copy()
+    for at, by in jumps:
+        stamps[at:] += by
+    data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps)
+    metering = metering_of(made)
+    readings = []
+    for begin in range(0, len(TIMES), 1000):
+        chunk = data[begin * made.scan_bytes : (begin + 1000) * made.scan_bytes]
+        readings += metering.feed(chunk, START_NS + (begin + 1000) * 250_000 if live else None)
+    for reading in readings:
+        # A jump of less than 5 % of a second is a small loss, or lateness.
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=0.01)
+        assert not live or reading.end_ns <= START_NS + 7_100_000_000
+
+
+def test_a_clock_that_is_not_monotonic_is_told_by_the_read() -> None:
+    made = hat_format()
+    metering = metering_of(made)
+    data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD + 17 * 10**17)
+    readings = metering.feed(data, START_NS + 6_000_000_000)
+    assert metering.clock_fault
+    assert "ahead of the time of the read" in metering.clock_fault
+    assert readings[-1].end_ns == pytest.approx(START_NS + 5.99e9, abs=2e7)
+
+
+@pytest.mark.parametrize("at", [1990, 2000, 2100, 3000, 4100, 9000])
+def test_a_clock_that_stops_is_given_up(at: int) -> None:
+    made = hat_format()
+    metering = metering_of(made)
+    codes = codes_of(current(TIMES, HERTZ, 10.0))
+    readings = metering.feed(pack(made, [codes] * 3, np.minimum(GOOD, GOOD[at])))
+    assert metering.clock_fault
+    assert len(readings) >= 4
+    for reading in readings:
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("said_rate", [0, 200, RATE, 1e7])
+@pytest.mark.parametrize("period_ns", [1, 99, 15_700_000, 10**9, 3 * 10**12])
+def test_a_clock_at_no_rate_of_an_adc(period_ns: int, said_rate: float) -> None:
+    made = hat_format(said_rate=said_rate)
+    metering = metering_of(made)
+    stamps = START_NS + period_ns * np.arange(len(TIMES))
+    metering.feed(pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps))
+    # At 1e7 S/s this is too short to tell.
+    assert metering.clock_fault or said_rate == 1e7
+
+
+# Seeds at which the clock moves by a whole window.
+@pytest.mark.parametrize("said_rate", [0, RATE])
+@pytest.mark.parametrize("seed", [5, 78, 292, 340])
+def test_time_that_runs_wild_gives_whole_readings(seed: int, said_rate: float) -> None:
+    made, scans = hat_format(said_rate=said_rate), 24_000
+    codes = codes_of(current(np.arange(scans) / RATE, HERTZ, 10.0))
+    steps = np.random.default_rng(seed).choice(
+        [0, 1, 100, 250_000, 500_000, 10**7, 10**8, 10**9, -(10**6)],
+        scans,
+        p=[0.1, 0.1, 0.1, 0.5, 0.1, 0.03, 0.03, 0.02, 0.02],
+    )
+    data = pack(made, [codes] * 3, START_NS + np.cumsum(steps))
+    metering = metering_of(made)
+    for begin in range(0, len(data), 1000 * made.scan_bytes):
+        for reading in metering.feed(data[begin:][: 1000 * made.scan_bytes]):
+            assert reading.window_seconds >= 0.4
+            assert math.isfinite(reading.amperes(L1))
+
+
+def test_without_clock_and_rate_there_are_no_readings() -> None:
+    made = hat_format(said_rate=0)
+    metering = metering_of(made)
+    assert metering.feed(pack(made, [codes_of(TIMES)] * 3, GOOD[::-1])) == []
+    assert metering.clock_fault
+    assert "sampling_frequency_hz" in metering.clock_fault
+    with pytest.raises(ValueError, match="sampling_frequency_hz"):
+        metering_of(hat_format(said_rate=0, timestamp=False))
+
+
+# Without timestamps.
+
+
+def live(
+    length: float,
+    every: float,
+    lost: tuple[float, float] = (0, 0),
+    held_up: tuple[float, float] = (0, 0),
+    rate: float = 4040.0,
+) -> tuple[Metering, list[Reading]]:
+    """Reads of an ADC that says 4000 S/s: `lost` (at, seconds), `held_up` (from, to) the reader."""
+    made = hat_format(rate=rate, said_rate=RATE, timestamp=False)
+    random = np.random.default_rng(1)
+    times = np.arange(round(length * rate)) / rate
+    kept = (times < lost[0]) | (times >= sum(lost))
+    codes = codes_of(current(times, HERTZ, 10.0))
+    metering = metering_of(made)
+    readings: list[Reading] = []
+    begin = 0
+    for number in range(1, int(length / every) + 1):
+        at = number * every
+        if held_up[0] <= at < held_up[1]:
+            continue
+        end = round(at * rate)
+        chunk = codes[begin:end][kept[begin:end]]
+        read_ns = START_NS + round((at + abs(random.normal(0, 3e-4))) * 1e9)
+        readings += metering.feed(pack(made, [chunk] * 3), read_ns)
+        begin = end
+    return metering, readings
+
+
+def test_a_replay_without_timestamps_goes_by_the_rate_from_zero() -> None:
+    made = hat_format(timestamp=False)
+    metering = metering_of(made)
+    assert metering.due_ns is None
+    readings = metering.feed(pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3))
+    assert len(readings) == 6
+    for number, reading in enumerate(readings, 1):
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.001)
+        assert number - 0.021 < reading.end_ns / 1e9 <= number
+    assert metering.clock_fault is None
+
+
+@pytest.mark.parametrize("every", [0.1, 1.0])
+def test_without_timestamps_the_rate_is_found_from_the_reads(every: float) -> None:
+    metering, readings = live(40, every)
+    assert 38 <= len(readings) <= 40
+    assert metering.lost_scans_total <= 2
+    for reading in readings[-20:]:
+        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.01)
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=5e-4)
+    assert seconds_of(readings[-1]) == pytest.approx(40, abs=1.2)
+
+
+@pytest.mark.parametrize("every", [0.1, 1.0])
+@pytest.mark.parametrize("lost", [1.0, 2.0])
+def test_without_timestamps_a_stall_shows_as_a_lag(every: float, lost: float) -> None:
+    metering, readings = live(40, every, lost=(20.03, lost))
+    assert metering.lost_scans_total == pytest.approx(lost * 4040, rel=0.01)
+    for reading in readings:
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=5e-3)
+    assert seconds_of(readings[-1]) == pytest.approx(40, abs=1.2)
+
+
+def test_without_timestamps_a_late_reader_is_no_loss() -> None:
+    metering, readings = live(40, 0.1, held_up=(20, 22.5))
+    assert metering.lost_scans_total == 0
+    assert len(readings) >= 39
+    ends = [seconds_of(reading) for reading in readings]
+    assert np.diff(ends).max() < 1.03
+    assert math.isclose(ends[-1], 40, abs_tol=1.2)

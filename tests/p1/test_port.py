@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a telegram goes out: cases by the manual's words, and invariants over random histories."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csp1d.p1.port import Action, Flush, P1Port, Telegram, Write
+
+MS = 1_000_000
+SECOND = 1000 * MS
+LENGTH = 755
+BYTES_PER_SECOND = 11_520
+
+
+@dataclass
+class Line:
+    """A port that holds bytes and lets them go at the line's speed, unless it is stuck."""
+
+    room: int = 4096
+    held: bytearray = field(default_factory=bytearray)
+    wire: list[tuple[int, int]] = field(default_factory=list)
+    """Each byte that left, with its time."""
+    stuck: bool = False
+    now_ns: int = 0
+    _credit_ns: int = 0
+
+    def advance(self, now_ns: int) -> None:
+        byte_ns = SECOND // BYTES_PER_SECOND
+        self._credit_ns += now_ns - self.now_ns
+        self.now_ns = now_ns
+        while self.held and not self.stuck and self._credit_ns >= byte_ns:
+            self._credit_ns -= byte_ns
+            self.wire.append((now_ns - self._credit_ns, self.held.pop(0)))
+        if self.stuck or not self.held:
+            self._credit_ns = 0
+
+    def write(self, data: bytes) -> int:
+        taken = data[: max(0, self.room - len(self.held))]
+        self.held += taken
+        return len(taken)
+
+
+class Bench:
+    """The protocol on a line, the way the daemon drives it."""
+
+    def __init__(self, interval_seconds: int = 1, room: int = 4096) -> None:
+        self.port = P1Port(interval_seconds)
+        self.line = Line(room)
+        self.now_ns = 100 * SECOND
+        self.line.now_ns = self.now_ns
+        self.writes: list[tuple[int, Write]] = []
+        self.is_open = False
+        self.number = 0
+        self.ends: dict[bytes, int] = {}
+        """The end of the reading that a telegram was made of."""
+
+    def carry_out(self, event: Callable[[int, int], list[Action]]) -> list[str]:
+        self.line.advance(self.now_ns)
+        waiting = len(self.line.held) if self.is_open else 0
+        actions = event(self.now_ns, waiting)
+        for action in actions:
+            if isinstance(action, Flush):
+                self.line.held.clear()
+            else:
+                self.writes.append((self.now_ns, action))
+                self.port.took(self.line.write(action.data))
+        return [type(action).__name__ for action in actions]
+
+    def open(self) -> list[str]:
+        self.is_open = True
+        return self.carry_out(self.port.opened)
+
+    def lose(self) -> list[str]:
+        self.line.advance(self.now_ns)
+        self.is_open = False
+        self.line.held.clear()
+        self.port.lost()
+        return []
+
+    def high(self) -> list[str]:
+        return self.carry_out(lambda now, waiting: self.port.line(True, now, waiting))
+
+    def low(self) -> list[str]:
+        return self.carry_out(lambda now, waiting: self.port.line(False, now, waiting))
+
+    def reading(self, age_ms: int = 2) -> list[str]:
+        self.number += 1
+        data = b"/%06d" % self.number + bytes(LENGTH - 9) + b"\r\n"
+        telegram = Telegram(data, self.now_ns - age_ms * MS)
+        self.ends[data] = telegram.end_ns
+        return self.carry_out(lambda now, waiting: self.port.reading(telegram, now, waiting))
+
+    def stick(self) -> list[str]:
+        self.line.advance(self.now_ns)
+        self.line.stuck = True
+        return []
+
+    def leftover(self) -> list[str]:
+        """Somebody else has left bytes in the port."""
+        self.line.held += b"leftover"
+        return []
+
+    def drain(self) -> list[str]:
+        self.line.advance(self.now_ns)
+        self.line.stuck = False
+        return []
+
+    def after(self, milliseconds: float) -> list[str]:
+        """Let time pass, with the calls that the protocol asks for."""
+        until_ns = self.now_ns + round(milliseconds * MS)
+        seen = []
+        while (wake_ns := self.port.wake_ns) is not None and wake_ns <= until_ns:
+            self.now_ns = max(self.now_ns, wake_ns)
+            seen += self.carry_out(self.port.time)
+        self.now_ns = until_ns
+        self.line.advance(self.now_ns)
+        if self.is_open and self.port.wants_writable and len(self.line.held) < self.line.room:
+            seen += self.carry_out(self.port.writable)
+        return seen
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: value for name, value in vars(self.port.counts).items() if value}
+
+    def received(self) -> bytes:
+        return bytes(byte for _, byte in self.line.wire)
+
+
+# Each case: events (a number lets so many milliseconds pass), what they made the protocol do,
+# and what was counted in the end.
+CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
+    "a high line gets each reading at once": (
+        ["open", "high", "reading", 1000, "reading", 1000],
+        ["Write", "Write"],
+        {"requests": 1, "sent": 2},
+    ),
+    "a low line gets nothing": (["open", "reading", 1000, "reading", 1000], [], {}),
+    "a rising line gets the reading that waits": (
+        ["open", "reading", 400, "high", 100],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "a rising line gets nothing older than a second": (
+        ["open", "reading", 1001, "high", 100],
+        [],
+        {"requests": 1},
+    ),
+    "a reading is sent once however often the line rises": (
+        ["open", "high", "reading", 100, "low", 100, "high", 100, "low", 100, "high", 100],
+        ["Write"],
+        {"requests": 3, "sent": 1},
+    ),
+    "a line that falls in mid-telegram stops it": (
+        ["open", "high", "reading", 30, "low", 1000],
+        ["Write", "Flush"],
+        {"requests": 1, "aborted": 1},
+    ),
+    "a line that falls after the telegram aborts nothing": (
+        ["open", "high", "reading", 67, "low"],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "an aborted reading is sent again, whole, while it is fresh": (
+        ["open", "high", "reading", 30, "low", 300, "high", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 2, "aborted": 1, "sent": 1},
+    ),
+    "an aborted reading is not sent again once it is stale": (
+        ["open", "high", "reading", 30, "low", 1000, "high", 100],
+        ["Write", "Flush"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "a newer reading takes the place of an aborted one": (
+        ["open", "high", "reading", 30, "low", 500, "reading", 10, "high", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 2, "aborted": 1, "sent": 1},
+    ),
+    "a telegram that the port does not take is flushed by the next reading, which goes out": (
+        ["open", "high", "stick", "reading", 997, "reading", 5, "drain", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "a stuck telegram gives way to a reading as soon as it is overdue, and not before": (
+        ["open", "reading", 850, "stick", "high", 100, "reading", 32, "reading"],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "what has not begun to leave is flushed when its reading is a second old": (
+        ["open", "reading", 950, "stick", "high", 49],
+        ["Write", "Flush"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "bytes that nobody wants are flushed before a telegram": (
+        ["open", "high", "leftover", "reading", 100],
+        ["Flush", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "a stuck telegram is flushed by a reading that comes early, too": (
+        ["open", "high", "stick", "reading", 980, "reading", 5, "drain", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "a stuck telegram is flushed when it goes stale though no reading follows": (
+        ["open", "high", "stick", "reading", 5000, "drain", 100],
+        ["Write", "Flush"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "a late rise is answered, and the next reading waits for the wire": (
+        ["open", "reading", 950, "high", 50, "reading", 200],
+        ["Write", "Write"],
+        {"requests": 1, "sent": 2},
+    ),
+    "a lost port drops the telegram; back again it gets the next reading": (
+        ["open", "high", "reading", 30, "lose", 600, "open", 100, "reading", 100],
+        ["Write", "Write"],
+        {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "a request waits for a port that is not there yet": (
+        ["high", "reading", 200, "open", 100],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "a stale reading from a backlog is not sent": (
+        ["open", "high", "reading_late", 100, "reading", 100],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(case: str) -> None:
+    events, actions, counts = CASES[case]
+    bench = Bench()
+    seen = _play(bench, events)
+    assert seen == actions
+    assert bench.counts == counts
+
+
+def _play(bench: Bench, events: list[str | float]) -> list[str]:
+    seen: list[str] = []
+    for event in events:
+        if isinstance(event, str):
+            seen += bench.reading(1500) if event == "reading_late" else getattr(bench, event)()
+        else:
+            seen += bench.after(event)
+    return seen
+
+
+def test_interval_thins_out_the_telegrams() -> None:
+    bench = Bench(interval_seconds=3)
+    bench.open()
+    bench.high()
+    for _ in range(10):
+        bench.reading()
+        bench.after(1000)
+    assert bench.counts == {"requests": 1, "sent": 4}
+
+
+def test_a_port_that_takes_little_gets_the_rest_when_it_is_writable() -> None:
+    bench = Bench(room=100)
+    bench.open()
+    bench.high()
+    bench.reading()
+    for _ in range(20):
+        bench.after(7)
+    assert bench.counts == {"requests": 1, "sent": 1}
+    assert bench.received() == next(iter(bench.ends))
+
+
+def test_latency_counts_from_the_rise_or_the_reading_whichever_is_later() -> None:
+    bench = Bench()
+    bench.open()
+    bench.reading()
+    bench.after(300)
+    bench.high()
+    risen_ns = bench.now_ns
+    bench.after(700)
+    bench.reading(age_ms=2)
+    since = [write.since_ns for _, write in bench.writes]
+    assert since == [risen_ns, bench.now_ns - 2 * MS]
+
+
+EVENTS = st.one_of(
+    st.sampled_from(["high", "low", "stick", "drain", "open", "lose"]),
+    st.sampled_from(["reading", "reading", "reading_late"]),
+    st.sampled_from([0.5, 3, 10, 29.7, 66, 80, 400, 990, 1001]),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(EVENTS, max_size=60), st.sampled_from([50, 755, 4096]))
+def test_invariants_over_random_histories(events: list[str | float], room: int) -> None:
+    bench = Bench(room=room)
+    high = False
+    for event in events:
+        on_wire = len(bench.line.wire)
+        _play(bench, [event])
+        high = {"high": True, "low": False}.get(str(event), high)
+        if not high:
+            # Never a byte after the fall that was not already on the wire.
+            assert not bench.line.held
+            assert event == "low" or len(bench.line.wire) == on_wire
+
+    starts = [(now_ns, write) for now_ns, write in bench.writes if write.since_ns is not None]
+    for now_ns, write in starts:
+        # Never a reading older than a second.
+        assert now_ns - bench.ends[write.data] <= SECOND
+
+    whole, rest = _split(bench.received())
+    # Never two telegrams interleaved: each byte belongs to the telegram that began last.
+    for piece in rest:
+        assert any(data.startswith(piece) for data in bench.ends)
+    # Never above one telegram a reading.
+    assert len(whole) == len(set(whole))
+    assert all(data in bench.ends for data in whole)
+    # A telegram is counted once, and as what became of it.
+    counts = bench.port.counts
+    under_way = bench.port.wake_ns is not None
+    assert counts.sent + counts.aborted + counts.dropped + under_way == len(starts)
+    assert counts.sent <= len(whole)
+
+
+def _split(received: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Whole telegrams and fragments: each begins with a slash, which stands nowhere else."""
+    pieces = [b"/" + piece for piece in received.split(b"/")[1:]]
+    assert b"".join(pieces) == received
+    whole = [piece for piece in pieces if len(piece) == LENGTH]
+    return whole, [piece for piece in pieces if len(piece) != LENGTH]

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands from outside: what they print, and how they end."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from csp1d.__main__ import main
+from csp1d.events import Event
+from csp1d.operator import journal
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = (ROOT / "tests/p1/golden-24A.p1").read_bytes()
+DEVICE = '[p1]\nserial = "XMXCQA0000008879"\nfirmware_text = "XMX_P1CS_V05"\n'
+
+
+def run(
+    module: str, *arguments: str | Path, cwd: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+    )
+
+
+def csp1d(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return run("csp1d", *arguments, cwd=folder)
+
+
+def csp1ctl(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
+    return run("csp1d.operator.ctl", *arguments, cwd=folder)
+
+
+def put(folder: Path, name: str, content: str) -> Path:
+    (folder / name).write_text(content)
+    return folder / name
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_telegram_prints_the_golden_one(tmp_path: Path, first: bool) -> None:
+    option = ("--config", put(tmp_path, "c.toml", DEVICE))
+    command = ("telegram", "24", "24", "24")
+    done = csp1ctl(tmp_path, *(option + command if first else command + option))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == GOLDEN
+
+
+# What is run in a folder with these files, how it ends, and what it says.
+ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
+    "a good configuration": (
+        {"c.toml": DEVICE},
+        ["csp1d", "--config", "c.toml", "--check-config"],
+        0,
+        "c.toml: good",
+    ),
+    "a missing configuration": (
+        {},
+        ["csp1d", "--config", "c.toml", "--check-config"],
+        0,
+        "c.toml: good",
+    ),
+    "an unknown key": (
+        {"c.toml": "[adc]\ndevise = 'x'"},
+        ["csp1d", "--config", "c.toml", "--check-config"],
+        78,
+        "csp1d: c.toml: adc.devise: unknown key; did you mean 'device'?",
+    ),
+    "a wrong type": (
+        {"c.toml": "[channels.L1]\nburden_ohms = '20'"},
+        ["csp1d", "--config", "c.toml"],
+        78,
+        "csp1d: c.toml: channels.L1.burden_ohms: must be a number, not '20'",
+    ),
+    "two phases on one input": (
+        {"c.toml": "[channels.L2]\ninput = 'voltage0'"},
+        ["csp1d", "--config", "c.toml"],
+        78,
+        "csp1d: c.toml: channels.L2.input: 'voltage0' is the input of L1 already; each phase",
+    ),
+    "an unreadable file": (
+        {"c.toml/x": ""},
+        ["csp1d", "--config", "c.toml"],
+        78,
+        "csp1d: c.toml: can not be read: Is a directory",
+    ),
+    "a configuration that csp1ctl can not use": (
+        {"c.toml": "[p1]\nserial = 1"},
+        ["csp1ctl", "--config", "c.toml", "telegram", "1", "2", "3"],
+        78,
+        "csp1ctl: c.toml: p1.serial: must be a text, not 1",
+    ),
+    "a missing device": (
+        {"c.toml": "[adc]\ndevice = 'no-adc'"},
+        ["csp1ctl", "--config", "c.toml", "record", "1", "capture"],
+        69,
+        "csp1ctl: ADC 'no-adc' is not there; IIO devices: ",
+    ),
+    "a scenario that is none": ({}, ["csp1d", "--simulate", "L1=x"], 2, "L1: 'x' is not a number"),
+    "a current that is none": (
+        {},
+        ["csp1ctl", "telegram", "1", "2", "x"],
+        2,
+        "'x' is not a current",
+    ),
+    "a current below zero": (
+        {},
+        ["csp1ctl", "telegram", "1", "2", "--", "-3"],
+        2,
+        "'-3' is not a current: a number from 0 up",
+    ),
+    "too few currents": ({}, ["csp1ctl", "telegram", "1", "2"], 2, "required: L3"),
+    "no command": ({}, ["csp1ctl"], 2, "required: COMMAND"),
+    "a time that is none": ({}, ["csp1ctl", "record", "0", "x"], 2, "'0' is not a time"),
+    "a capture that is not there": (
+        {},
+        ["csp1ctl", "replay", "nothing"],
+        2,
+        "csp1ctl: nothing.json: No such file",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_each_end_has_its_code_and_its_words(tmp_path: Path, case: str) -> None:
+    files, (program, *arguments), code, words = ENDS[case]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        put(tmp_path, name, content)
+    done = {"csp1d": csp1d, "csp1ctl": csp1ctl}[program](tmp_path, *arguments)
+    said = (done.stdout + done.stderr).decode()
+    assert words in said
+    assert done.returncode == code
+    assert "Traceback" not in said
+
+
+def test_the_service_manager_is_told_why_csp1d_does_not_start(tmp_path: Path) -> None:
+    put(tmp_path, "c.toml", "[adc]\ndevise = 'x'\n[p1]\nserial = 1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        module = ("csp1d", "--config", "c.toml")
+        assert run(*module, "--check-config", cwd=tmp_path, environment=told).returncode == 78
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        assert run(*module, cwd=tmp_path, environment=told).returncode == 78
+        assert manager.recv(4096).decode() == (
+            "STATUS=Configuration rejected: c.toml: adc.devise: unknown key; did you mean 'device'?"
+        )
+
+
+@pytest.fixture
+def journal_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
+    """What this process sends to the journal, which it takes for its standard error."""
+    from systemd.journal import JournalHandler
+
+    entries: list[dict[str, str]] = []
+
+    def send(*message: str, **fields: str) -> None:
+        entries.append({"MESSAGE": message[0], **fields})
+
+    log = logging.getLogger("csp1d")
+    before = log.level, log.propagate
+    monkeypatch.setattr(journal, "listens", lambda: True)
+    monkeypatch.setattr(journal, "_journal", lambda: JournalHandler(sender_function=send))
+    yield entries
+    log.handlers.clear()
+    log.level, log.propagate = before
+
+
+def test_a_rejected_configuration_is_an_event_for_each_problem(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    journal_entries: list[dict[str, str]],
+) -> None:
+    file = put(tmp_path, "c.toml", "[adc]\ndevise = 'x'\n[p1]\nserial = 1")
+    monkeypatch.setattr(sys, "argv", ["csp1d", "--config", str(file)])
+    assert main() == 78
+    assert capsys.readouterr().err == ""
+    devise, serial = journal_entries
+    assert devise["MESSAGE"] == (
+        f"configuration rejected, csp1d does not start: {file}: adc.devise: unknown key; "
+        "did you mean 'device'?"
+    )
+    assert devise["MESSAGE_ID"] == Event.CONFIGURATION_REJECTED.message_id
+    assert devise["PRIORITY"] == "3"
+    assert devise["CSP1D_EVENT"] == "configuration-rejected"
+    assert devise["CSP1D_FILE"] == str(file)
+    assert devise["CSP1D_KEY"] == "adc.devise"
+    assert serial["CSP1D_KEY"] == "p1.serial"
+    assert serial["CSP1D_REASON"] == "must be a text, not 1"
+
+
+def test_a_fault_of_ours_is_an_event_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    journal_entries: list[dict[str, str]],
+) -> None:
+    def fault(path: Path) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr("csp1d.__main__.load", fault)
+    monkeypatch.setattr(sys, "argv", ["csp1d"])
+    assert main() == 70
+    assert capsys.readouterr().err == ""
+    (entry,) = journal_entries
+    assert entry["CSP1D_EVENT"] == "internal-error"
+    assert entry["PRIORITY"] == "3"
+    assert "Traceback" in entry["MESSAGE"]
+    assert "RuntimeError: nobody foresaw this" in entry["MESSAGE"]
+
+
+def test_a_fault_of_ours_is_printed_where_there_is_no_journal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("csp1d.__main__.load", lambda path: 1 // 0)
+    monkeypatch.setattr(sys, "argv", ["csp1d"])
+    assert main() == 70
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert said.endswith("csp1d: internal error, please report it with the lines above\n")
+
+
+@pytest.mark.parametrize("program", [csp1d, csp1ctl])
+def test_version(tmp_path: Path, program: type[object]) -> None:
+    assert program(tmp_path, "--version").stdout.split()[1] == b"0.1.0"  # type: ignore[call-arg,attr-defined]
+
+
+def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:
+    # Three seconds of nothing at 1 kS/s.
+    channel = {"id": "voltage0", "phase": "L1", "index": 0, "type": "le:s16/16>>0"}
+    description = {
+        "sampling_frequency_hz": 1000,
+        "scan_bytes": 2,
+        "channels": [{**channel, "scale": 0.05, "offset": 0}],
+        "timestamp": None,
+    }
+    put(tmp_path, "quiet.json", json.dumps(description))
+    (tmp_path / "quiet.bin").write_bytes(bytes(2 * 3500))
+    done = csp1ctl(tmp_path, "replay", "quiet")
+    assert done.returncode == 0, done.stderr
+    readings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [set(reading) for reading in readings] == [
+        {
+            "end_ns",
+            "window_seconds",
+            "frequency_hertz",
+            "scans",
+            "lost_scans",
+            "current_amperes",
+            "active_current_amperes",
+            "clipped_samples",
+        }
+    ] * 3
+    assert [reading["current_amperes"] for reading in readings] == [{"L1": 0.0}] * 3

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: defaults, drop-ins, and a complaint for everything that can be wrong."""
+
+import contextlib
+import dataclasses
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csp1d.config import Config, split_address
+from csp1d.config_file import ConfigError, load
+from csp1d.measuring.reading import Phase
+
+SHIPPED = Path(__file__).parents[1] / "etc/csp1d.toml"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "csp1d.toml"
+
+
+def drop_in(file: Path, name: str, content: str) -> Path:
+    folder = file.with_name(file.name + ".d")
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(content)
+    return folder / name
+
+
+def test_a_missing_file_is_valid_and_means_the_defaults(file: Path) -> None:
+    assert load(file) == Config()
+
+
+def test_the_shipped_file_shows_every_key_with_its_default() -> None:
+    assert load(SHIPPED) == Config()
+    shown = tomllib.loads(SHIPPED.read_text())
+
+    def keys(table: dict[str, Any], prefix: str = "") -> set[str]:
+        found: set[str] = set()
+        for name, value in table.items():
+            found |= keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+        return found
+
+    assert keys(shown) == keys(dataclasses.asdict(Config()))
+
+
+def test_keys_are_taken_over(file: Path) -> None:
+    file.write_text("""
+        [adc]
+        device = "mcp3912"
+        [channels.L2]
+        gain = 1.037
+        [p1.request]
+        line = 17
+        always = true
+    """)
+    config = load(file)
+    assert config.adc.device == "mcp3912"
+    assert config.channels.L2.gain == 1.037
+    assert config.channels.L2.input == "voltage1"
+    assert config.p1.request.line == 17
+    assert config.p1.request.always
+
+
+def test_a_phase_without_input_is_not_measured(file: Path) -> None:
+    file.write_text('[channels]\nL2.input = ""\nL3.input = ""')
+    assert list(load(file).channels.used()) == [Phase.L1]
+
+
+def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None:
+    file.write_text('[p1]\nserial = "MAIN"\nflag_id = "ABC"\n[channels.L1]\ngain = 1.1')
+    drop_in(file, "50-calibration.toml", "[channels.L1]\ngain = 1.2\nnoise_floor_amperes = 0.02")
+    drop_in(file, "90-site.toml", '[channels.L1]\ngain = 1.3\n[p1]\nserial = "SITE"')
+    drop_in(file, "99-not-toml.bak", "gibberish")
+    config = load(file)
+    assert (config.p1.serial, config.p1.flag_id) == ("SITE", "ABC")
+    assert (config.channels.L1.gain, config.channels.L1.noise_floor_amperes) == (1.3, 0.02)
+
+
+BAD = [
+    ("[adc]\nsampling_frequency = 4000", "adc.sampling_frequency", "did you mean 'sampling_freq"),
+    ("[nonsense]\nx = 1", "nonsense", "unknown key; known are: adc, channels"),
+    ("[channels.L4]", "channels.L4", "unknown key"),
+    ("adc = 3", "adc", "must be a table"),
+    ('[adc]\nsampling_frequency_hz = "4000"', "adc.sampling_frequency_hz", "must be a number"),
+    ("[adc]\nsampling_frequency_hz = true", "adc.sampling_frequency_hz", "must be a number"),
+    ("[adc]\nsampling_frequency_hz = 0", "adc.sampling_frequency_hz", "between 200 and 1e+06"),
+    ("[adc]\nbuffer_seconds = nan", "adc.buffer_seconds", "must be a finite number"),
+    ("[channels.L1]\nct_ratio = -2000", "channels.L1.ct_ratio", "must lie between"),
+    ("[channels.L1]\ngain = inf", "channels.L1.gain", "must be a finite number"),
+    ("[channels.L1]\nreversed = 1", "channels.L1.reversed", "must be true or false"),
+    ('[channels.L1]\ntype = "s16"', "channels.L1.type", "is not a scan type"),
+    ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be an IIO channel id"),
+    ('[channels.L3]\ninput = "voltage0"', "channels.L3.input", "is the input of L1 already"),
+    (
+        '[channels]\nL1.input = ""\nL2.input = ""\nL3.input = ""',
+        "channels",
+        "no phase has an input",
+    ),
+    ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
+    ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),
+    ('[p1]\nserial = "A/B"', "p1.serial", "no / !"),
+    ('[p1]\nserial = ""', "p1.serial", "1 to 48 ASCII"),
+    ('[p1]\nfirmware_text = "SEVENTEEN LETTERS"', "p1.firmware_text", "at most 16"),
+    ('[p1]\nequipment_id = "é"', "p1.equipment_id", "ASCII"),
+    ('[p1]\nflag_id = "XM1"', "p1.flag_id", "three letters"),
+    ("[p1]\ninterval_seconds = 1.5", "p1.interval_seconds", "must be a whole number"),
+    ("[p1]\ninterval_seconds = 11", "p1.interval_seconds", "between 1 and 10"),
+    ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
+    ("[p1.request]\nline = 1.5", "p1.request.line", "a text or a whole number"),
+    ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
+    ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
+    ('[http]\nlisten = "19510"', "http.listen", '"HOST:PORT"'),
+    ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"HOST:PORT"'),
+    ('[http]\ntls_key = "/k"', "http.tls_certificate", "go together"),
+    ('[log]\nlevel = "loud"', "log.level", "must be one of 'debug'"),
+    ('[channels.L1]\ninput = "voltage2"', "channels.L1.input", "is the input of L3 already"),
+    ('[channels.L1]\ntype = "le:s16/16X2>>0"', "channels.L1.type", "one value a scan"),
+    ('[p1]\ndevice = "/dev/\\u0000x"', "p1.device", "must be a path"),
+    ('[leds]\npower = "a\\u0000"', "leds.power", "the name of an LED"),
+    ("[p1.request]\nline = -1", "p1.request.line", "offset from 0 up, not -1"),
+    ('[http]\nlisten = "a\\u0000:1"', "http.listen", '"HOST:PORT"'),
+    ('[http]\nlisten = "é..x:80"', "http.listen", '"HOST:PORT"'),
+    ('[http]\nlisten = "127.0.0.1:١٩"', "http.listen", '"HOST:PORT"'),
+    (f"[adc]\nsampling_frequency_hz = {'9' * 5000}", "", "is not TOML"),
+    (f"[adc]\nsampling_frequency_hz = 0x{'f' * 5000}", "adc.sampling_frequency_hz", "thousands"),
+    ("[adc", "", "is not TOML"),
+    ("x = [" * 5000, "", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("content", "key", "reason"), BAD)
+def test_each_mistake_is_named_with_file_key_and_reason(
+    file: Path, content: str, key: str, reason: str
+) -> None:
+    file.write_text(content)
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.key) == (file, key)
+    assert reason in problem.reason
+
+
+def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -> None:
+    file.write_text("[adc]\nbuffer_seconds = 0\n[log]\nlvel = 1")
+    other = drop_in(file, "10.toml", '[p1]\nflag_id = ""')
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    assert [(problem.file, problem.key) for problem in raised.value.problems] == [
+        (file, "log.lvel"),
+        (file, "adc.buffer_seconds"),
+        (other, "p1.flag_id"),
+    ]
+
+
+def test_a_drop_in_that_is_no_file_is_not_waited_for(file: Path) -> None:
+    drop_in(file, ".hidden.toml", "gibberish")
+    os.mkfifo(drop_in(file, "x", "").with_name("10.toml"))
+    assert load(file) == Config()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_that_is_no_file_is_named(path: str) -> None:
+    with pytest.raises(ConfigError, match="can not be read: Is a directory"):
+        load(Path(path))
+
+
+def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
+    file.write_text("[adc]\nbuffer_seconds = 0")
+    drop_in(file, "10.toml", "[adc]\nbuffer_seconds = 5")
+    assert load(file).adc.buffer_seconds == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda file: file.mkdir(), "can not be read: Is a directory"),
+        (lambda file: file.symlink_to(file), "can not be read: Too many levels"),
+        (lambda file: file.write_bytes(b"[adc]\n\xff"), "is not UTF-8 at byte 6"),
+    ],
+)
+def test_an_unreadable_file_is_named(file: Path, make: Any, reason: str) -> None:
+    make(file)
+    with pytest.raises(ConfigError, match=f"{file}: {reason}"):
+        load(file)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_crash_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.mktemp("config") / "csp1d.toml"
+    file.write_bytes(data)
+    with contextlib.suppress(ConfigError):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port"),
+    [
+        ("127.0.0.1:19510", "127.0.0.1", 19510),
+        ("[::1]:80", "::1", 80),
+        (":9100", "", 9100),
+        ("localhost:0", "localhost", 0),
+        ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+    ],
+)
+def test_addresses(listen: str, host: str, port: int) -> None:
+    assert split_address(listen) == (host, port)

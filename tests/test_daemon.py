@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole daemon on the HAT in memory: a process, a pty, sockets, signals."""
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tty
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csp1d.config import Config, HttpConfig
+from csp1d.daemon import Daemon
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedHat, SimulatedLine
+from csp1d.p1.telegram import crc16_arc
+
+ROOT = Path(__file__).parents[1]
+CONFIG = '[http]\nlisten = "127.0.0.1:0"\n'
+
+
+class Running:
+    """A csp1d that runs, and its consumer."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self._log = log
+        told = [process.stdout.readline().partition(": ")[2].strip() for _ in range(2)]
+        assert all(told), log.read_text()
+        self.url = told[1]
+        self._consumer = os.open(told[0], os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        tty.setraw(self._consumer)
+
+    def receive(self, seconds: float) -> bytes:
+        """What comes within so long."""
+        received = b""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._consumer], [], [], left)[0]:
+                received += os.read(self._consumer, 4096)
+        return received
+
+    def metrics(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"{self.url}metrics", timeout=5) as reply:
+            lines = reply.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def status(self) -> Any:
+        with urllib.request.urlopen(f"{self.url}status.json", timeout=5) as reply:
+            return json.load(reply)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, words: str) -> None:
+        end = time.monotonic() + 10
+        while words not in self.log():
+            assert time.monotonic() < end, f"{words!r} not in {self.log()!r}"
+            time.sleep(0.02)
+
+
+@contextmanager
+def running(
+    folder: Path, *arguments: str, config: str = CONFIG, environment: dict[str, str] | None = None
+) -> Iterator[Running]:
+    file = folder / "csp1d.toml"
+    file.write_text(config)
+    log = folder / "log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "csp1d", "--config", file, *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        ) as process,
+    ):
+        try:
+            yield Running(process, log)
+        finally:
+            process.kill()
+
+
+def telegrams(received: bytes) -> list[tuple[int, int, int]]:
+    """The amperes of each telegram, all of which must be whole and right."""
+    found = []
+    for telegram in re.findall(rb"/.*?\n![^\n]*\n", received, re.DOTALL):
+        body, _, checksum = telegram.rpartition(b"!")
+        assert checksum == b"%04X\r\n" % crc16_arc(body + b"!")
+        l1, l2, l3 = re.findall(rb"-0:[357]1\.7\.0\((\d{3})\*A\)", telegram)
+        found.append((int(l1), int(l2), int(l3)))
+    return found
+
+
+def scenario(folder: Path, *steps: str) -> str:
+    file = folder / "scenario.toml"
+    file.write_text("".join(f"[[step]]\n{step}\n" for step in steps))
+    return str(file)
+
+
+def test_a_high_line_gets_a_telegram_a_second(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate", "L1=24.2,L2=10.7,L3=0") as daemon:
+        seen = telegrams(daemon.receive(4.5))
+        assert len(seen) in (4, 5)
+        assert set(seen) == {(24, 11, 0)}
+        metrics = daemon.metrics()
+        assert metrics['csp1d_current_amperes{phase="L1"}'] == pytest.approx(24.2, rel=5e-4)
+        assert metrics["csp1d_mains_frequency_hertz"] == pytest.approx(50, abs=0.002)
+        assert metrics["csp1d_scans_lost_total"] == 0
+        assert metrics["csp1d_p1_request"] == 1
+        status = daemon.status()
+        assert status["leds"]["power"]
+        assert status["leds"]["p1"]
+        assert status["last_telegram"].startswith("/XMX5")
+
+
+def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:
+    steps = scenario(tmp_path, 'amperes = { L3 = 5 }\nrequest = "poll"')
+    with running(tmp_path, "--simulate", steps) as daemon:
+        assert len(telegrams(daemon.receive(4.5))) >= 3
+        metrics = daemon.metrics()
+        assert metrics["csp1d_p1_requests_total"] >= 3
+        # But for one that nobody reads any more by now.
+        assert metrics["csp1d_telegrams_aborted_total"] <= 1
+
+
+def test_a_low_line_gets_nothing(tmp_path: Path) -> None:
+    steps = scenario(tmp_path, 'amperes = { L1 = 5 }\nrequest = "low"')
+    with running(tmp_path, "--simulate", steps) as daemon:
+        assert daemon.receive(2.5) == b""
+        assert daemon.metrics()["csp1d_readings_total"] >= 1
+
+
+def test_a_stall_silences_the_port_and_the_currents(tmp_path: Path) -> None:
+    steps = scenario(tmp_path, "amperes = { L1 = 50 }", "at_seconds = 2.5\nstall_seconds = 4")
+    with running(tmp_path, "--simulate", steps) as daemon:
+        assert telegrams(daemon.receive(2.6))
+        assert daemon.receive(3) == b""
+        metrics = daemon.metrics()
+        assert metrics["csp1d_adc_up"] == 0
+        assert not any(name.startswith("csp1d_current_amperes") for name in metrics)
+        assert not daemon.status()["leds"]["current"]
+        # The stall ends after 6.5 s, and the first second after that makes a reading.
+        assert telegrams(daemon.receive(2.8))
+        assert daemon.log().count("ADC stalled") == 1
+        assert re.search(r"\b1(5999|600[0-2]) scans of the ADC lost", daemon.log())
+        assert daemon.metrics()["csp1d_scans_lost_total"] == pytest.approx(16000, abs=2)
+
+
+def test_what_a_consumer_does_not_read_is_flushed_not_queued(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate", "L1=5") as daemon:
+        time.sleep(5)
+        # The telegram under way, and perhaps one that just then takes its place.
+        assert len(telegrams(daemon.receive(0.05))) <= 2
+        assert daemon.metrics()["csp1d_telegrams_dropped_total"] >= 2
+        assert daemon.log().count("telegram dropped") == 1
+
+
+def test_a_phase_that_clips_is_said_once(tmp_path: Path) -> None:
+    # 1.65 V of peak are 165 A of peak.
+    with running(tmp_path, "--simulate", "L1=200,L2=5") as daemon:
+        daemon.wait_for("L1 clips: ")
+        daemon.receive(2.2)
+        assert daemon.log().count("clip") == 1
+
+
+def test_a_reload_swaps_a_good_configuration_and_keeps_on_with_a_bad_one(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate", "L1=10") as daemon:
+        file = tmp_path / "csp1d.toml"
+        file.write_text(CONFIG + "[p1]\nflag = 3\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("configuration rejected, the old one stays")
+        assert f"{file}: p1.flag: unknown key" in daemon.log()
+        assert telegrams(daemon.receive(2.2))
+        file.write_text(CONFIG + '[p1]\nflag_id = "ABC"\n')
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("configuration reloaded")
+        assert b"/ABC5XMX" in daemon.receive(2.2)
+
+
+def test_a_stop_is_clean(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate") as daemon:
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(5) == 0
+        assert "csp1d stopped" in daemon.log()
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"}
+        with running(tmp_path, "--simulate", environment=environment) as daemon:
+
+            def expect(*wanted: str) -> None:
+                left = list(wanted)
+                while left:
+                    said = manager.recv(4096).decode()
+                    left = [words for words in left if not said.startswith(words)]
+
+            expect("READY=1", "WATCHDOG=1", "STATUS=Measuring; P1 port open; telegrams asked for")
+            daemon.process.send_signal(signal.SIGHUP)
+            expect("RELOADING=1\nMONOTONIC_USEC=")
+            expect("READY=1")
+            daemon.process.send_signal(signal.SIGTERM)
+            expect("STOPPING=1")
+
+
+@pytest.mark.parametrize("receiver", ["absent", "deaf"])
+def test_a_service_manager_that_does_not_listen_holds_up_nothing(
+    tmp_path: Path, receiver: str
+) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        if receiver == "deaf":
+            manager.bind(address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                other.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        other.sendto(b"full", address)
+        environment = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "10000000"}
+        with running(tmp_path, "--simulate", "L1=5", environment=environment) as daemon:
+            assert telegrams(daemon.receive(3))
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.process.wait(5) == 0
+
+
+def test_an_address_in_use_does_not_keep_from_measuring(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = f'[http]\nlisten = "{address}"\n'
+        with running(tmp_path, "--simulate", "L1=5", config=config) as daemon:
+            assert telegrams(daemon.receive(3))
+            assert f"HTTP missing: http.listen '{address}' can not be" in daemon.log()
+            taken.close()
+            daemon.wait_for("HTTP found")
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as reply:
+                assert reply.status == 200
+
+
+def test_the_loop_sleeps(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate", "L1=10") as daemon:
+        daemon.receive(2)
+        before = _switches(daemon.process.pid)
+        daemon.receive(5)
+        # Two turns a second and a few for what comes late; a loop that spins has thousands.
+        assert (_switches(daemon.process.pid) - before) / 5 < 12
+
+
+def _switches(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"\nvoluntary_ctxt_switches:\s+(\d+)", status)[0])
+
+
+def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path: Path) -> None:
+    looks: list[float] = []
+
+    class Oscillating(SimulatedLine):
+        """Has moved again whenever somebody looks."""
+
+        def look(self) -> tuple[bool, bool]:
+            looks.append(time.monotonic())
+            return True, True
+
+    class Board(SimulatedHat):
+        def open_request_line(self, config: Config) -> SimulatedLine:
+            return line
+
+    board = Board(parse("L1=10"))
+    line = Oscillating(board.player)
+    os.eventfd_write(line.fileno(), 1)
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    seconds = 3
+    threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM]).start()
+    daemon.start()
+    daemon.run()
+    per_second = len([look for look in looks if look > looks[0] + 1]) / (seconds - 1)
+    # A hundred for the edges, and a few of the search each second.
+    assert 20 < per_second < 110
+
+
+def test_with_no_device_at_all_the_daemon_stays_and_says_so_once(tmp_path: Path) -> None:
+    file = tmp_path / "csp1d.toml"
+    file.write_text(
+        CONFIG
+        + """
+        [adc]
+        device = "no-adc"
+        [p1]
+        device = "/dev/no-tty"
+        [p1.request]
+        chip = "/dev/no-gpiochip"
+        [leds]
+        p1 = "no:led"
+        """
+    )
+    command = [sys.executable, "-m", "csp1d", "--config", str(file)]
+    with (tmp_path / "log").open("w+") as errors:
+        with subprocess.Popen(command, cwd=ROOT, stderr=errors) as process:
+            while " started" not in (tmp_path / "log").read_text():
+                assert process.poll() is None
+                time.sleep(0.05)
+            # It looks for them each second.
+            time.sleep(3)
+            process.terminate()
+            assert process.wait(10) == 0
+        log = (tmp_path / "log").read_text()
+    for words in (
+        "ADC missing: ADC 'no-adc' is not there; IIO devices:",
+        "P1 port missing: /dev/no-tty is not there; set p1.device",
+        "request line missing: /dev/no-gpiochip is not there; set p1.request.chip",
+        "LED no:led missing: there is no /sys/class/leds/no:led; set leds",
+    ):
+        assert log.count(words) == 1, log

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manual and the completion against the programs: nothing missing, nothing that is not there.
+
+A page is read as text: its sections, and in them the entries of definition lists. Pages are built
+as the package builds them.
+"""
+
+import ast
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import typing
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from parsers import COMMANDS, PARSERS, options, positionals
+
+import csp1d
+from csp1d import exits
+from csp1d.config import Config
+from csp1d.config_file import load
+from csp1d.events import Event
+from csp1d.hat import scenario
+from csp1d.measuring.capture import reading_json
+from csp1d.measuring.reading import Reading
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [path.read_text() for path in Path(csp1d.__file__).parent.rglob("*.py")]
+NAMES = ("csp1d.8", "csp1ctl.1", "csp1d.toml.5")
+PAGES = {name: (ROOT / f"docs/man/{name}.rst").read_text("ascii") for name in NAMES}
+
+INTERRUPTED = 130
+"""What a shell makes of SIGINT."""
+
+
+def sections(page: str) -> dict[str, str]:
+    """The text of each section and subsection, by title."""
+    parts = re.split(r"^(.+)\n[-~]{3,}\n", PAGES[page], flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def terms(text: str) -> list[str]:
+    """The terms of the definition lists in a section: lines with an indented one right below."""
+    return re.findall(r"^(\S.*)\n    \S", text, flags=re.MULTILINE)
+
+
+def marked(text: str, mark: str) -> list[str]:
+    """What stands between marks, such as ** or ``."""
+    mark = re.escape(mark)
+    return re.findall(rf"{mark}(.+?){mark}", text)
+
+
+def literal_blocks(page: str) -> list[str]:
+    blocks = re.findall(r"::\n\n((?:(?:    .*)?\n)+)", PAGES[page])
+    return [re.sub("^    ", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+# The configuration.
+
+
+def tables(kind: Any = Config, name: str = "") -> Iterator[tuple[str, type]]:
+    """Each table of the configuration that has keys of its own: its name and its dataclass."""
+    hints = typing.get_type_hints(kind)
+    if not all(map(is_dataclass, hints.values())):
+        yield name, kind
+    for key, hint in hints.items():
+        if is_dataclass(hint):
+            yield from tables(hint, f"{name}.{key}".lstrip("."))
+
+
+TABLES = dict(tables())
+
+
+def described(table: str) -> tuple[int, dict[str, str]]:
+    """Which table of its section it is, and what the terms there say of each key."""
+    for title, text in sections("csp1d.toml.5").items():
+        shared = re.findall(r"\[([\w.]+)\]", title)
+        if table in shared:
+            found = [re.fullmatch(r"``(\w+)`` \((.*)\)", term) for term in terms(text)]
+            assert all(found), terms(text)
+            return shared.index(table), {match[1]: match[2] for match in found if match}
+    pytest.fail(f"no section [{table}]")
+
+
+def plain_keys(table: str) -> dict[str, tuple[Field[Any], Any]]:
+    hints = typing.get_type_hints(TABLES[table])
+    every = {spec.name: (spec, hints[spec.name]) for spec in fields(TABLES[table])}
+    return {name: key for name, key in every.items() if not is_dataclass(key[1])}
+
+
+KEYS = [(table, key) for table in TABLES for key in plain_keys(table)]
+
+
+def test_the_page_has_the_tables_that_there_are() -> None:
+    titles = [title for title in sections("csp1d.toml.5") if title.startswith("[")]
+    assert re.findall(r"\[([\w.]+)\]", " ".join(titles)) == list(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_has_the_keys_that_there_are(table: str) -> None:
+    assert list(described(table)[1]) == list(plain_keys(table))
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_a_default_is_the_one_in_force(table: str, key: str) -> None:
+    place, keys = described(table)
+    defaults = marked(keys[key].partition("; default ")[2], "``")
+    shown = defaults[place] if len(defaults) > 1 else defaults[0]
+    default: Any = Config()
+    for name in (*table.split("."), key):
+        default = getattr(default, name)
+    assert tomllib.loads(f"x = {shown}")["x"] == default
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_type_and_limits_are_those_in_force(table: str, key: str) -> None:
+    spec, kind = plain_keys(table)[key]
+    said = described(table)[1][key].partition("; default ")[0]
+    if typing.get_origin(kind) is Literal:
+        assert marked(said, "``") == [json.dumps(choice) for choice in typing.get_args(kind)]
+        return
+    words = {str: "text", float: "number", int: "whole number", bool: "true or false"}
+    kinds = typing.get_args(kind) or (kind,)
+    assert re.match(" or ".join(words[each] for each in kinds) + r"\b", said)
+    limits = re.search(r", (\S+) to (\S+)$", said)
+    if not {int, float} & {*kinds}:
+        assert not limits
+        return
+    assert limits
+
+    def good(value: float) -> bool:
+        return not any(check(value) for check in spec.metadata["checks"])
+
+    low, high = (int(float(x)) if int in kinds else float(x) for x in limits.groups())
+    assert good(low)
+    assert good(high)
+    assert not good(low - 1 if int in kinds else math.nextafter(low, -math.inf))
+    assert not good(high + 1 if int in kinds else math.nextafter(high, math.inf))
+
+
+def test_examples_of_configurations_are_good(tmp_path: Path) -> None:
+    examples = [block for block in literal_blocks("csp1d.toml.5") if block.startswith("[")]
+    assert len(examples) > 1
+    for number, example in enumerate(examples):
+        (tmp_path / f"{number}.toml").write_text(example)
+        assert load(tmp_path / f"{number}.toml") != Config()
+
+
+# The commands.
+
+
+PAGE = {"csp1d": "csp1d.8", "csp1ctl": "csp1ctl.1"}
+
+
+def shown_options(text: str) -> set[str]:
+    return {word for term in terms(text) for word in marked(term, "**") if word[0] == "-"}
+
+
+@pytest.mark.parametrize("program", PAGE)
+def test_a_page_has_the_options_that_there_are(program: str) -> None:
+    page = sections(PAGE[program])
+    mine = [words for words in PARSERS if words[0] == program]
+    for words in mine:
+        own = shown_options(page[words[1]]) if len(words) > 1 else set()
+        assert options(words) <= shown_options(page["OPTIONS"]) | own
+    assert shown_options(PAGES[PAGE[program]]) <= set[str]().union(*map(options, mine))
+
+
+def test_the_page_has_the_commands_that_there_are() -> None:
+    page = sections("csp1ctl.1")
+    subsections = re.findall(r"^(.+)\n~+\n", PAGES["csp1ctl.1"], flags=re.MULTILINE)
+    assert {*subsections} == COMMANDS
+    for command in COMMANDS:
+        arguments = [f"*{action.metavar}*" for action in positionals(("csp1ctl", command))]
+        assert [word for word in page[command].split("\n\n")[0].split() if word[:2] != "**"] == (
+            arguments
+        )
+        usage = " ".join(["**csp1ctl** [**--config** *FILE*]", f"**{command}**", *arguments])
+        assert usage in page["SYNOPSIS"]
+
+
+def test_examples_of_commands_can_be_parsed() -> None:
+    lines = [line for name in NAMES for block in literal_blocks(name) for line in block.split("\n")]
+    commands = [shlex.split(line.partition("|")[0]) for line in lines]
+    commands = [words for words in commands if words and words[0] in PAGE]
+    assert {words[0] for words in commands} == {*PAGE}
+    for program, *arguments in commands:
+        PARSERS[program,].parse_args(arguments)
+
+
+@pytest.mark.parametrize("program", PAGE)
+def test_exit_codes(program: str) -> None:
+    codes = {code for name, code in vars(exits).items() if name.isupper()} | {INTERRUPTED}
+    text = sections(PAGE[program])["EXIT STATUS"]
+    # The daemon waits for devices; its page says so below the list.
+    shown = {int(term) for term in terms(text)} | {
+        int(code) for code in re.findall(r"\((\d+) ", text)
+    }
+    assert shown == codes
+
+
+# What csp1d(8) and csp1ctl(1) list besides.
+
+
+def test_scenarios(tmp_path: Path) -> None:
+    text = sections("csp1d.8")["SCENARIOS"]
+    assert [marked(term, "``")[0] for term in terms(text)] == [
+        spec.name for spec in fields(scenario.Step)
+    ]
+    assert {*re.findall('"([a-z]+)"', text)} == {*scenario.Request}
+    steps = [block for block in literal_blocks("csp1d.8") if block.startswith("[[step]]")]
+    assert steps
+    for example in steps:
+        (tmp_path / "x.toml").write_text(example)
+        assert scenario.parse(str(tmp_path / "x.toml"))
+
+
+def test_events_and_their_fields() -> None:
+    page = sections("csp1d.8")
+    events = [name for term in terms(page["EVENTS"]) for name in marked(term, "**")]
+    assert sorted(events) == sorted(event.event_name for event in Event)
+    calls = [node for text in SOURCES for node in ast.walk(ast.parse(text))]
+    told = {
+        f"CSP1D_{keyword.arg.upper()}"
+        for node in calls
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "tell"
+        for keyword in node.keywords
+        if keyword.arg and keyword.arg != "exc_info"
+    }
+    shown = {name for term in terms(page["JOURNAL FIELDS"]) for name in marked(term, "**")}
+    assert shown == told | {"CSP1D_EVENT", "MESSAGE_ID"}
+
+
+def test_environment() -> None:
+    used = set()
+    for text in SOURCES:
+        used |= {*re.findall(r'environ(?:\.get\(|\[)"(\w+)"|"(\w+)" in os\.environ', text)}
+    shown = [
+        name for term in terms(sections("csp1d.8")["ENVIRONMENT"]) for name in marked(term, "**")
+    ]
+    assert sorted(shown) == sorted({first or second for first, second in used})
+
+
+def test_what_replay_prints() -> None:
+    reading = Reading(1, 0, 1.0, {}, None, 0, 0)
+    shown = [name for term in terms(sections("csp1ctl.1")["replay"]) for name in marked(term, "``")]
+    assert shown == list(reading_json(reading))
+
+
+# The pages as they are built and installed.
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("man")
+    for name in NAMES:
+        source = ROOT / f"docs/man/{name}.rst"
+        build = [sys.executable, "-m", "docutils", "--writer=manpage", "--strict"]
+        done = subprocess.run(
+            [*build, source, folder / name], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_bears_its_name_and_no_date(built: Path, name: str) -> None:
+    title, _, section = name.rpartition(".")
+    header = re.search(r'^\.TH "?([\w.]+)"? "?(\d)"? "(.*?)"', (built / name).read_text(), re.M)
+    assert header
+    assert (header[1].lower(), header[2], header[3]) == (title, section, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_man_shows_a_page_without_a_warning(built: Path, name: str) -> None:
+    assert shutil.which("man"), "apt install man-db"
+    man = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "GROFF_NO_SGR": "1"}
+    done = subprocess.run(
+        [*man, built / name], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stderr == ""
+    # Bold is a letter written over itself.
+    shown = re.sub(".\b", "", done.stdout).split("\n")
+    assert "NAME" in shown
+    assert [line for line in shown if len(line) > 80] == []
+
+
+def test_the_package_takes_every_page() -> None:
+    assert {path.name for path in (ROOT / "docs/man").iterdir()} == {f"{n}.rst" for n in NAMES}
+    pages = (ROOT / "debian/csp1d.manpages").read_text().split()
+    assert pages == [f"build/man/{name}" for name in NAMES]

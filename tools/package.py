@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Build csp1d's Debian package in a clean chroot of each suite, and judge it.
+
+    tools/package [--check] [SUITE...]
+
+One source package is made of the working tree as it is, and built in each suite by an unprivileged
+user without network. The results are in dist/SUITE/, with a log of each step. ``--check`` goes on:
+
+    reproducible  a second build, elsewhere and at another time, makes the same bytes
+    lintian       has no error, no warning, and is not told to overlook one
+    lifecycle     install, upgrade, remove and purge leave nothing behind
+    autopkgtest   the tests of debian/tests pass on the installed package
+
+The suites run side by side. Chroots are made at first use, which needs root (by sudo otherwise) and
+some minutes, and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TREE / "tools"), str(TREE / "tests/kernel")]
+
+from image import HOST_PACKAGES, SUITES, ImageError, install_tools  # noqa: E402
+from packager import source  # noqa: E402
+from packager.chroot import HERE, Recipe, chroot, recipes, run  # noqa: E402
+from packager.source import PackageError  # noqa: E402
+
+INSIDE = HERE / "inside"
+
+
+class Suite:
+    """The package's way through one suite."""
+
+    def __init__(self, name: str, source_package: Path, made_of: dict[str, Recipe]) -> None:
+        self.name = name
+        self.results = TREE / "dist" / name
+        self._source = source_package
+        self._recipes = made_of
+
+    def build(self) -> None:
+        shutil.rmtree(self.results, ignore_errors=True)
+        self.results.mkdir(parents=True)
+        self._build_into(self.results, "build")
+        for file in self._source.iterdir():
+            shutil.copy(file, self.results)
+
+    def reproducible(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="csp1d-again-") as directory:
+            again = Path(directory)
+            self._build_into(again, "reproducible", "--otherwise")
+            for package in again.glob("*.deb"):
+                if not filecmp.cmp(package, self.results / package.name, shallow=False):
+                    kept = self.results / f"{package.name}.again"
+                    shutil.copy(package, kept)
+                    raise PackageError(
+                        f"two builds differ: diffoscope {self.results / package.name} {kept}"
+                    )
+
+    def lintian(self) -> None:
+        options = ["--fail-on=error,warning", "--display-info", "--pedantic", "--show-overrides"]
+        with chroot(self.name, self._recipes["check"]) as root:
+            # Both are named: the .changes is that of a binary build.
+            command = f"lintian {' '.join(options)} /results/*.dsc /results/*.changes"
+            run(root, ["sh", "-c", command], self._log("lintian"), binds={self.results: "/results"})
+        said = self._log("lintian").read_text()
+        if "O: " in said or "overridden" in said:
+            raise PackageError(f"lintian is told to overlook something:\n{said}")
+
+    def lifecycle(self) -> None:
+        with chroot(self.name, self._recipes["plain"]) as root:
+            self._run_as_root(root, ["/inside/lifecycle"], "lifecycle")
+
+    def autopkgtest(self) -> None:
+        command = "autopkgtest --no-built-binaries /results/*.dsc /results/*.deb -- null"
+        with chroot(self.name, self._recipes["check"]) as root:
+            self._run_as_root(root, ["sh", "-c", command], "autopkgtest")
+
+    def _log(self, step: str) -> Path:
+        return self.results / f"{step}.log"
+
+    def _run_as_root(self, root: Path, command: Sequence[str], step: str) -> None:
+        # With the network, since Depends may ask for what no chroot has at hand.
+        run(
+            root,
+            command,
+            self._log(step),
+            user="root",
+            network=True,
+            binds={self.results: "/results", INSIDE: "/inside"},
+        )
+
+    def _build_into(self, directory: Path, step: str, *options: str) -> None:
+        with (
+            chroot(self.name, self._recipes["build"]) as root,
+            tempfile.TemporaryDirectory(prefix="csp1d-results-") as results,
+        ):
+            Path(results).chmod(0o777)  # for whoever builds in there
+            run(
+                root,
+                ["/inside/build", *options],
+                self._log(step),
+                binds={
+                    self._source: "/source",
+                    INSIDE: "/inside",
+                    Path(results): "/results",
+                },
+            )
+            for file in Path(results).iterdir():
+                shutil.copyfile(file, directory / file.name)
+
+
+def steps(suite: Suite, check: bool) -> list[Callable[[], None]]:
+    built: list[Callable[[], None]] = [suite.build]
+    if check:
+        built += [suite.reproducible, suite.lintian, suite.lifecycle, suite.autopkgtest]
+    return built
+
+
+def package(suite: Suite, check: bool) -> bool:
+    """Whether all went well in that suite. What cannot be built is not judged; the judges are
+    all heard.
+    """
+    good = True
+    for step in steps(suite, check):
+        start = time.monotonic()
+        try:
+            step()
+        except (PackageError, ImageError, OSError, subprocess.CalledProcessError) as error:
+            print(f"{suite.name}: {step.__name__} FAILED: {error}", flush=True)
+            good = False
+            if step == suite.build:
+                break
+        else:
+            seconds = time.monotonic() - start
+            print(f"{suite.name}: {step.__name__} good ({seconds:.0f} s)", flush=True)
+    return good
+
+
+def make_source(directory: Path, check: bool) -> None:
+    """Fill ``directory`` with the source package; with ``check``, twice, to compare."""
+    dsc = source.build(TREE, directory)
+    if check:
+        with tempfile.TemporaryDirectory(prefix="csp1d-source-") as again:
+            source.build(TREE, Path(again))
+            for file in directory.iterdir():
+                if not filecmp.cmp(file, Path(again) / file.name, shallow=False):
+                    raise PackageError(f"two source packages differ in {file.name}")
+    print(f"source package: {dsc.name}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="tools/package", description="Build csp1d's Debian package in a clean chroot."
+    )
+    parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(SUITES)}")
+    parser.add_argument("--check", action="store_true", help="judge the package, too")
+    options = parser.parse_args()
+    unknown = set(options.suites) - set(SUITES)
+    if unknown:
+        parser.error(f"unknown suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    # What these need comes with the machine or is installed now.
+    HOST_PACKAGES.update({"dpkg-dev": "/usr/bin/dpkg-source", "git": "/usr/bin/git"})
+    try:
+        install_tools()
+        made_of = recipes(TREE)
+        with tempfile.TemporaryDirectory(prefix="csp1d-source-") as directory:
+            Path(directory).chmod(0o755)
+            make_source(Path(directory), options.check)
+            suites = [
+                Suite(name, Path(directory), made_of)
+                for name in dict.fromkeys(options.suites or SUITES)
+            ]
+            with ThreadPoolExecutor(len(suites)) as pool:
+                verdicts = list(pool.map(lambda suite: package(suite, options.check), suites))
+    except (PackageError, ImageError, OSError, subprocess.CalledProcessError) as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 1
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

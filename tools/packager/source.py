@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian source package, made of the working tree as it is, edits and new files included.
+
+Every input that a checkout may vary in (owner, mode bits, time stamps, order) is set here, so the
+same tree makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+NAME = "csp1d"
+
+
+class PackageError(Exception):
+    """The package cannot be built, or is not as it should be; the text says why."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the top entry of debian/changelog says."""
+
+    upstream: str
+    revision: str
+    epoch: int
+    """Seconds since 1970: the time of everything in the package."""
+
+    @property
+    def version(self) -> str:
+        return f"{self.upstream}-{self.revision}"
+
+
+def release(tree: Path) -> Release:
+    """The release that ``tree`` is, which its changelog and its code have to agree on."""
+    changelog = (tree / "debian/changelog").read_text()
+    top = re.match(rf"{NAME} \(([^)-]+)-([^)-]+)\) ", changelog)
+    signed = re.search(r"^ -- .*>  (.*)$", changelog, re.MULTILINE)
+    if top is None or signed is None:
+        raise PackageError("debian/changelog: its first entry has no version or no signature")
+    code = re.search(r'^__version__ = "(.*)"$', (tree / NAME / "__init__.py").read_text(), re.M)
+    if code is None or code[1] != top[1]:
+        raise PackageError(
+            f"debian/changelog is at {top[1]}, {NAME}/__init__.py at {code[1] if code else None}: "
+            "give the package a changelog entry for the new version"
+        )
+    return Release(top[1], top[2], int(parsedate_to_datetime(signed[1]).timestamp()))
+
+
+def files(tree: Path) -> list[str]:
+    """Paths of the files of the working tree, sorted; what git ignores is none."""
+    command = ["git", "-c", f"safe.directory={tree}", "-C", str(tree), "ls-files", "-z"]
+    listed = subprocess.run(
+        [*command, "--cached", "--others", "--exclude-standard"], check=True, stdout=subprocess.PIPE
+    ).stdout
+    names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
+    # Git still lists what was deleted since the last commit.
+    return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
+
+
+def build(tree: Path, directory: Path) -> Path:
+    """Make the source package in the empty ``directory``; the path of its .dsc."""
+    made = release(tree)
+    names = files(tree)
+    overrides = [name for name in names if name.endswith("lintian-overrides")]
+    if overrides:
+        raise PackageError(f"{overrides[0]}: mend what lintian says instead of hiding it")
+    upstream = [name for name in names if not name.startswith("debian/")]
+    prefix = f"{NAME}-{made.upstream}"
+    (directory / f"{NAME}_{made.upstream}.orig.tar.xz").write_bytes(
+        lzma.compress(tarball(tree, upstream, prefix, made.epoch), preset=6)
+    )
+    stage = directory / prefix
+    for name in names:
+        copy(tree / name, stage / name)
+    try:
+        subprocess.run(
+            ["dpkg-source", "--build", prefix],
+            cwd=directory,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(made.epoch), "LC_ALL": "C.UTF-8"},
+        )
+    except subprocess.CalledProcessError as error:
+        raise PackageError(f"dpkg-source: {error.stdout}") from error
+    finally:
+        shutil.rmtree(stage)
+    return directory / f"{NAME}_{made.version}.dsc"
+
+
+def tarball(tree: Path, names: list[str], prefix: str, epoch: int) -> bytes:
+    """A tar archive of the files ``names`` below ``prefix``."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for folder in [prefix, *(f"{prefix}/{folder}" for folder in folders(names))]:
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, epoch
+            tar.addfile(entry)
+        for name in names:
+            file = tree / name
+            entry = tarfile.TarInfo(f"{prefix}/{name}")
+            entry.mode, entry.mtime = mode(file), epoch
+            if file.is_symlink():
+                entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(file)
+                tar.addfile(entry)
+            else:
+                content = file.read_bytes()
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def folders(names: list[str]) -> Iterator[str]:
+    """Every folder that holds one of the files, parents first."""
+    yield from sorted({str(parent) for name in names for parent in Path(name).parents} - {"."})
+
+
+def mode(file: Path) -> int:
+    """All that git knows of a file's mode."""
+    if file.is_symlink():
+        return 0o777
+    return 0o755 if file.stat().st_mode & 0o100 else 0o644
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file or link, with no more of its mode than git knows."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+    else:
+        target.write_bytes(source.read_bytes())
+        target.chmod(mode(source))
