@@ -249,7 +249,7 @@ def test_an_address_in_use_does_not_keep_from_measuring(tmp_path: Path) -> None:
         config = f'[http]\nlisten = "{address}"\n'
         with running(tmp_path, "--simulate", "L1=5", config=config) as daemon:
             assert telegrams(daemon.receive(3))
-            assert f"HTTP missing: http.listen '{address}' can not be" in daemon.log()
+            daemon.wait_for(f"HTTP missing: http.listen '{address}' can not be")
             taken.close()
             daemon.wait_for("HTTP found")
             with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as reply:

@@ -170,10 +170,8 @@ def main() -> int:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"unknown suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
-    # What these need comes with the machine or is installed now.
-    HOST_PACKAGES.update({"dpkg-dev": "/usr/bin/dpkg-source", "git": "/usr/bin/git"})
     try:
-        install_tools()
+        install_tools(HOST_PACKAGES | {"dpkg-dev": "/usr/bin/dpkg-source", "git": "/usr/bin/git"})
         made_of = recipes(TREE)
         with tempfile.TemporaryDirectory(prefix="csp1d-source-") as directory:
             Path(directory).chmod(0o755)

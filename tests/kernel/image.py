@@ -8,8 +8,8 @@ An image is a directory, and its path is what this command prints:
 
     disk.raw     ext4 root file system with systemd, Debian's own kernel and csp1d's dependencies
     vmlinuz      that kernel, started directly by QEMU
-initrd       an initramfs that can do no more than mount the disk: it unpacks in a second under
-emulation
+    initrd       an initramfs that can do no more than mount the disk: it unpacks in a second
+                 under emulation
     rootfs/      the same tree unpacked, in which kernel modules are compiled natively by chroot
     modules/     compiled test modules, a directory for each state of tests/kernel/module
 
@@ -35,12 +35,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("bookworm", "trixie")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# What makes an image, and a file of each by which it is seen to be there.
 HOST_PACKAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "e2fsprogs": "/sbin/mke2fs",
@@ -175,9 +176,9 @@ def run(command: Sequence[str], log: Path | None = None, stdin: str | None = Non
         ) from error
 
 
-def install_tools() -> None:
-    """Install what is missing on this machine to build an image."""
-    missing = [package for package, file in HOST_PACKAGES.items() if not Path(file).exists()]
+def install_tools(packages: Mapping[str, str]) -> None:
+    """Install those of the packages whose file is missing on this machine."""
+    missing = [package for package, file in packages.items() if not Path(file).exists()]
     if missing:
         print(f"installing {' '.join(missing)}", file=sys.stderr)
         run(["apt-get", "update", "-qq"])
@@ -356,7 +357,7 @@ def image(suite: str) -> Path:
                 privileged(["rm", "-rf", "--one-file-system", str(leftover)]), check=False
             )
         if not finished.is_dir():
-            install_tools()
+            install_tools(HOST_PACKAGES)
             start = time.monotonic()
             print(f"{name}: building (about two minutes)", file=sys.stderr)
             partial = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=cache))

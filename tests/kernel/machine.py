@@ -41,7 +41,8 @@ BOOT_SECONDS = 300.0
 # time limit, which the guest watches over, it has stopped for sure.
 SLOWNESS = 4.0
 ANSWER_SECONDS = 30.0
-QEMU = "qemu-system-x86_64"
+QEMU = "/usr/bin/qemu-system-x86_64"
+HOST_PACKAGES = {"qemu-system-x86": QEMU}
 # Started with the death signal set, QEMU does not outlive a test that is killed.
 WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 
@@ -235,8 +236,9 @@ class Machine:
                 raise MachineError(
                     f"{self.image}: no {name}; tests/kernel/image makes such a directory"
                 )
-        if shutil.which(QEMU) is None:
-            raise MachineError(f"{QEMU} is not installed (package qemu-system-x86)")
+        for package, file in HOST_PACKAGES.items():
+            if not Path(file).exists():
+                raise MachineError(f"{file} is not there: install {package}")
         (self.results / ".agent").mkdir(parents=True, exist_ok=True)
         self.console.unlink(missing_ok=True)
         self._agent, agent = socket.socketpair()

@@ -27,8 +27,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from image import SUITES, ImageError, cache_directory, compiled_module, image
-from machine import CommandError, Machine, MachineError, Share, source_tree
+from image import SUITES, ImageError, cache_directory, compiled_module, image, install_tools
+from machine import HOST_PACKAGES, CommandError, Machine, MachineError, Share, source_tree
 
 SUITE_SECONDS = 1200.0
 PYTEST_OPTIONS = [
@@ -239,6 +239,7 @@ def main(arguments: Sequence[str]) -> int:
         except BlockingIOError:
             print("waiting for another run to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        install_tools(HOST_PACKAGES)
         suites = options.suites or SUITES
         with ThreadPoolExecutor(len(suites)) as pool:
             outcomes = list(
