@@ -52,7 +52,9 @@ class Lamps:
 
     @property
     def wake_ns(self) -> int | None:
-        return self._rhythm.off_ns if self._rhythm.trim_ns is None else self._rhythm.trim_ns
+        rhythm = self._rhythm
+        times = (rhythm.start_ns, rhythm.trim_ns, rhythm.off_ns)
+        return min((time_ns for time_ns in times if time_ns is not None), default=None)
 
     def find(self, again: bool = False) -> None:
         """Look for the LEDs that are missing, and set those found to what they should show.
@@ -82,15 +84,18 @@ class Lamps:
 
     def reading(self, total_amperes: float) -> None:
         """A fresh reading: light for it."""
-        on_ms = self._rhythm.reading(total_amperes, self._clock())
-        if on_ms:
-            self._light(on_ms)
-        else:
-            # The light of a reading before may still be on.
-            self._switch("current", False)
+        now_ns = self._clock()
+        self._rhythm.reading(total_amperes, now_ns)
+        self.time(now_ns)
 
     def time(self, now_ns: int) -> None:
         rhythm = self._rhythm
+        if rhythm.start_ns is not None and now_ns >= rhythm.start_ns:
+            if on_ms := rhythm.start(now_ns):
+                self._light(on_ms)
+            else:
+                # The light of a reading before may still be on.
+                self._switch("current", False)
         if rhythm.trim_ns is not None and now_ns >= rhythm.trim_ns:
             rhythm.trim_ns = None
             if rest_ms := self._rest_ms():

@@ -18,14 +18,16 @@ MS = 1_000_000
         (10.1, 202, 2),
         (24.5, 490, 290),
         (49.0, 980, 780),
-        (49.99, 1000, 800),
+        (49.9, 998, 798),
     ],
 )
 def test_twenty_milliseconds_of_light_an_ampere(
     amperes: float, on_ms: int, trim_ms: int | None
 ) -> None:
     lamp = CurrentLamp()
-    assert lamp.reading(amperes, 7000 * MS) == on_ms
+    lamp.reading(amperes, 7000 * MS)
+    assert lamp.start_ns == 7000 * MS
+    assert lamp.start(7000 * MS) == on_ms
     assert lamp.off_ns == ((7000 + on_ms) * MS if on_ms else None)
     assert lamp.trim_ns == (None if trim_ms is None else (7000 + trim_ms) * MS)
 
@@ -34,6 +36,7 @@ def test_twenty_milliseconds_of_light_an_ampere(
 def test_what_is_left_to_light_is_told_however_late_it_is_asked(late_ms: int, rest_ms: int) -> None:
     lamp = CurrentLamp()
     lamp.reading(49, 0)
+    lamp.start(0)
     assert lamp.trim_ns is not None
     assert lamp.rest_ms(lamp.trim_ns + late_ms * MS) == rest_ms
 
@@ -42,5 +45,31 @@ def test_what_is_left_to_light_is_told_however_late_it_is_asked(late_ms: int, re
 def test_from_fifty_amperes_on_the_light_reaches_past_the_next_reading(amperes: float) -> None:
     lamp = CurrentLamp()
     # Readings come a mains cycle around a second apart.
-    assert lamp.reading(amperes, 0) > 1020
+    lamp.reading(amperes, 0)
+    assert lamp.start(0) > 1020
     assert lamp.trim_ns is None
+
+
+@pytest.mark.parametrize(
+    ("ready_ms", "start_ms"),
+    [
+        # The first late, the next in time: each light begins with its second, or 8 ms before.
+        ([0, 1024, 2000, 3000, 4000], [0, 1024, 2016, 3008, 4000]),
+        ([0, 995, 1990], [0, 995, 1990]),
+        # Much too early: the metering has begun anew.
+        ([0, 800, 1800], [0, 800, 1800]),
+        ([0, 5000, 6000], [0, 5000, 6000]),
+    ],
+)
+def test_behind_a_late_light_the_next_waits_for_its_second(
+    ready_ms: list[int], start_ms: list[int]
+) -> None:
+    lamp = CurrentLamp()
+    started = []
+    for ready in ready_ms:
+        lamp.reading(49, ready * MS)
+        assert lamp.start_ns is not None
+        lamp.start(lamp.start_ns)
+        assert lamp.off_ns is not None
+        started.append(lamp.off_ns // MS - 980)
+    assert started == start_ms
