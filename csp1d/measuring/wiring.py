@@ -75,11 +75,14 @@ class Wiring:
 
     def _exchanged(self, odd: Mapping[Phase, _Place]) -> tuple[str, list[Phase]] | None:
         """Currents that lie at each other's voltages, and what is said of which phases."""
-        moved = {phase: place.phase for phase, place in odd.items() if place.phase != phase}
-        # A reactive load lies against the voltage of another phase, reactive feed-in with it.
-        if not moved or any(odd[phase].against for phase in moved):
-            return None
-        if {*moved.values()} != {*moved}:
+        # Against the voltage of another phase lies a reactive load, too; with it, reactive feed-in,
+        # but hardly two of that at each other's.
+        moved = {
+            phase: place.phase
+            for phase, place in odd.items()
+            if place.phase != phase and not place.against
+        }
+        if not moved or {*moved.values()} != {*moved}:
             return None
         if len(moved) == 3:
             sensed = next(phase for phase, to in moved.items() if to == self._direction.phase)

@@ -5,7 +5,9 @@ Angles are degrees by which a current lags the voltage of its own phase.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,12 @@ from signals import (
     stamps_of,
 )
 
+from csp1d.config import Config, DirectionConfig
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
 from csp1d.measuring.direction import phasors
 from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
+from csp1d.measuring.sampler import Sampler
 
 RATE = 4000
 L1, L2, L3 = Phase
@@ -358,3 +364,24 @@ def test_with_direction_off_a_reference_is_left_alone() -> None:
     assert metering.feed(pack(without, rows[:3], stamps_of(times))) == plain
     assert [reading.direction for reading in plain] == [None, None]
     assert plain[0].signed_amperes(L1) == plain[0].amperes(L1)
+
+
+def test_what_the_adc_says_of_a_missing_reference_is_the_fault_of_each_reading() -> None:
+    class Board(SimulatedHat):
+        """Its ADC has no input for the reference."""
+
+        def open_adc(self, config: Config) -> SimulatedAdc:
+            adc = super().open_adc(replace(config, direction=DirectionConfig()))
+            adc.reference_fault = "the ADC has no input 'voltage3' for direction.input"
+            return adc
+
+    sampler = Sampler(Board(parse("L1=-10")), config_of({}))
+    readings: list[Reading] = []
+    while not readings:
+        time.sleep(0.05)
+        readings = sampler.time(time.monotonic_ns())
+    sampler.close()
+    (reading,) = readings
+    assert reading.signed_amperes(L1) == pytest.approx(10, rel=1e-3)
+    assert reading.direction
+    assert reading.direction.reference_fault.startswith("the ADC has no input 'voltage3'")

@@ -60,6 +60,11 @@ PICTURES: dict[str, tuple[tuple[float | None, ...], str]] = {
         SWAPPED.format("L2", "L3")
         + ', or set direction.phase_order = "L1-L3-L2" if that is how the phases turn',
     ),
+    "the same with a reactive load on L1": (
+        (60, 240, 120),
+        SWAPPED.format("L2", "L3")
+        + ', or set direction.phase_order = "L1-L3-L2" if that is how the phases turn',
+    ),
     "L1 and L2 swapped": ((120, 0, 240), SWAPPED.format("L1", "L2")),
     "L1 and L3 swapped, L2 idle": ((240, None, 0), SWAPPED.format("L1", "L3")),
     "the reference senses L3": (
