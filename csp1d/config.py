@@ -6,7 +6,7 @@ They are the only list of keys, types, defaults and limits. `config_file` reads 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from csp1d.measuring.reading import Phase
@@ -57,6 +57,9 @@ _POSITIVE = _within(1e-9, 1e9)
 _TEXT = r"[ -~]"
 _PLAIN = rf"(?![/!()]){_TEXT}"
 
+_INPUT = r"[a-z][a-z0-9_-]*"
+_INPUT_MEANING = 'an IIO channel id such as "voltage0"'
+
 _NAME = _matches(r"[^/\s\0-\x1f]+", "a name, without '/' or blanks")
 _PATH = _matches(r"[^\s\0-\x1f][^\0-\x1f]*", "a path")
 _PATH_OR_NONE = _matches(r"[^\0-\x1f]*", 'a path, or ""')
@@ -75,7 +78,7 @@ class AdcConfig:
 
 @dataclass(frozen=True)
 class ChannelConfig:
-    input: str = _key("", _matches(r"[a-z][a-z0-9_-]*|", 'an IIO channel id such as "voltage0"'))
+    input: str = _key("", _matches(f"{_INPUT}|", _INPUT_MEANING))
     ct_ratio: float = _key(2000, _POSITIVE)
     burden_ohms: float = _key(20.0, _POSITIVE)
     gain: float = _key(1.0, _POSITIVE)
@@ -111,13 +114,18 @@ class MeasurementConfig:
 @dataclass(frozen=True)
 class DirectionConfig:
     reference: Literal["off", "voltage", "current"] = _key("off")
-    input: str = _key("voltage3", _NAME)
+    input: str = _key("voltage3", _matches(_INPUT, _INPUT_MEANING))
     phase: Literal["L1", "L2", "L3"] = _key("L1")
     phase_order: Literal["L1-L2-L3", "L1-L3-L2"] = _key("L1-L2-L3")
     reference_flow: Literal["consuming", "producing"] = _key("consuming")
     phase_error_degrees: float = _key(0.0, _within(-90, 90))
     minimum: float = _key(0.5, _within(0, 1000))
     export_current: Literal["magnitude", "zero"] = _key("magnitude")
+
+    def lag_degrees(self, phase: Phase) -> float:
+        """How far the voltage of a phase lags that of the reference's phase: 0, 120 or 240."""
+        order = self.phase_order.split("-")
+        return (order.index(phase) - order.index(self.phase)) % 3 * 120.0
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,20 @@ class Config:
     leds: LedsConfig = field(default_factory=LedsConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+    def reference(self) -> ChannelConfig | None:
+        """The channel of the reference, wired as that of its phase is; None: direction is off."""
+        if self.direction.reference == "off":
+            return None
+        like: ChannelConfig = getattr(self.channels, self.direction.phase)
+        return replace(
+            like,
+            input=self.direction.input,
+            gain=1.0,
+            reversed=False,
+            phase_error_degrees=self.direction.phase_error_degrees,
+            noise_floor_amperes=0.0,
+        )
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -187,8 +187,18 @@ def _contradictions(
             )
     if not owner:
         found.append(problem("channels", "no phase has an input; set at least one"))
-    if config.direction.reference != "off":
-        found.append(problem("direction.reference", 'this version knows only "off"'))
+    if config.direction.reference != "off" and config.direction.input in owner:
+        phase = owner[config.direction.input]
+        key = "direction.input"
+        if key not in settings and f"channels.{phase}.input" in settings:
+            key = f"channels.{phase}.input"
+        found.append(
+            problem(
+                key,
+                f"{config.direction.input!r} can not serve both {phase} and the reference; set"
+                f" direction.input and channels.{phase}.input to different inputs",
+            )
+        )
     if config.p1.profile != "csp1":
         found.append(problem("p1.profile", 'this version knows only "csp1"'))
     http = config.http

@@ -43,6 +43,10 @@ class Event(enum.Enum):
     SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", logging.INFO
     CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", logging.WARNING
     CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", logging.INFO
+    REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", logging.WARNING
+    REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", logging.INFO
+    WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", logging.WARNING
+    WIRING_FITS = "wiring-fits", "246a854447c941f3b7a8640c5bbf3657", logging.INFO
 
     P1_PORT_LOST = "p1-port-lost", "09592628bd1d4af49e9c53272d0fa4c9", logging.WARNING
     P1_PORT_FOUND = "p1-port-found", "9c6db4e7a1d4473fb6064c807972a98e", logging.INFO

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csp1d.config import Config, split_address
+from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
 from csp1d.config_file import ConfigError, load
 from csp1d.measuring.reading import Phase
 
@@ -71,6 +71,78 @@ def test_a_phase_without_input_is_not_measured(file: Path) -> None:
     assert list(load(file).channels.used()) == [Phase.L1]
 
 
+# What is set in [direction], and what the configuration then has there.
+DIRECTIONS: list[tuple[str, object]] = [
+    ('reference = "off"', "off"),
+    ('reference = "voltage"', "voltage"),
+    ('reference = "current"', "current"),
+    ('input = "altvoltage7"', "altvoltage7"),
+    ('phase = "L3"', "L3"),
+    ('phase_order = "L1-L3-L2"', "L1-L3-L2"),
+    ('reference_flow = "producing"', "producing"),
+    ("phase_error_degrees = -3.5", -3.5),
+    ("minimum = 0", 0),
+    ("minimum = 6.5", 6.5),
+    ('export_current = "zero"', "zero"),
+]
+
+
+@pytest.mark.parametrize(("line", "value"), DIRECTIONS)
+def test_the_keys_of_the_direction(file: Path, line: str, value: object) -> None:
+    file.write_text(f"[direction]\n{line}")
+    assert getattr(load(file).direction, line.split()[0]) == value
+
+
+def test_without_direction_its_input_is_free(file: Path) -> None:
+    file.write_text('[channels.L1]\ninput = "voltage3"')
+    assert load(file).reference() is None
+
+
+def test_the_reference_is_wired_like_its_phase_which_need_not_be_measured(file: Path) -> None:
+    file.write_text("""
+        [channels.L2]
+        input = ""
+        ct_ratio = 1000
+        burden_ohms = 8.0
+        type = "le:s24/32>>0"
+        scale_millivolts = 0.5
+        gain = 1.1
+        reversed = true
+        noise_floor_amperes = 0.2
+        phase_error_degrees = 1.5
+        [direction]
+        reference = "current"
+        phase = "L2"
+        phase_error_degrees = -2.0
+    """)
+    assert load(file).reference() == ChannelConfig(
+        input="voltage3",
+        ct_ratio=1000,
+        burden_ohms=8.0,
+        type="le:s24/32>>0",
+        scale_millivolts=0.5,
+        phase_error_degrees=-2.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("phase", "order", "lags"),
+    [
+        ("L1", "L1-L2-L3", [0, 120, 240]),
+        ("L1", "L1-L3-L2", [0, 240, 120]),
+        ("L2", "L1-L2-L3", [240, 0, 120]),
+        ("L2", "L1-L3-L2", [120, 0, 240]),
+        ("L3", "L1-L2-L3", [120, 240, 0]),
+        ("L3", "L1-L3-L2", [240, 120, 0]),
+    ],
+)
+def test_how_far_the_phases_lag_the_one_of_the_reference(
+    phase: Any, order: Any, lags: list[int]
+) -> None:
+    direction = DirectionConfig(phase=phase, phase_order=order)
+    assert [direction.lag_degrees(each) for each in Phase] == lags
+
+
 def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None:
     file.write_text('[p1]\nserial = "MAIN"\nflag_id = "ABC"\n[channels.L1]\ngain = 1.1')
     drop_in(file, "50-calibration.toml", "[channels.L1]\ngain = 1.2\nnoise_floor_amperes = 0.02")
@@ -100,6 +172,32 @@ BAD = [
         '[channels]\nL1.input = ""\nL2.input = ""\nL3.input = ""',
         "channels",
         "no phase has an input",
+    ),
+    *(
+        (f"[direction]\n{key} = {value}", f"direction.{key}", reason)
+        for key, value, reason in (
+            ("reference", '"on"', "must be one of 'off', 'voltage', 'current'"),
+            ("input", '""', "must be an IIO channel id"),
+            ("input", '"in_voltage3/raw"', "must be an IIO channel id"),
+            ("phase", '"L4"', "must be one of 'L1', 'L2', 'L3'"),
+            ("phase_order", '"L2-L1-L3"', "must be one of 'L1-L2-L3', 'L1-L3-L2'"),
+            ("reference_flow", '"both"', "must be one of 'consuming', 'producing'"),
+            ("phase_error_degrees", "91", "must lie between -90 and 90"),
+            ("minimum", "-0.1", "must lie between 0 and 1000"),
+            ("minimum", '"0.5"', "must be a number"),
+            ("export_current", '"none"', "must be one of 'magnitude', 'zero'"),
+        )
+    ),
+    (
+        '[direction]\nreference = "voltage"\ninput = "voltage1"',
+        "direction.input",
+        "'voltage1' can not serve both L2 and the reference; set direction.input and"
+        " channels.L2.input to different inputs",
+    ),
+    (
+        '[direction]\nreference = "current"\n[channels.L3]\ninput = "voltage3"',
+        "channels.L3.input",
+        "'voltage3' can not serve both L3 and the reference",
     ),
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),

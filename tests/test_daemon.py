@@ -163,6 +163,39 @@ def test_a_stall_silences_the_port_and_the_currents(tmp_path: Path) -> None:
         assert daemon.metrics()["csp1d_scans_lost_total"] == pytest.approx(16000, abs=2)
 
 
+def test_the_direction_shows_and_a_reference_that_vanishes_is_said_once(tmp_path: Path) -> None:
+    config = CONFIG + '[direction]\nreference = "voltage"\nphase_order = "L1-L3-L2"\n'
+    steps = scenario(
+        tmp_path, "amperes = { L1 = -10, L2 = 5, L3 = -0.05 }", "at_seconds = 4.5\nreference = 0"
+    )
+    with running(tmp_path, "--simulate", steps, config=config) as daemon:
+        assert set(telegrams(daemon.receive(3.5))) == {(10, 5, 0)}
+        metrics = daemon.metrics()
+        assert metrics['csp1d_active_current_amperes{phase="L1"}'] == pytest.approx(-10, rel=1e-3)
+        assert metrics['csp1d_active_current_amperes{phase="L2"}'] == pytest.approx(5, rel=1e-3)
+        assert daemon.status()["reading"]["direction"]["exporting"] == ["L1"]
+        daemon.wait_for("direction unknown, all counts as import: the reference has ")
+        assert set(telegrams(daemon.receive(2.2))) == {(10, 5, 0)}
+        assert daemon.status()["reading"]["direction"]["exporting"] == []
+        metrics = daemon.metrics()
+        assert not any(name.startswith("csp1d_active_current_amperes") for name in metrics)
+        assert metrics['csp1d_current_amperes{phase="L1"}'] == pytest.approx(10, rel=1e-3)
+        assert daemon.log().count("direction unknown") == 1
+
+
+def test_a_wiring_that_does_not_fit_is_said_once_and_nothing_is_changed(tmp_path: Path) -> None:
+    config = CONFIG + '[direction]\nreference = "current"\nreference_flow = "producing"\n'
+    with running(tmp_path, "--simulate", "L1=-6,L2=5,L3=4", config=config) as daemon:
+        words = "wiring: L1 flows against the others: if nothing feeds in on L1"
+        end = time.monotonic() + 20
+        while words not in daemon.log():
+            assert time.monotonic() < end
+            daemon.receive(0.2)
+        daemon.receive(2.2)
+        assert daemon.log().count("wiring:") == 1
+        assert daemon.status()["reading"]["direction"]["exporting"] == ["L1"]
+
+
 def test_what_a_consumer_does_not_read_is_flushed_not_queued(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=5") as daemon:
         time.sleep(5)

@@ -38,6 +38,8 @@ class Adc(Closable, Protocol):
     format: ScanFormat
     rate_fault: str | None
     """Why the configured sampling frequency is not in force, in words; None: nobody refused it."""
+    reference_fault: str
+    """Why the reference is not among the scans although direction is on, in words, or ""."""
 
     def read(self) -> bytes:
         """The whole scans captured since the last read, without waiting; b"" for none."""

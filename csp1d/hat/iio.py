@@ -29,6 +29,7 @@ class IioAdc:
 
     format: ScanFormat
     rate_fault: str | None = None
+    reference_fault: str = ""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class IioAdc:
         node: Path,
         adc: AdcConfig,
         channels: Mapping[Phase, ChannelConfig],
+        reference: ChannelConfig | None = None,
         bus: Path = Path("/sys/bus/iio/devices"),
         configfs: Path = Path("/sys/kernel/config"),
     ) -> None:
@@ -59,7 +61,7 @@ class IioAdc:
         except OSError as error:
             raise DeviceError(f"{self._name}: {node} {_open_mend(error)}") from error
         try:
-            self._set_up(adc, channels, configfs)
+            self._set_up(adc, channels, reference, configfs)
         except BaseException as error:
             os.close(self._fd)
             if isinstance(error, ValueError):
@@ -69,15 +71,20 @@ class IioAdc:
             raise
 
     def _set_up(
-        self, adc: AdcConfig, channels: Mapping[Phase, ChannelConfig], configfs: Path
+        self,
+        adc: AdcConfig,
+        channels: Mapping[Phase, ChannelConfig],
+        reference: ChannelConfig | None,
+        configfs: Path,
     ) -> None:
         self._write(self._buffer / "enable", "0")
         rate = adc.sampling_frequency_hz
         holders = [self._folder]
         if adc.trigger:
             holders.append(self._attach_trigger(adc.trigger, rate, configfs))
-        rate = self._set_rate(holders, rate, [channel.input for channel in channels.values()])
-        selected, timestamp = self._select(channels), self._select_timestamp()
+        used = [*channels.values(), *([reference] if reference else [])]
+        rate = self._set_rate(holders, rate, [channel.input for channel in used])
+        selected, timestamp = self._select(channels, reference), self._select_timestamp()
         if not rate and timestamp is None:
             # Neither the driver nor the stamps tell it: the operator may.
             rate = adc.sampling_frequency_hz
@@ -114,37 +121,53 @@ class IioAdc:
         finally:
             os.close(self._fd)
 
-    def _select(self, channels: Mapping[Phase, ChannelConfig]) -> tuple[Channel, ...]:
+    def _select(
+        self, channels: Mapping[Phase, ChannelConfig], reference: ChannelConfig | None
+    ) -> tuple[Channel, ...]:
         """Enable just the elements that are used, and learn how they lie in a scan."""
         for enable in sorted(self._elements.glob("in_*_en")):
             self._write(enable, "0")
-        selected = []
-        for phase, config in channels.items():
-            element = self._elements / f"in_{config.input}"
-            if not Path(f"{element}_en").exists():
-                raise DeviceError(
-                    f"{self._name} has no input {config.input!r} for channels.{phase}.input; "
-                    f"it has: {', '.join(self._inputs()) or 'none'}"
-                )
-            self._write(Path(f"{element}_en"), "1")
-            declared = ScanType.parse(self._read(Path(f"{element}_type")))
-            chosen = ScanType.parse(config.type) if config.type else declared
-            if (chosen.storage_bits, chosen.repeat) != (declared.storage_bits, declared.repeat):
-                raise DeviceError(
-                    f"{self._name}: channels.{phase}.type {config.type!r} does not fit: the driver "
-                    f"declares {str(declared)!r}, and storage and repeat can not be overridden"
-                )
-            selected.append(
-                Channel(
-                    id=config.input,
-                    phase=phase,
-                    index=int(self._read(Path(f"{element}_index"))),
-                    type=chosen,
-                    scale=config.scale_millivolts or self._scale(phase, config.input),
-                    offset=self._attribute(config.input, "offset") or 0.0,
-                )
-            )
+        selected = [
+            self._enable(phase, config, f"channels.{phase}.input", f"channels.{phase}")
+            for phase, config in channels.items()
+        ]
+        if reference:
+            like = "channels.(direction.phase)"
+            try:
+                selected.append(self._enable("reference", reference, "direction.input", like))
+            except (DeviceError, ValueError) as error:
+                # The currents can be measured without it.
+                self.reference_fault = str(error)
         return tuple(selected)
+
+    def _enable(self, phase: str, config: ChannelConfig, key: str, table: str) -> Channel:
+        """Add an element to the scans; where that raises, it is not one of them.
+
+        `key` and `table` are where the configuration names it, and tells its type and scale.
+        """
+        element = self._elements / f"in_{config.input}"
+        if not Path(f"{element}_en").exists():
+            raise DeviceError(
+                f"{self._name} has no input {config.input!r} for {key}; "
+                f"it has: {', '.join(self._inputs()) or 'none'}"
+            )
+        declared = ScanType.parse(self._read(Path(f"{element}_type")))
+        chosen = ScanType.parse(config.type) if config.type else declared
+        if (chosen.storage_bits, chosen.repeat) != (declared.storage_bits, declared.repeat):
+            raise DeviceError(
+                f"{self._name}: {table}.type {config.type!r} does not fit: the driver "
+                f"declares {str(declared)!r}, and storage and repeat can not be overridden"
+            )
+        channel = Channel(
+            id=config.input,
+            phase=phase,
+            index=int(self._read(Path(f"{element}_index"))),
+            type=chosen,
+            scale=config.scale_millivolts or self._scale(config.input, table),
+            offset=self._attribute(config.input, "offset") or 0.0,
+        )
+        self._write(Path(f"{element}_en"), "1")
+        return channel
 
     def _select_timestamp(self) -> Timestamp | None:
         element = self._elements / "in_timestamp"
@@ -164,12 +187,12 @@ class IioAdc:
         names = (path.name[len("in_") : -len("_en")] for path in self._elements.glob("in_*_en"))
         return sorted(name for name in names if name != "timestamp")
 
-    def _scale(self, phase: Phase, input_id: str) -> float:
+    def _scale(self, input_id: str, table: str) -> float:
         scale = self._attribute(input_id, "scale")
         if scale is None:
             raise DeviceError(
                 f"{self._name} does not tell the scale of {input_id}; "
-                f"set channels.{phase}.scale_millivolts (mV a code)"
+                f"set {table}.scale_millivolts (mV a code)"
             )
         return scale
 

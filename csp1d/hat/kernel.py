@@ -29,7 +29,7 @@ class KernelHat:
 
     def open_adc(self, config: Config) -> IioAdc:
         folder, node = self._find_adc(config.adc.device)
-        return IioAdc(folder, node, config.adc, config.channels.used())
+        return IioAdc(folder, node, config.adc, config.channels.used(), config.reference())
 
     def open_request_line(self, config: Config) -> GpioLine:
         return GpioLine(config.p1.request)

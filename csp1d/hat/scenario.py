@@ -10,9 +10,10 @@ Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps
     harmonics_percent = { 3 = 60, 5 = 30 }
     request = "poll"
     stall_seconds = 2
+    reference = 0.5
 
 where each key but `at_seconds` is optional and keeps its value until a later step changes it
-(a stall is over after its time).
+(a stall is over after its time). A phase with a negative current exports.
 """
 
 import math
@@ -46,13 +47,15 @@ class Step:
 
     at_seconds: float = 0.0
     amperes: Mapping[Phase, float] = field(default_factory=dict)
-    """RMS, harmonics included; a phase that is not named carries nothing."""
+    """RMS, harmonics included, negative for export; a phase not named carries nothing."""
     frequency_hz: float = 50.0
     harmonics_percent: Mapping[int, float] = field(default_factory=dict)
     """Of the fundamental, by order."""
     request: Request = Request.HIGH
     stall_seconds: float = 0.0
     """For so long from the step on the ADC delivers nothing."""
+    reference: float = 1.0
+    """What there is of the reference of the direction: 0, and it has vanished."""
 
 
 Scenario = tuple[Step, ...]
@@ -105,6 +108,7 @@ def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
         "harmonics_percent": _harmonics,
         "request": _request,
         "stall_seconds": _number,
+        "reference": _number,
     }
     changes: dict[str, Any] = {"stall_seconds": 0.0}
     for key, value in entry.items():
@@ -114,12 +118,18 @@ def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
     return replace(previous, **changes)
 
 
-def _number(value: Any, where: str) -> float:
+def _signed(value: Any, where: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (OverflowError, TypeError, ValueError):
         number = math.nan
-    if not 0 <= number < 1e6:
+    if not abs(number) < 1e6:
+        raise ScenarioError(f"{where}: {value!r} is not a number below a million")
+    return number
+
+
+def _number(value: Any, where: str) -> float:
+    if (number := _signed(value, where)) < 0:
         raise ScenarioError(f"{where}: {value!r} is not a number from 0 up")
     return number
 
@@ -135,7 +145,7 @@ def _amperes(value: Any, where: str) -> Mapping[Phase, float]:
     unknown = set(table) - set(Phase)
     if unknown:
         raise ScenarioError(f"{where}: {', '.join(sorted(unknown))} is not one of L1, L2, L3")
-    return {Phase(name): _number(amperes, f"{where}: {name}") for name, amperes in table.items()}
+    return {Phase(name): _signed(amperes, f"{where}: {name}") for name, amperes in table.items()}
 
 
 def _harmonics(value: Any, where: str) -> Mapping[int, float]:

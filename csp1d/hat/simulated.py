@@ -31,6 +31,7 @@ log = logging.getLogger("csp1d")
 _NS = 1_000_000_000
 _RANGE_MILLIVOLTS = 3300.0
 _DEFAULT_TYPE = "le:u16/16>>0"
+_REFERENCE_VOLTS, _REFERENCE_AMPERES = 1.0, 10.0
 _PIPE_BYTES = 4096
 """Handed through the pipe at once: what any pipe holds."""
 
@@ -105,16 +106,20 @@ class SimulatedAdc:
     """See `Adc`. An ADC on an ideal clock, with one code of noise."""
 
     rate_fault: str | None = None
+    reference_fault: str = ""
 
     def __init__(self, config: Config, player: Player) -> None:
         self._player = player
         self._rate = float(config.adc.sampling_frequency_hz)
-        self._channels = list(config.channels.used().items())
+        self._direction = config.direction
+        self._channels: list[tuple[Phase | None, ChannelConfig]] = [*config.channels.used().items()]
+        if reference := config.reference():
+            self._channels.append((None, reference))
         self._buffer_ns = int(config.adc.buffer_seconds * _NS)
         self.format = ScanFormat(
             self._rate,
             tuple(
-                _channel(index, phase, channel)
+                _channel(index, phase or "reference", channel)
                 for index, (phase, channel) in enumerate(self._channels)
             ),
             Timestamp(len(self._channels), ScanType.parse("le:s64/64>>0")),
@@ -162,10 +167,26 @@ class SimulatedAdc:
         angles = self._angle + turn * np.arange(len(numbers))
         self._angle = float((self._angle + turn * len(numbers)) % (2 * np.pi))
         for number, (phase, config) in enumerate(self._channels):
-            shift = -2 * np.pi / 3 * list(Phase).index(phase)
-            amperes = step.amperes.get(phase, 0.0) * _shape(angles + shift, step)
+            error = np.radians(config.phase_error_degrees)
+            if phase:
+                lag = np.radians(self._direction.lag_degrees(phase))
+                amperes = step.amperes.get(phase, 0.0) * _shape(angles + error - lag, step)
+            else:
+                amperes = step.reference * self._reference(angles + error, config)
             records[str(number)] = self._codes(amperes, config, self.format.channels[number])
         return records.tobytes()
+
+    def _reference(
+        self, angles: npt.NDArray[np.float64], config: ChannelConfig
+    ) -> npt.NDArray[np.float64]:
+        """What a CT on the reference's channel would carry to give its signal."""
+        amperes = _REFERENCE_AMPERES
+        if self._direction.reference == "voltage":
+            amperes = _REFERENCE_VOLTS / config.burden_ohms * config.ct_ratio
+        elif self._direction.reference_flow == "producing":
+            amperes = -amperes
+        signal: npt.NDArray[np.float64] = amperes * np.sqrt(2) * np.sin(angles)
+        return signal
 
     def _codes(
         self, amperes: npt.NDArray[np.float64], config: ChannelConfig, channel: Channel
@@ -179,7 +200,7 @@ class SimulatedAdc:
         return words << channel.type.shift
 
 
-def _channel(index: int, phase: Phase, config: ChannelConfig) -> Channel:
+def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
     scan_type = ScanType.parse(config.type or _DEFAULT_TYPE)
     return Channel(
         id=config.input,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
+from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase, Reading
 from csp1d.measuring.scan import (
@@ -28,6 +29,7 @@ from csp1d.measuring.scan import (
 
 _PHASES = (*Phase, "reference")
 _CHUNK_BYTES = 1 << 18
+_USUAL_DIRECTION = DirectionConfig()
 
 
 class CaptureError(Exception):
@@ -144,8 +146,9 @@ def load(name: str | os.PathLike[str]) -> Capture:
 class Replay(Iterator[Reading]):
     """The readings of a capture; phases that it does not hold are left out.
 
-    A `type` in the configuration overrides that of the capture. Raises CaptureError where the
-    capture and the configuration do not go together, and where the scans can not be read.
+    A `type` in the configuration overrides that of the capture. `reference`, as of
+    `Config.reference`, has the direction measured as well. Raises CaptureError where the capture
+    and the configuration do not go together, and where the scans can not be read.
     """
 
     def __init__(
@@ -153,8 +156,10 @@ class Replay(Iterator[Reading]):
         capture: Capture,
         channels: Mapping[Phase, ChannelConfig],
         measurement: MeasurementConfig,
+        direction: DirectionConfig = _USUAL_DIRECTION,
+        reference: ChannelConfig | None = None,
     ) -> None:
-        self._metering = _metering(capture, channels, measurement)
+        self._metering = _metering(capture, channels, measurement, direction, reference)
         self._readings = (
             reading for chunk in capture.chunks() for reading in self._metering.feed(chunk)
         )
@@ -170,7 +175,7 @@ class Replay(Iterator[Reading]):
 
 def reading_json(reading: Reading) -> dict[str, Any]:
     """What `csp1ctl replay` prints of a reading."""
-    active = reading.active_current_amperes
+    active = reading.direction.active_current_amperes if reading.direction else None
     return {
         "end_ns": reading.end_ns,
         "window_seconds": reading.window_seconds,
@@ -186,7 +191,11 @@ def reading_json(reading: Reading) -> dict[str, Any]:
 
 
 def _metering(
-    capture: Capture, channels: Mapping[Phase, ChannelConfig], measurement: MeasurementConfig
+    capture: Capture,
+    channels: Mapping[Phase, ChannelConfig],
+    measurement: MeasurementConfig,
+    direction: DirectionConfig,
+    reference: ChannelConfig | None,
 ) -> Metering:
     elements = capture.format.channels
     held = {
@@ -200,6 +209,8 @@ def _metering(
             f" ({', '.join(channels) or 'none is configured'}); configure one of its phases"
         )
     types = {str(phase): config.type for phase, config in held.items() if config.type}
+    if reference and reference.type:
+        types["reference"] = reference.type
     try:
         scan_format = dataclasses.replace(
             capture.format,
@@ -216,7 +227,8 @@ def _metering(
                 f" {scan_format.scan_bytes} bytes instead of {capture.format.scan_bytes};"
                 " keep the storage bits of the capture"
             )
-        return Metering(scan_format, held, measurement)
+        meter = DirectionMeter(scan_format, held, direction, reference) if reference else None
+        return Metering(scan_format, held, measurement, meter)
     except ValueError as error:
         raise CaptureError(f"{capture.scans_path}: {error}") from error
 

@@ -8,7 +8,7 @@ ended when there was none for a while.
 from csp1d.events import Event
 from csp1d.fault import QUIET_NS, Fault
 from csp1d.hat.device import Adc
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import DirectionReading, Phase, Reading
 
 _QUIET_SECONDS = QUIET_NS // 1_000_000_000
 
@@ -22,11 +22,13 @@ class Complaints:
         self._stall = Fault(QUIET_NS)
         self._clock = Fault(QUIET_NS)
         self._loss = Fault(QUIET_NS)
+        self._reference = Fault(QUIET_NS)
+        self._wiring = Fault()
         self._clipping = {phase: Fault(QUIET_NS) for phase in Phase}
 
     def reconfigure(self) -> None:
         """The configuration changed: what is wrong with the new one is news."""
-        for fault in (self._rate, self._clock):
+        for fault in (self._rate, self._clock, self._reference, self._wiring):
             fault.forget_reasons()
 
     def set_up(self, adc: Adc, now_ns: int) -> None:
@@ -78,6 +80,23 @@ class Complaints:
         for reading in readings:
             for phase, current in reading.phases.items():
                 self._clipped(phase, current.clipped_samples, now_ns)
+            if reading.direction:
+                self._directed(reading.direction, now_ns)
+
+    def _directed(self, direction: DirectionReading, now_ns: int) -> None:
+        if fault := direction.reference_fault:
+            # Without a reason: the figures in it are others each time.
+            if self._reference.bad(now_ns):
+                Event.REFERENCE_LOST.tell(
+                    "direction unknown, all counts as import: %s", fault, reason=fault
+                )
+        elif self._reference.good(now_ns):
+            Event.REFERENCE_FOUND.tell("the reference tells the direction again")
+        if advice := direction.wiring_advice:
+            if self._wiring.bad(now_ns, reason=advice):
+                Event.WIRING_DOUBTFUL.tell("wiring: %s", advice, reason=advice)
+        elif advice == "" and self._wiring.good(now_ns):
+            Event.WIRING_FITS.tell("the angles of the currents fit the wiring")
 
     def _clipped(self, phase: Phase, samples: int, now_ns: int) -> None:
         fault = self._clipping[phase]

@@ -8,10 +8,32 @@ import numpy as np
 from csp1d.config import ChannelConfig
 from csp1d.measuring.clock import Floats
 from csp1d.measuring.reading import Phase, PhaseCurrent
-from csp1d.measuring.scan import ScanFormat
+from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.measuring.window import WindowSums
 
 _EXACT_BITS = 53
+
+
+def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
+    """The channel of a phase or of the reference.
+
+    Raises ValueError, which begins with `key`, where there is none that can be measured.
+    """
+    channel = next((c for c in scan_format.channels if c.phase == phase), None)
+    if channel is None:
+        raise ValueError(f"{key}: the scans hold no channel for it")
+    type_ = channel.type
+    if type_.repeat > 1:
+        raise ValueError(
+            f"{key}: {channel.id} gives {type_.repeat} values a scan ({type_});"
+            " choose an input that gives one"
+        )
+    if type_.bits > _EXACT_BITS:
+        raise ValueError(
+            f"{key}: {channel.id} has {type_.bits} bits ({type_});"
+            f" at most {_EXACT_BITS} can be measured"
+        )
+    return channel
 
 
 class Ct:
@@ -23,24 +45,11 @@ class Ct:
     """
 
     def __init__(self, scan_format: ScanFormat, phase: Phase, config: ChannelConfig) -> None:
-        channel = next((c for c in scan_format.channels if c.phase == phase), None)
-        if channel is None:
-            raise ValueError(f"channels.{phase}: the scans hold no channel for it")
-        type_ = channel.type
-        if type_.repeat > 1:
-            raise ValueError(
-                f"channels.{phase}: {channel.id} gives {type_.repeat} values a scan ({type_});"
-                " choose an input that gives one"
-            )
-        if type_.bits > _EXACT_BITS:
-            raise ValueError(
-                f"channels.{phase}: {channel.id} has {type_.bits} bits ({type_});"
-                f" at most {_EXACT_BITS} can be measured"
-            )
+        channel = measured_channel(scan_format, phase, f"channels.{phase}")
         self.phase = phase
         self.row = scan_format.channels.index(channel)
         """Of the channel, among those of the format."""
-        self._lowest, self._highest = type_.lowest, type_.highest
+        self._lowest, self._highest = channel.type.lowest, channel.type.highest
         millivolts = config.scale_millivolts or channel.scale
         sign = -1 if config.reversed else 1
         self.amperes_a_code = (

@@ -16,6 +16,7 @@ import numpy as np
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.measuring.clock import SECOND_NS, Floats
 from csp1d.measuring.ct import Ct
+from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.frequency import FrequencyMeter
 from csp1d.measuring.reading import Phase, Reading
 from csp1d.measuring.scan import ScanFormat
@@ -34,15 +35,24 @@ class Metering:
         scan_format: ScanFormat,
         channels: Mapping[Phase, ChannelConfig],
         measurement: MeasurementConfig,
+        direction: DirectionMeter | None = None,
     ) -> None:
+        """`direction`: of the same channels; None measures no direction."""
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
-        self._strength = np.array([abs(ct.amperes_a_code) for ct in self._cts])
+        self._rows = [ct.row for ct in self._cts]
+        strength = [abs(ct.amperes_a_code) for ct in self._cts]
+        self._direction = direction
+        if direction and direction.row is not None:
+            # As good for the frequency as a current, and a voltage is there without a load.
+            self._rows.append(direction.row)
+            strength.append(direction.strength)
+        self._strength = np.array(strength)
         self._no_load_amperes = measurement.no_load_amperes
         self._nominal_hertz = float(measurement.nominal_frequency_hz)
         self._frequency = FrequencyMeter(self._nominal_hertz)
-        self._timeline = Timeline(scan_format, len(self._cts))
+        self._timeline = Timeline(scan_format, len(self._rows))
         self._sequence = 0
         self._hertz: float | None = None
 
@@ -79,7 +89,7 @@ class Metering:
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:
             decoded = self._format.decode(data[:step])
-            codes = [decoded.codes[ct.row] for ct in self._cts]
+            codes = [decoded.codes[row] for row in self._rows]
             taken = self._timeline.take(codes, decoded.timestamps, len(decoded.codes[0]))
             while span := self._timeline.next_span():
                 readings.append(self._read(span))
@@ -91,19 +101,25 @@ class Metering:
         mean = span.codes.sum(axis=1) / span.codes.shape[1]
         centered = span.codes - mean[:, None]
         start, end, cycle = span.start, span.latest, None
-        self._hertz = self._measure_frequency(span, centered)
+        series = self._without_gaps(span, centered)
+        self._hertz = self._frequency.measure(series, span.period_ns, self._strength)
         if self._hertz:
             cycle = SECOND_NS / span.period_ns / self._hertz
             # A boundary at the grid point itself counts, whatever the last digits say.
             whole = math.floor((end - start) / cycle + 1e-6)
             end = min(end, start + whole * cycle)
-        sums = window_sums(centered, span.positions, start, end)
+        sums = window_sums(centered[: len(self._cts)], span.positions, start, end)
         inside = slice(*np.searchsorted(span.positions, [math.ceil(start), math.ceil(end)]))
         phases = {}
         for row, ct in enumerate(self._cts):
             phases[ct.phase] = ct.current(
                 sums, row, float(mean[row]), span.codes[row, inside], self._no_load_amperes
             )
+        direction = None
+        if self._direction:
+            first = float(span.positions[0])
+            known = phasors(series, start - first, end - first, cycle) if cycle else None
+            direction = self._direction.measure(known, phases)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,
@@ -113,10 +129,11 @@ class Metering:
             frequency_hertz=self._hertz,
             scans=sums.scans,
             lost_scans=math.ceil(end) - math.ceil(start) - sums.scans,
+            direction=direction,
         )
 
-    def _measure_frequency(self, span: Span, centered: Floats) -> float | None:
-        if len(runs(span.positions)) > 1:
-            cycle = SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
-            centered = without_gaps(centered, span.positions, cycle)
-        return self._frequency.measure(centered, span.period_ns, self._strength)
+    def _without_gaps(self, span: Span, centered: Floats) -> Floats:
+        if len(runs(span.positions)) == 1:
+            return centered
+        cycle = SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
+        return without_gaps(centered, span.positions, cycle)

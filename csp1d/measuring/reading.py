@@ -32,6 +32,21 @@ class PhaseCurrent:
 
 
 @dataclass(frozen=True)
+class DirectionReading:
+    """Which way the phases flow, against the reference, over the window of a reading."""
+
+    active_current_amperes: Mapping[Phase, float] | None
+    """RMS of the fundamental in phase with the voltage, positive for import; None where the
+    reference can not tell."""
+    exporting: frozenset[Phase]
+    """The phases that count as export. Unsure means import."""
+    reference_fault: str
+    """Why the reference can not tell, in words; "" where it can."""
+    wiring_advice: str | None
+    """What would make the wiring fit the angles seen; "" where it does, None: not seen yet."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """All phases over one window of whole mains cycles, about one second long."""
 
@@ -48,10 +63,15 @@ class Reading:
     """Scans that the window was made from."""
     lost_scans: int
     """Scans that the window should have held besides."""
-    active_current_amperes: Mapping[Phase, float] | None = None
-    """Signed current in phase with the reference, or None where direction is off."""
+    direction: DirectionReading | None = None
+    """None where direction is off."""
 
     def amperes(self, phase: Phase) -> float:
         """RMS amperes of a phase; 0.0 where the phase is not configured."""
         current = self.phases.get(phase)
         return current.rms_amperes if current else 0.0
+
+    def signed_amperes(self, phase: Phase) -> float:
+        """RMS amperes of a phase, negative where it exports."""
+        exporting = self.direction is not None and phase in self.direction.exporting
+        return -self.amperes(phase) if exporting else self.amperes(phase)

@@ -11,6 +11,7 @@ from csp1d.config import Config
 from csp1d.events import Event
 from csp1d.hat.device import Adc, DeviceError, Hat, Slot
 from csp1d.measuring.complaints import Complaints
+from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase, Reading
 
@@ -120,9 +121,12 @@ class Sampler:
         """An ADC that runs, with the metering for its scans."""
         adc = self._hat.open_adc(self._config)
         try:
-            self._metering = Metering(
-                adc.format, self._config.channels.used(), self._config.measurement
-            )
+            channels, direction = self._config.channels.used(), None
+            if reference := self._config.reference():
+                direction = DirectionMeter(
+                    adc.format, channels, self._config.direction, reference, adc.reference_fault
+                )
+            self._metering = Metering(adc.format, channels, self._config.measurement, direction)
         except ValueError as error:
             adc.close()
             raise DeviceError(str(error)) from error

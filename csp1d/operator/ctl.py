@@ -16,7 +16,7 @@ from csp1d.config_file import DEFAULT_PATH, ConfigError, load
 from csp1d.exits import CONFIGURATION, DEVICE_MISSING, OK, USAGE, guarded
 from csp1d.hat.device import Adc, DeviceError
 from csp1d.measuring.capture import CaptureError
-from csp1d.measuring.reading import Phase
+from csp1d.measuring.reading import DirectionReading, Phase
 from csp1d.p1.telegram import encode
 
 
@@ -57,12 +57,34 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
     from csp1d.measuring.capture import load as load_capture
 
     capture = load_capture(arguments.name)
-    replay = Replay(capture, config.channels.used(), config.measurement)
+    replay = Replay(
+        capture,
+        config.channels.used(),
+        config.measurement,
+        config.direction,
+        config.reference(),
+    )
+    told: set[str] = set()
     for reading in replay:
         print(json.dumps(reading_json(reading)))
+        for key, words in _remarks(reading.direction).items():
+            if key not in told:
+                told.add(key)
+                print(f"csp1ctl: {arguments.name}: {words}", file=sys.stderr)
     if replay.clock_fault:
         print(f"csp1ctl: {arguments.name}: timestamps {replay.clock_fault}", file=sys.stderr)
     return OK
+
+
+def _remarks(direction: DirectionReading | None) -> dict[str, str]:
+    """What is worth saying of a direction, by a key: what has the same one is no news."""
+    remarks = {}
+    if direction and (fault := direction.reference_fault):
+        # The figures in it are others in each reading.
+        remarks["fault"] = f"direction unknown, all counts as import: {fault}"
+    if direction and (advice := direction.wiring_advice):
+        remarks[advice] = advice
+    return remarks
 
 
 def _record(config: Config, arguments: argparse.Namespace) -> int:

@@ -54,9 +54,11 @@ class SnapshotCollector(Collector):
             "Mains frequency; absent where no current is coherent.",
             reading.frequency_hertz if reading else None,
         )
-        if reading and reading.active_current_amperes is not None:
-            active = _by_phase("csp1d_active_current_amperes", "Signed active current.")
-            for phase, amperes in reading.active_current_amperes.items():
+        if reading and reading.direction and reading.direction.active_current_amperes is not None:
+            active = _by_phase(
+                "csp1d_active_current_amperes", "Current in phase with the voltage, - for export."
+            )
+            for phase, amperes in reading.direction.active_current_amperes.items():
                 active.add_metric([phase], amperes)
             yield active
 

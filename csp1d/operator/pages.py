@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from csp1d import __version__
-from csp1d.measuring.reading import Reading
+from csp1d.measuring.reading import DirectionReading, Reading
 from csp1d.operator.http import Page
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
@@ -63,4 +63,16 @@ def _reading_json(reading: Reading | None, now_ns: int) -> dict[str, Any] | None
         "scans": reading.scans,
         "lost_scans": reading.lost_scans,
         "phases": {phase: asdict(current) for phase, current in reading.phases.items()},
+        "direction": _direction_json(reading.direction),
+    }
+
+
+def _direction_json(direction: DirectionReading | None) -> dict[str, Any] | None:
+    if direction is None:
+        return None
+    return {
+        "active_current_amperes": direction.active_current_amperes,
+        "exporting": sorted(direction.exporting),
+        "reference_fault": direction.reference_fault,
+        "wiring_advice": direction.wiring_advice,
     }

@@ -53,10 +53,19 @@ class Tree:
         return (self.folder / name).read_text().strip()
 
     def open(
-        self, adc: AdcConfig | None = None, channels: Mapping[Phase, ChannelConfig] | None = None
+        self,
+        adc: AdcConfig | None = None,
+        channels: Mapping[Phase, ChannelConfig] | None = None,
+        reference: ChannelConfig | None = None,
     ) -> IioAdc:
         return IioAdc(
-            self.folder, self.node, adc or AdcConfig(), channels or THREE, self.bus, self.configfs
+            self.folder,
+            self.node,
+            adc or AdcConfig(),
+            channels or THREE,
+            reference,
+            self.bus,
+            self.configfs,
         )
 
 
@@ -106,6 +115,39 @@ def test_channel_overrides_type_and_scale(tree: Tree) -> None:
     channels = {Phase.L1: ChannelConfig(input="voltage3", type="le:s24/32>>0", scale_millivolts=2)}
     (channel,) = tree.open(channels=channels).format.channels
     assert (str(channel.type), channel.scale, channel.index) == ("le:s24/32>>0", 2, 3)
+
+
+def test_the_reference_is_one_more_channel(tree: Tree) -> None:
+    adc = tree.open(reference=ChannelConfig(input="voltage3", type="le:s24/32>>0"))
+    reference = adc.format.channels[3]
+    assert (reference.phase, reference.id, reference.index) == ("reference", "voltage3", 3)
+    assert (str(reference.type), reference.scale) == ("le:s24/32>>0", 0.5)
+    assert tree.read("scan_elements/in_voltage3_en") == "1"
+    assert (adc.format.scan_bytes, adc.reference_fault) == (24, "")
+
+
+@pytest.mark.parametrize(
+    ("files", "reference", "fault"),
+    [
+        (
+            {},
+            {"input": "voltage7"},
+            "has no input 'voltage7' for direction.input; it has: voltage0, voltage1, voltage2,",
+        ),
+        ({}, {"type": "le:s16/16>>0"}, "(direction.phase).type 'le:s16/16>>0' does not fit"),
+        ({"scan_elements/in_voltage3_type": "x"}, {}, "'x' is not a scan type"),
+    ],
+)
+def test_without_a_reference_the_currents_are_captured_all_the_same(
+    tmp_path: Path, files: dict[str, str], reference: dict[str, str], fault: str
+) -> None:
+    tree = Tree(tmp_path, MCP3912 | files)
+    adc = tree.open(reference=ChannelConfig(**({"input": "voltage3"} | reference)))  # type: ignore[arg-type]
+    assert [channel.phase for channel in adc.format.channels] == [*Phase]
+    assert fault in adc.reference_fault
+    enabled = [n for n in range(4) if tree.read(f"scan_elements/in_voltage{n}_en") == "1"]
+    assert enabled == [0, 1, 2]
+    assert tree.read("buffer/enable") == "1"
 
 
 def test_files_under_buffer0_serve_as_well(tmp_path: Path) -> None:

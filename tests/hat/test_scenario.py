@@ -14,6 +14,16 @@ def test_words_give_steady_currents() -> None:
     assert (step.frequency_hz, step.request) == (60, Request.HIGH)
 
 
+def test_a_phase_may_export() -> None:
+    assert parse("L1=-3,L2=5")[0].amperes == {"L1": -3, "L2": 5}
+
+
+def test_a_reference_may_vanish_and_return(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text("[[step]]\n[[step]]\nat_seconds = 5\nreference = 0\n[[step]]\nat_seconds = 6\n")
+    assert [step.reference for step in parse(str(file))] == [1, 0, 0]
+
+
 def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
     file = tmp_path / "scenario.toml"
     file.write_text("""
@@ -41,7 +51,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
         ("L4=1", "L4 is not one of L1, L2, L3"),
         ("L1=lots", "L1: 'lots' is not a number"),
         ("L1", "No such file"),
-        ("L1=-3", "is not a number from 0 up"),
+        ("L1=1e6", "is not a number below a million"),
         ("no-such-file.toml", "No such file"),
         ("steps = 3", "No such file"),
     ],
@@ -64,6 +74,7 @@ def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
         ("[[step]]\namperes = { L1 = true }", "L1: True is not a number"),
         (f"[[step]]\nat_seconds = {'9' * 400}", "is not a number"),
         ("[[step]]\nfrequency_hz = nan", "frequency_hz: nan is not a number"),
+        ("[[step]]\nreference = -1", "reference: -1 is not a number from 0 up"),
         (
             "[[step]]\nat_seconds = 2\n[[step]]\nat_seconds = 1",
             "step 2: at_seconds must not go back",

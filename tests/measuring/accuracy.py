@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import direction_accuracy
 import numpy as np
 from signals import (
     DISTORTED,
@@ -38,7 +39,6 @@ SECONDS = 4.1
 SEED = 20
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
-_BETWEEN = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -150,23 +150,32 @@ def table(figures: Figures) -> str:
     return "".join(parts)
 
 
-def page_table() -> str:
-    """The tables as they stand in docs/accuracy.md."""
-    match = _BETWEEN.search(PAGE.read_text(encoding="utf-8"))
+def _between(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+
+
+def page_table(name: str) -> str:
+    """Tables as they stand in docs/accuracy.md: those of "figures" or of "direction"."""
+    match = _between(name).search(PAGE.read_text(encoding="utf-8"))
     return match[0] if match else ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="tools/accuracy", description="Measure the error of readings over a grid of currents."
+        prog="tools/accuracy", description="Measure the error of readings over grids of currents."
     )
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()
-    made = table(measure_all())
-    print(f"seed {SEED}, numpy {np.__version__}\n\n{made}", end="")
+    print(f"seeds {SEED} and {direction_accuracy.SEED}, numpy {np.__version__}")
+    page = PAGE.read_text(encoding="utf-8")
+    for name, made in (
+        ("figures", table(measure_all())),
+        ("direction", direction_accuracy.table(direction_accuracy.measure_all())),
+    ):
+        print(f"\n{made}", end="")
+        page = _between(name).sub(lambda _, made=made: made, page)  # type: ignore[misc]
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_BETWEEN.sub(lambda _: made, page), encoding="utf-8")
+        PAGE.write_text(page, encoding="utf-8")
     return 0
 
 

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.config import (
+    ChannelConfig,
+    ChannelsConfig,
+    Config,
+    DirectionConfig,
+    MeasurementConfig,
+)
+from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase
 from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
@@ -23,9 +30,13 @@ TIMESTAMP_TYPE = ScanType.parse("le:s64/64>>0")
 
 
 def hat_format(
-    bits: int = 16, rate: float = 4000, timestamp: bool = True, said_rate: float | None = None
+    bits: int = 16,
+    rate: float = 4000,
+    timestamp: bool = True,
+    said_rate: float | None = None,
+    reference: bool = False,
 ) -> ScanFormat:
-    """Three channels, offset binary, and a timestamp."""
+    """Three channels, offset binary, a fourth for the reference if wanted, and a timestamp."""
     storage = 16 if bits <= 16 else 32
     channels = tuple(
         Channel(
@@ -36,10 +47,12 @@ def hat_format(
             RANGE_MILLIVOLTS / 2**bits,
             -(2 ** (bits - 1)),
         )
-        for index, phase in enumerate(Phase)
+        for index, phase in enumerate([*Phase, "reference"][: 3 + reference])
     )
     said = rate if said_rate is None else said_rate
-    return ScanFormat(said, channels, Timestamp(3, TIMESTAMP_TYPE) if timestamp else None)
+    return ScanFormat(
+        said, channels, Timestamp(3 + reference, TIMESTAMP_TYPE) if timestamp else None
+    )
 
 
 def pack(scan_format: ScanFormat, codes: Sequence[Array], stamps: Array | None = None) -> bytes:
@@ -111,3 +124,29 @@ def metering_of(scan_format: ScanFormat, no_load_amperes: float = 0.0, **channel
         for element in scan_format.channels
     }
     return Metering(scan_format, channels, MeasurementConfig(no_load_amperes=no_load_amperes))
+
+
+def config_of(direction: Mapping[str, Any], **channels: Mapping[str, Any]) -> Config:
+    """A configuration with direction on, against a voltage unless said otherwise."""
+    settings = {
+        phase: {"input": f"voltage{index}", **channels.get(phase, {})}
+        for index, phase in enumerate(Phase)
+    }
+    return Config(
+        channels=ChannelsConfig(**{phase: ChannelConfig(**s) for phase, s in settings.items()}),
+        measurement=MeasurementConfig(no_load_amperes=0.0),
+        direction=DirectionConfig(**{"reference": "voltage", **direction}),
+    )
+
+
+def direction_of(scan_format: ScanFormat, config: Config) -> DirectionMeter:
+    """The direction meter of a configuration that has it on."""
+    reference = config.reference()
+    assert reference
+    return DirectionMeter(scan_format, config.channels.used(), config.direction, reference)
+
+
+def directed(scan_format: ScanFormat, config: Config) -> Metering:
+    """A metering with direction."""
+    meter = direction_of(scan_format, config)
+    return Metering(scan_format, config.channels.used(), config.measurement, meter)

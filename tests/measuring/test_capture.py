@@ -3,18 +3,19 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from signals import codes_of, current, hat_format, metering_of, pack, stamps_of
+from signals import codes_of, config_of, current, hat_format, metering_of, pack, stamps_of
 
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.hat.scenario import parse as parse_scenario
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.measuring.capture import CaptureError, Replay, load, reading_json, save
-from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
 from csp1d.measuring.scan import Channel, ScanFormat, ScanType
 from csp1d.operator import ctl
 
@@ -275,5 +276,107 @@ def test_a_reading_as_json() -> None:
         "active_current_amperes": None,
         "clipped_samples": {"L1": 3, "L3": 3},
     }
-    signed = Reading(7, 1, 1.0, {L1: current_}, 50.0, 4000, 0, {L1: -9.5})
+    direction = DirectionReading({L1: -9.5}, frozenset({L1}), "", None)
+    signed = Reading(7, 1, 1.0, {L1: current_}, 50.0, 4000, 0, direction)
     assert json.loads(json.dumps(reading_json(signed)))["active_current_amperes"] == {"L1": -9.5}
+
+
+DIRECTION = '[direction]\nreference = "voltage"\n'
+
+
+def house(folder: Path, lags: tuple[float, ...], volts: float = 1.0, seconds: float = 13.1) -> Path:
+    """Currents of 10 A that lag the voltage of L1 by so much, and that voltage, as a capture."""
+    made, times = hat_format(reference=True), np.arange(round(4000 * seconds)) / 4000
+    rows = [current(times, 50.0, 10.0, angles={1: -math.radians(lag)}) for lag in lags]
+    rows.append(current(times, 50.0, 100 * volts))
+    random = np.random.default_rng(8)
+    codes = [codes_of(row, noise=random) for row in rows]
+    save(folder / "house", made, [pack(made, codes, stamps_of(times))])
+    return folder / "house"
+
+
+# The currents, the configuration, the sign of L1 in the end, and what is said, a line each.
+TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
+    "direction is off": ((180, 120, 240), "", None, []),
+    "a good wiring": ((0, 120, 240), DIRECTION, 10, []),
+    "L1 reversed": (
+        (180, 120, 240),
+        DIRECTION,
+        -10,
+        ["L1 flows against the others: .* set channels.L1.reversed = true"],
+    ),
+    "L1 reversed, and said so": (
+        (180, 120, 240),
+        DIRECTION + "[channels.L1]\nreversed = true",
+        10,
+        [],
+    ),
+    "L2 and L3 swapped": (
+        (0, 240, 120),
+        DIRECTION,
+        10,
+        ["the inputs of L2 and L3 look swapped: .* set direction.phase_order = .L1-L3-L2."],
+    ),
+    "the phases turn the other way, and that is said": (
+        (0, 240, 120),
+        DIRECTION + 'phase_order = "L1-L3-L2"',
+        10,
+        [],
+    ),
+    "the reference is too weak": (
+        (0, 120, 240),
+        DIRECTION + "minimum = 1.5",
+        None,
+        ["direction unknown, all counts as import: the reference has 1 V, less than"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_what_replay_says_of_the_direction(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lags, text, amperes, said = TOLD[case]
+    name = house(tmp_path, lags)
+    (tmp_path / "c.toml").write_text(text)
+    words = ["csp1ctl", "--config", tmp_path / "c.toml", "replay", name]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    assert ctl.main() == 0
+    lines, told = capsys.readouterr()
+    readings = [json.loads(line) for line in lines.splitlines()]
+    assert len(readings) == 13
+    for reading in readings:
+        assert reading["current_amperes"]["L1"] == pytest.approx(10, rel=1e-3)
+        active = reading["active_current_amperes"]
+        assert (active is None) == (amperes is None)
+        assert not active or active["L1"] == pytest.approx(amperes, rel=1e-3)
+    assert len(told.splitlines()) == len(said)
+    for line, pattern in zip(told.splitlines(), said, strict=True):
+        assert re.match(f"csp1ctl: {name}: {pattern}", line)
+
+
+def test_a_capture_without_a_reference_means_import(name: Path) -> None:
+    config = config_of({})
+    plain = list(Replay(load(name), ALL, MEASUREMENT))
+    found = list(Replay(load(name), ALL, MEASUREMENT, config.direction, config.reference()))
+    assert [reading.phases for reading in found] == [reading.phases for reading in plain]
+    for reading in found:
+        assert reading.direction
+        assert reading.direction.reference_fault.startswith("direction.input: the scans hold no")
+        assert reading_json(reading)["active_current_amperes"] is None
+
+
+def test_a_configured_type_holds_for_the_reference_too(tmp_path: Path) -> None:
+    name = house(tmp_path, (0, 120, 240), seconds=1.1)
+    channels = json.loads(Path(f"{name}.json").read_text())["channels"]
+    wrong = [c | ({"type": "be:u16/16>>0"} if c["index"] in (0, 3) else {}) for c in channels]
+    change(name, channels=wrong)
+    config = config_of({}, L1={"type": "le:u16/16>>0"})
+    replay = Replay(
+        load(name), config.channels.used(), MEASUREMENT, config.direction, config.reference()
+    )
+    (reading,) = replay
+    assert reading.direction
+    assert reading.direction.active_current_amperes == pytest.approx(
+        {L1: 10, L2: 10, L3: 10}, rel=1e-3
+    )

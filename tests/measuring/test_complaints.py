@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from csp1d.config import Config
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
 from csp1d.measuring.complaints import Complaints
-from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
 from csp1d.measuring.scan import ScanFormat
 
 SECOND = 1_000_000_000
@@ -28,6 +29,14 @@ def fed(lost: int = 0, clock: str | None = None, **clipped: int) -> Step:
     """A second's reading."""
     readings = [reading({Phase(phase): samples for phase, samples in clipped.items()})]
     return lambda complaints, now_ns: complaints.fed(readings, lost, clock, now_ns)
+
+
+def directed(fault: str = "", advice: str | None = None) -> Step:
+    """A second's reading with direction on."""
+    direction = DirectionReading(None if fault else {}, frozenset(), fault, advice)
+    return lambda complaints, now_ns: complaints.fed(
+        [replace(reading({}), direction=direction)], 0, None, now_ns
+    )
 
 
 def no_reading(lost: int = 0) -> Step:
@@ -69,6 +78,23 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         [heard, silent, silent, heard, silent, *[heard] * 12],
         ["adc-stalled", "adc-resumed"],
     ),
+    "the reference vanishes, with other figures each time": (
+        [directed(), *[directed(f"it has 0.{n} V") for n in range(30)], *[directed()] * 12],
+        ["reference-lost", "reference-found"],
+    ),
+    "the reference comes and goes": (
+        [directed("weak"), directed()] * 10 + [directed()] * 12,
+        ["reference-lost", "reference-found"],
+    ),
+    "the wiring is doubtful until it is seen to be right": (
+        [directed(), *[directed(advice="swap")] * 20, directed(), *[directed(advice="")] * 5],
+        ["wiring-doubtful", "wiring-fits"],
+    ),
+    "another advice is told, one again is not": (
+        [directed(advice=words) for words in ("swap", "turn", "swap", "turn")],
+        ["wiring-doubtful", "wiring-doubtful"],
+    ),
+    "the wiring fits": ([directed(advice=None), *[directed(advice="")] * 20], []),
     "time stamps are bad": (
         [fed(clock="they go back"), fed(clock="they jump"), *[fed()] * 10],
         ["adc-clock", "adc-clock-good"],
@@ -95,6 +121,23 @@ def test_each_fault_is_told_once_and_its_end_once(
     for second, step in enumerate(steps):
         step(complaints, second * SECOND)
     assert events(caplog) == expected
+
+
+def test_what_is_said_of_the_direction_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    complaints = Complaints()
+    directed("the reference has 0.1 V, less than")(complaints, 0)
+    directed(advice="swap them")(complaints, SECOND)
+    # After a new configuration all that is wrong is news.
+    complaints.reconfigure()
+    directed("the ADC has no input 'x'", "swap them")(complaints, 2 * SECOND)
+    assert caplog.messages == [
+        "direction unknown, all counts as import: the reference has 0.1 V, less than",
+        "wiring: swap them",
+        "direction unknown, all counts as import: the ADC has no input 'x'",
+        "wiring: swap them",
+    ]
+    reasons = [record.__dict__["CSP1D_REASON"] for record in caplog.records]
+    assert reasons[:2] == ["the reference has 0.1 V, less than", "swap them"]
 
 
 def test_what_a_set_up_tells_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics as a scraper gets them, against golden files."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from csp1d import __version__
-from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
 from csp1d.operator.metrics import SnapshotCollector
+from csp1d.operator.pages import status_json
 from csp1d.operator.snapshot import Snapshot
 from csp1d.p1.port import PortCounts
 
@@ -79,3 +81,41 @@ def test_without_a_fresh_reading_there_is_no_current() -> None:
         "csp1d_mains_frequency_hertz",
     }
     assert "csp1d_reading_timestamp_seconds" in samples
+
+
+@pytest.mark.parametrize(
+    ("direction", "samples"),
+    [
+        (None, []),
+        (DirectionReading(None, frozenset(), "too weak", None), []),
+        (
+            DirectionReading({Phase.L1: -23.5, Phase.L2: 0.0}, frozenset({Phase.L1}), "", ""),
+            [
+                'csp1d_active_current_amperes{phase="L1"} -23.5',
+                'csp1d_active_current_amperes{phase="L2"} 0.0',
+            ],
+        ),
+    ],
+)
+def test_the_active_current_is_absent_where_it_is_unknown(
+    direction: DirectionReading | None, samples: list[str]
+) -> None:
+    state = replace(MEASURING, reading=replace(READING, direction=direction))
+    page = scrape(state, END_NS)
+    assert [line for line in page.splitlines() if line.startswith("csp1d_active")] == samples
+    assert 'csp1d_current_amperes{phase="L1"} 24.0' in page
+
+
+def test_the_state_tells_the_direction() -> None:
+    def told(direction: DirectionReading | None) -> object:
+        state = replace(MEASURING, reading=replace(READING, direction=direction))
+        return json.loads(json.dumps(status_json(state, END_NS)))["reading"]["direction"]
+
+    assert told(None) is None
+    both = DirectionReading({Phase.L1: -23.5}, frozenset({Phase.L2, Phase.L1}), "", "swap")
+    assert told(both) == {
+        "active_current_amperes": {"L1": -23.5},
+        "exporting": ["L1", "L2"],
+        "reference_fault": "",
+        "wiring_advice": "swap",
+    }
