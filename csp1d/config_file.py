@@ -189,8 +189,6 @@ def _contradictions(
         found.append(problem("channels", "no phase has an input; set at least one"))
     if config.direction.reference != "off":
         found.append(problem("direction.reference", 'this version knows only "off"'))
-    if config.p1.profile != "csp1":
-        found.append(problem("p1.profile", 'this version knows only "csp1"'))
     http = config.http
     if bool(http.tls_certificate) != bool(http.tls_key):
         found.append(problem("http.tls_certificate", "a certificate and http.tls_key go together"))

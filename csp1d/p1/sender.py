@@ -124,9 +124,18 @@ class Sender:
 
     def reading(self, reading: Reading) -> None:
         """A new reading is ready."""
-        amperes = [reading.amperes(phase) for phase in Phase]
-        telegram = Telegram(encode(self._config.p1, *amperes), reading.end_ns)
+        amperes = [self._signed_amperes(reading, phase) for phase in Phase]
+        data = encode(self._config.p1, amperes, time.localtime(), self._config.direction)
+        telegram = Telegram(data, reading.end_ns)
         self._do(lambda now_ns, waiting: self._protocol.reading(telegram, now_ns, waiting))
+
+    def _signed_amperes(self, reading: Reading, phase: Phase) -> float:
+        """RMS amperes, below 0 on export."""
+        amperes = reading.amperes(phase)
+        active = reading.active_current_amperes
+        if self._config.direction.reference == "off" or active is None:
+            return amperes
+        return -amperes if active.get(phase, 0.0) < 0 else amperes
 
     def time(self, now_ns: int) -> None:
         if self._protocol.wake_ns is not None and now_ns >= self._protocol.wake_ns:

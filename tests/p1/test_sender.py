@@ -2,13 +2,16 @@
 """The sender at a port that does not let go of its bytes."""
 
 import logging
+import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from csp1d.config import Config, P1Config, RequestConfig
+from csp1d.config import Config, DirectionConfig, P1Config, RequestConfig
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
-from csp1d.measuring.reading import Reading
+from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
 from csp1d.p1.sender import Sender
 
 SECOND = 1_000_000_000
@@ -125,3 +128,43 @@ def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
     bench.seconds(1)
     assert bench.sender.counts.dropped
     assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
+
+
+# Where the direction is known: active amperes of L1 of 10 A, and what the telegram says in W.
+EXPORTS = [
+    ("off", None, "00.000", "00.000"),
+    ("off", -9.5, "00.000", "00.000"),
+    ("voltage", None, "02.300", "00.000"),
+    ("voltage", 9.5, "02.300", "00.000"),
+    ("voltage", -9.5, "00.000", "02.300"),
+    ("current", -9.5, "00.000", "02.300"),
+]
+
+
+@pytest.mark.parametrize(("reference", "active_amperes", "plus", "minus"), EXPORTS)
+def test_a_phase_exports_where_its_active_current_is_below_zero(
+    reference: Any, active_amperes: float | None, plus: str, minus: str
+) -> None:
+    config = replace(
+        ALWAYS,
+        p1=replace(ALWAYS.p1, nominal_voltage=230),
+        direction=DirectionConfig(reference=reference),
+    )
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    phases = {Phase.L1: PhaseCurrent(10.0, 14.1, 0.0, 0)}
+    active = None if active_amperes is None else {Phase.L1: active_amperes}
+    sender.reading(Reading(1, 100 * SECOND, 1.0, phases, 50.0, 4000, 0, active))
+    sent = sender.last_telegram.decode()
+    assert "1-0:31.7.0(010*A)" in sent
+    assert f"1-0:21.7.0({plus}*kW)" in sent
+    assert f"1-0:22.7.0({minus}*kW)" in sent
+
+
+def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
+    config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    before = time.strftime("%y%m%d%H%M%S")
+    sender.reading(Reading(1, 100 * SECOND, 1.0, {}, None, 4000, 0))
+    after = time.strftime("%y%m%d%H%M%S")
+    sent = sender.last_telegram.decode().split("0-0:1.0.0(")[1][:12]
+    assert before <= sent <= after
