@@ -111,8 +111,9 @@ def encode(
     local_time: time.struct_time,
     direction: DirectionConfig = _DIRECTION_OFF,
 ) -> bytes:
-    """The telegram for the RMS currents of L1, L2 and L3; below 0 is export of that magnitude.
+    """The telegram for the RMS amperes of L1, L2 and L3; below 0 is export of that magnitude.
 
+    `local_time` is shown by the profile `smr5` only.
     Power is the current times the nominal voltage, volt-amperes in truth: who divides it by
     the voltage gets the current that the fuse sees. It is 0 without a nominal voltage, and in the
     profile `csp1` without a direction as well. Raises ValueError for a current that is not a
