@@ -37,6 +37,11 @@ def _scan_type(value: str) -> str | None:
     return None
 
 
+def _volts(value: float) -> str | None:
+    # Consumers take less for no voltage, and 0.23 is kilovolts.
+    return "must be 0 or at least 1" if 0 < value < 1 else None
+
+
 def _line(value: str | int) -> str | None:
     good = 0 <= value < 65536 if isinstance(value, int) else re.fullmatch(r"[!-~]+", value)
     return None if good else "must be a line's name or its offset from 0 up"
@@ -153,7 +158,7 @@ class P1Config:
         "XMX_P1CS_V08",
         _matches(rf"({_PLAIN}){{0,16}}", "at most 16 ASCII characters, no / ! ( )"),
     )
-    nominal_voltage: float = _key(0, _within(0, 999))
+    nominal_voltage: float = _key(0, _within(0, 999), _volts)
     interval_seconds: int = _key(1, _within(1, 10))
     request: RequestConfig = field(default_factory=RequestConfig)
 

@@ -199,8 +199,6 @@ def _contradictions(
                 f" direction.input and channels.{phase}.input to different inputs",
             )
         )
-    if config.p1.profile != "csp1":
-        found.append(problem("p1.profile", 'this version knows only "csp1"'))
     http = config.http
     if bool(http.tls_certificate) != bool(http.tls_key):
         found.append(problem("http.tls_certificate", "a certificate and http.tls_key go together"))

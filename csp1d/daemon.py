@@ -192,7 +192,7 @@ class Daemon:
         measuring = ("adc", "channels", "measurement", "direction")
         if any(getattr(old, part) != getattr(config, part) for part in measuring):
             self._sampler.configure(config)
-        if old.p1 != config.p1:
+        if (old.p1, old.direction) != (config.p1, config.direction):
             self._sender.configure(config)
         if old.leds != config.leds:
             self._lamps.close()

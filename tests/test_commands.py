@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from csp1d.__main__ import main
+from csp1d.config import Config, DirectionConfig, P1Config
 from csp1d.events import Event
-from csp1d.operator import journal
+from csp1d.operator import ctl, journal
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = (ROOT / "tests/p1/golden-24A.p1").read_bytes()
@@ -54,6 +55,27 @@ def test_telegram_prints_the_golden_one(tmp_path: Path, first: bool) -> None:
     done = csp1ctl(tmp_path, *(option + command if first else command + option))
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == GOLDEN
+
+
+def test_telegram_prints_the_configured_profile(tmp_path: Path) -> None:
+    option = ("--config", put(tmp_path, "c.toml", DEVICE + 'profile = "smr5"\n'))
+    done = csp1ctl(tmp_path, "telegram", "24", "10.4", "0.5", *option)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\r\n1-3:0.2.8(50)\r\n" in done.stdout
+    assert done.stdout.endswith(b"\r\n")
+
+
+@pytest.mark.parametrize("currents", [["1", "2", "-3"], ["1", "2", "--", "-3e0"]])
+def test_telegram_takes_currents_below_zero_where_the_direction_is_known(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], currents: list[str]
+) -> None:
+    config = Config(
+        p1=P1Config(nominal_voltage=230), direction=DirectionConfig(reference="voltage")
+    )
+    monkeypatch.setattr(ctl, "load", lambda path: config)
+    monkeypatch.setattr(sys, "argv", ["csp1ctl", "telegram", *currents])
+    assert ctl.main() == 0
+    assert b"1-0:62.7.0(00.690*kW)\r\n" in capfdbinary.readouterr().out
 
 
 # What is run in a folder with these files, how it ends, and what it says.
@@ -115,9 +137,15 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
     ),
     "a current below zero": (
         {},
-        ["csp1ctl", "telegram", "1", "2", "--", "-3"],
+        ["csp1ctl", "telegram", "1", "2", "-3"],
         2,
-        "'-3' is not a current: a number from 0 up",
+        "csp1ctl: -3 A can not be sent: below 0 is export, which needs direction.reference",
+    ),
+    "a current without end": (
+        {},
+        ["csp1ctl", "telegram", "1", "2", "inf"],
+        2,
+        "'inf' is not a current: a number of amperes",
     ),
     "too few currents": ({}, ["csp1ctl", "telegram", "1", "2"], 2, "required: L3"),
     "no command": ({}, ["csp1ctl"], 2, "required: COMMAND"),

@@ -66,6 +66,13 @@ def test_keys_are_taken_over(file: Path) -> None:
     assert config.p1.request.always
 
 
+@pytest.mark.parametrize("nominal_voltage", [0, 1, 230, 999])
+def test_the_profile_smr5_does_with_and_without_a_voltage(file: Path, nominal_voltage: int) -> None:
+    file.write_text(f'[p1]\nprofile = "smr5"\nnominal_voltage = {nominal_voltage}')
+    assert load(file).p1.profile == "smr5"
+    assert load(file).p1.nominal_voltage == nominal_voltage
+
+
 def test_a_phase_without_input_is_not_measured(file: Path) -> None:
     file.write_text('[channels]\nL2.input = ""\nL3.input = ""')
     assert list(load(file).channels.used()) == [Phase.L1]
@@ -208,6 +215,8 @@ BAD = [
     ('[p1]\nflag_id = "XM1"', "p1.flag_id", "three letters"),
     ("[p1]\ninterval_seconds = 1.5", "p1.interval_seconds", "must be a whole number"),
     ("[p1]\ninterval_seconds = 11", "p1.interval_seconds", "between 1 and 10"),
+    ("[p1]\nnominal_voltage = 0.23", "p1.nominal_voltage", "must be 0 or at least 1"),
+    ("[p1]\nnominal_voltage = 1000", "p1.nominal_voltage", "between 0 and 999"),
     ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
     ("[p1.request]\nline = 1.5", "p1.request.line", "a text or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),

@@ -19,7 +19,7 @@ from csp1d.config import ChannelConfig, DirectionConfig
 from csp1d.measuring.reading import Phase
 
 _LEAST_AMPERES = 1.0
-_LASTING_READINGS = 10
+_LASTING_READINGS = 5
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -47,7 +48,13 @@ def _run() -> int:
 
 
 def _telegram(config: Config, arguments: argparse.Namespace) -> int:
-    sys.stdout.buffer.write(encode(config.p1, arguments.l1, arguments.l2, arguments.l3))
+    amperes = (arguments.l1, arguments.l2, arguments.l3)
+    try:
+        data = encode(config.p1, amperes, time.localtime(), config.direction)
+    except ValueError as error:
+        print(f"csp1ctl: {error}", file=sys.stderr)
+        return USAGE
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
     return OK
 
@@ -122,9 +129,9 @@ def _amperes(text: str) -> float:
     try:
         amperes = float(text)
     except ValueError:
-        amperes = -1.0
-    if not 0 <= amperes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a current: a number from 0 up")
+        amperes = math.nan
+    if not math.isfinite(amperes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a current: a number of amperes")
     return amperes
 
 

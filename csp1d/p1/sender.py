@@ -124,8 +124,12 @@ class Sender:
 
     def reading(self, reading: Reading) -> None:
         """A new reading is ready."""
-        amperes = [reading.amperes(phase) for phase in Phase]
-        telegram = Telegram(encode(self._config.p1, *amperes), reading.end_ns)
+        # An old reading may tell more than a new configuration asks for.
+        is_signed = self._config.direction.reference != "off"
+        of_phase = reading.signed_amperes if is_signed else reading.amperes
+        amperes = [of_phase(phase) for phase in Phase]
+        data = encode(self._config.p1, amperes, time.localtime(), self._config.direction)
+        telegram = Telegram(data, reading.end_ns)
         self._do(lambda now_ns, waiting: self._protocol.reading(telegram, now_ns, waiting))
 
     def time(self, now_ns: int) -> None:

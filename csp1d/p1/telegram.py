@@ -5,26 +5,37 @@ Profile `csp1` is the telegram of an existing device, byte for byte. Its framing
 formats are those of the DSMR P1 companion standard (5.0.2 sections 6.1, 6.2 and 6.12, and 4.2.2
 for the objects that 5.0 dropped); the order of the lines, the constant time stamp and the raw
 text in 0-0:96.13.1 are the device's own, which charge points have been built against.
+
+Profile `smr5` is a telegram of 5.0.2 alone: the objects of section 6.12 in the order of the
+example in section 6.13, octet strings in hex (section 6.5).
 """
 
-from csp1d.config import P1Config
+import math
+import time
+from collections.abc import Sequence
+
+from csp1d.config import DirectionConfig, P1Config
+from csp1d.measuring.reading import Phase
 
 MAXIMUM_AMPERES = 999
 """F3(0,0) has three digits."""
+
+MAXIMUM_WATTS = 99_999
+"""F5(3,3) kW has two digits before the point."""
 
 _CSP1_BODY = """\
 /{flag_id}5{serial}
 
 1-3:0.2.8(40)
 0-0:1.0.0(000101010000W)
-0-0:96.1.1({equipment_id})
+0-0:96.1.1({equipment_hex})
 1-0:1.8.1(000000.000*kWh)
 1-0:2.8.1(000000.000*kWh)
 1-0:1.8.2(000000.000*kWh)
 1-0:2.8.2(000000.000*kWh)
 0-0:96.14.0(0001)
-1-0:1.7.0(00.000*kW)
-1-0:2.7.0(00.000*kW)
+1-0:1.7.0({net_import_kw:06.3f}*kW)
+1-0:2.7.0({net_export_kw:06.3f}*kW)
 0-0:17.0.0(000.0*kW)
 0-0:96.3.10(1)
 0-0:96.7.21(00000)
@@ -36,43 +47,138 @@ _CSP1_BODY = """\
 1-0:32.36.0(00000)
 1-0:52.36.0(00000)
 1-0:72.36.0(00000)
-0-0:96.13.1({firmware_text})
+0-0:96.13.1({text})
 0-0:96.13.0()
-1-0:31.7.0({L1:03d}*A)
-1-0:51.7.0({L2:03d}*A)
-1-0:71.7.0({L3:03d}*A)
-1-0:21.7.0(00.000*kW)
-1-0:41.7.0(00.000*kW)
-1-0:61.7.0(00.000*kW)
-1-0:22.7.0(00.000*kW)
-1-0:42.7.0(00.000*kW)
-1-0:62.7.0(00.000*kW)
+1-0:31.7.0({amperes[L1]:03d}*A)
+1-0:51.7.0({amperes[L2]:03d}*A)
+1-0:71.7.0({amperes[L3]:03d}*A)
+1-0:21.7.0({import_kw[L1]:06.3f}*kW)
+1-0:41.7.0({import_kw[L2]:06.3f}*kW)
+1-0:61.7.0({import_kw[L3]:06.3f}*kW)
+1-0:22.7.0({export_kw[L1]:06.3f}*kW)
+1-0:42.7.0({export_kw[L2]:06.3f}*kW)
+1-0:62.7.0({export_kw[L3]:06.3f}*kW)
 !"""
 
+# In 1-0:99.97.0 stand the number of events, what their values are, and the events (section 6.11):
+# without any, the first two are left. Meters that send "()" instead have broken readers.
+_SMR5_BODY = """\
+/{flag_id}5{serial}
 
-def encode(config: P1Config, l1_amperes: float, l2_amperes: float, l3_amperes: float) -> bytes:
-    """The telegram for these RMS currents.
+1-3:0.2.8(50)
+0-0:1.0.0({timestamp})
+0-0:96.1.1({equipment_hex})
+1-0:1.8.1(000000.000*kWh)
+1-0:1.8.2(000000.000*kWh)
+1-0:2.8.1(000000.000*kWh)
+1-0:2.8.2(000000.000*kWh)
+0-0:96.14.0(0001)
+1-0:1.7.0({net_import_kw:06.3f}*kW)
+1-0:2.7.0({net_export_kw:06.3f}*kW)
+0-0:96.7.21(00000)
+0-0:96.7.9(00000)
+1-0:99.97.0(0)(0-0:96.7.19)
+1-0:32.32.0(00000)
+1-0:52.32.0(00000)
+1-0:72.32.0(00000)
+1-0:32.36.0(00000)
+1-0:52.36.0(00000)
+1-0:72.36.0(00000)
+0-0:96.13.0({text_hex})
+{voltages}1-0:31.7.0({amperes[L1]:03d}*A)
+1-0:51.7.0({amperes[L2]:03d}*A)
+1-0:71.7.0({amperes[L3]:03d}*A)
+1-0:21.7.0({import_kw[L1]:06.3f}*kW)
+1-0:41.7.0({import_kw[L2]:06.3f}*kW)
+1-0:61.7.0({import_kw[L3]:06.3f}*kW)
+1-0:22.7.0({export_kw[L1]:06.3f}*kW)
+1-0:42.7.0({export_kw[L2]:06.3f}*kW)
+1-0:62.7.0({export_kw[L3]:06.3f}*kW)
+!"""
 
-    Raises ValueError for a current that is negative or not a number: no telegram may carry it.
+_SMR5_VOLTAGES = """\
+1-0:32.7.0({0:05.1f}*V)
+1-0:52.7.0({0:05.1f}*V)
+1-0:72.7.0({0:05.1f}*V)
+"""
+
+_DIRECTION_OFF = DirectionConfig()
+
+
+def encode(
+    config: P1Config,
+    amperes: Sequence[float],
+    local_time: time.struct_time,
+    direction: DirectionConfig = _DIRECTION_OFF,
+) -> bytes:
+    """The telegram for the RMS amperes of L1, L2 and L3; below 0 is export of that magnitude.
+
+    `local_time` is shown by the profile `smr5` only.
+    Power is the current times the nominal voltage, volt-amperes in truth: who divides it by
+    the voltage gets the current that the fuse sees. It is 0 without a nominal voltage, and in the
+    profile `csp1` without a direction as well. Raises ValueError for a current that is not a
+    number, and for one below 0 where the direction is off: no telegram may carry it.
     """
-    text = _CSP1_BODY.format(
+    by_phase = dict(zip(Phase, amperes, strict=True))
+    is_signed = direction.reference != "off"
+    for value in by_phase.values():
+        if math.isnan(value):
+            raise ValueError("a current that is not a number can not be sent")
+        if value < 0 and not is_signed:
+            raise ValueError(
+                f"{value:g} A can not be sent: below 0 is export, "
+                'which needs direction.reference "voltage" or "current"'
+            )
+    has_power = config.profile == "smr5" or is_signed
+    # As 32.7.0 shows it, since consumers divide by that.
+    volts = round(config.nominal_voltage, 1) if has_power else 0.0
+    watts = {phase: _watts(value, volts) for phase, value in by_phase.items()}
+    net_watts = sum(watts.values())
+    hides_export = direction.export_current == "zero"
+    body = {"csp1": _CSP1_BODY, "smr5": _SMR5_BODY}[config.profile]
+    text = body.format(
         flag_id=config.flag_id,
         serial=config.serial,
-        equipment_id=config.equipment_id.encode("ascii").hex().upper(),
-        firmware_text=config.firmware_text,
-        L1=whole_amperes(l1_amperes),
-        L2=whole_amperes(l2_amperes),
-        L3=whole_amperes(l3_amperes),
+        timestamp=timestamp(local_time),
+        equipment_hex=config.equipment_id.encode("ascii").hex().upper(),
+        text=config.firmware_text,
+        text_hex=config.firmware_text.encode("ascii").hex().upper(),
+        voltages=_SMR5_VOLTAGES.format(volts) if volts else "",
+        amperes={
+            phase: 0 if value < 0 and hides_export else whole_amperes(abs(value))
+            for phase, value in by_phase.items()
+        },
+        import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
+        export_kw={phase: _kilowatts(-value) for phase, value in watts.items()},
+        net_import_kw=_kilowatts(net_watts),
+        net_export_kw=_kilowatts(-net_watts),
     )
-    body = text.replace("\n", "\r\n").encode("ascii")
-    return body + f"{crc16_arc(body):04X}\r\n".encode("ascii")
+    data = text.replace("\n", "\r\n").encode("ascii")
+    return data + f"{crc16_arc(data):04X}\r\n".encode("ascii")
+
+
+def timestamp(local_time: time.struct_time) -> str:
+    """TST of 5.0.2 section 6.4: YYMMDDhhmmss, and S in summer time, else W."""
+    return time.strftime("%y%m%d%H%M%S", local_time) + ("S" if local_time.tm_isdst > 0 else "W")
 
 
 def whole_amperes(amperes: float) -> int:
-    """The nearest whole ampere, halves up, at most 999. Raises ValueError below 0 and for NaN."""
-    if not amperes >= 0:
-        raise ValueError(f"{amperes} A can not be sent: a current is a number from 0 up")
-    whole, rest = divmod(min(amperes, MAXIMUM_AMPERES), 1)
+    """The nearest whole ampere of a current from 0 up, halves up, at most 999."""
+    return _nearest(amperes, MAXIMUM_AMPERES)
+
+
+def _watts(amperes: float, volts: float) -> int:
+    """Whole watts, halves up, with the sign of the current; at most 99 999."""
+    watts = _nearest(min(abs(amperes), MAXIMUM_AMPERES) * volts, MAXIMUM_WATTS)
+    return -watts if amperes < 0 else watts
+
+
+def _kilowatts(watts: int) -> float:
+    return min(max(watts, 0), MAXIMUM_WATTS) / 1000
+
+
+def _nearest(value: float, maximum: int) -> int:
+    whole, rest = divmod(min(value, maximum), 1)
     return int(whole) + (rest >= 0.5)
 
 

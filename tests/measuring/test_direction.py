@@ -273,7 +273,7 @@ def test_a_noisy_load_at_90_degrees_holds_its_sign() -> None:
     assert exporting(readings, L1) == "i" * 40
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     cycle=st.floats(40, 400),
     cycles=st.integers(10, 60),

@@ -111,7 +111,7 @@ def test_bursts_are_added_up_in_full() -> None:
     assert summed == pytest.approx(float((amperes[:used] ** 2).sum()) / RATE, rel=1e-4)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(hertz=st.floats(45, 65), seed=st.integers(0, 1 << 32), share=st.floats(0.1, 5))
 def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float) -> None:
     random = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float)
         assert told == pytest.approx(float((exact[:whole] ** power).sum()) + rest, abs=1e-2)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     sizes=st.lists(st.integers(1, 6000), min_size=1, max_size=40),
     late=st.sampled_from([0.0, 2e6]),

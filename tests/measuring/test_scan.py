@@ -205,7 +205,7 @@ def scan_types(draw: st.DrawFn) -> ScanType:
     return ScanType(draw(st.booleans()), draw(st.booleans()), bits, storage, shift, repeat)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     types=st.lists(scan_types(), min_size=1, max_size=5),
     timestamp=st.booleans(),

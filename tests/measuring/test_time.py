@@ -293,7 +293,7 @@ def test_what_is_no_clock_is_not_used(stamps: Array, why: str, at_least: int, li
             assert START_NS < reading.end_ns <= START_NS + 6_000_000_000
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     jumps=st.lists(
         st.tuples(st.integers(0, len(GOOD) - 1), st.integers(-(2**62), 2**62))

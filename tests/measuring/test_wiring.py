@@ -14,7 +14,7 @@ from csp1d.measuring.reading import Phase
 from csp1d.measuring.wiring import Wiring
 
 L1, L2, L3 = Phase
-LASTING = 10
+LASTING = 5
 ORDERS = ("L1-L2-L3", "L1-L3-L2")
 
 

@@ -2,13 +2,16 @@
 """The sender at a port that does not let go of its bytes."""
 
 import logging
+import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from csp1d.config import Config, P1Config, RequestConfig
+from csp1d.config import Config, DirectionConfig, P1Config, RequestConfig
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
-from csp1d.measuring.reading import Reading
+from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
 from csp1d.p1.sender import Sender
 
 SECOND = 1_000_000_000
@@ -125,3 +128,45 @@ def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
     bench.seconds(1)
     assert bench.sender.counts.dropped
     assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
+
+
+# What is configured, which phases the reading says export, and the power of L1 at 10 A.
+EXPORTS: list[tuple[Any, set[Phase] | None, str, str]] = [
+    ("off", None, "00.000", "00.000"),
+    ("off", {Phase.L1}, "00.000", "00.000"),
+    ("voltage", None, "02.300", "00.000"),
+    ("voltage", {Phase.L2}, "02.300", "00.000"),
+    ("voltage", {Phase.L1}, "00.000", "02.300"),
+    ("current", {Phase.L1}, "00.000", "02.300"),
+]
+
+
+@pytest.mark.parametrize(("reference", "exporting", "plus", "minus"), EXPORTS)
+def test_a_phase_that_exports_has_its_power_in_the_other_object(
+    reference: Any, exporting: set[Phase] | None, plus: str, minus: str
+) -> None:
+    config = replace(
+        ALWAYS,
+        p1=replace(ALWAYS.p1, nominal_voltage=230),
+        direction=DirectionConfig(reference=reference),
+    )
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    phases = {Phase.L1: PhaseCurrent(10.0, 14.1, 0.0, 0)}
+    direction = None
+    if exporting is not None:
+        direction = DirectionReading({Phase.L1: -9.5}, frozenset(exporting), "", "")
+    sender.reading(Reading(1, 100 * SECOND, 1.0, phases, 50.0, 4000, 0, direction))
+    sent = sender.last_telegram.decode()
+    assert "1-0:31.7.0(010*A)" in sent
+    assert f"1-0:21.7.0({plus}*kW)" in sent
+    assert f"1-0:22.7.0({minus}*kW)" in sent
+
+
+def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
+    config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    before = time.strftime("%y%m%d%H%M%S")
+    sender.reading(Reading(1, 100 * SECOND, 1.0, {}, None, 4000, 0))
+    after = time.strftime("%y%m%d%H%M%S")
+    sent = sender.last_telegram.decode().split("0-0:1.0.0(")[1][:12]
+    assert before <= sent <= after

@@ -1,31 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The telegram, against the golden one and against independent readers."""
+"""The telegram, against golden ones and against the formats of the standard."""
 
-import logging
+import calendar
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dsmr_parser import telegram_specifications
-from dsmr_parser.parsers import TelegramParser
 from hypothesis import given
 from hypothesis import strategies as st
-from smeterd.meter import P1Packet
 
-from csp1d.config import P1Config
+from csp1d.config import DirectionConfig, P1Config
 from csp1d.p1.telegram import crc16_arc, encode, whole_amperes
 
-GOLDEN = (Path(__file__).parent / "golden-24A.p1").read_bytes()
-DEVICE = P1Config(serial="XMXCQA0000008879", firmware_text="XMX_P1CS_V05")
+HERE = Path(__file__).parent
+CSP1 = P1Config(serial="XMXCQA0000008879", firmware_text="XMX_P1CS_V05")
+SMR5 = replace(CSP1, profile="smr5", nominal_voltage=230)
+OFF = DirectionConfig()
+ON = DirectionConfig(reference="voltage")
+HIDDEN = DirectionConfig(reference="current", export_current="zero")
+SUMMER = time.struct_time((2026, 7, 1, 12, 34, 56, 2, 182, 1))
+WINTER = time.struct_time((2026, 1, 2, 3, 4, 5, 4, 2, 0))
 
-amperes = st.floats(0, 999)
+amperes = st.tuples(*[st.floats(0, 999)] * 3)
+signed_amperes = st.tuples(*[st.floats(-999, 999)] * 3)
+volts = st.just(0.0) | st.floats(100, 300)
 
 
-def test_equals_the_golden_telegram() -> None:
-    assert encode(DEVICE, 24, 24, 24) == GOLDEN
+def values(data: bytes) -> dict[str, str]:
+    """What stands in the brackets of each object."""
+    lines = data.decode("ascii").split("\r\n")[2:-2]
+    return {line[: line.index("(")]: line[line.index("(") + 1 : -1] for line in lines}
+
+
+# Golden telegrams.
+
+
+@pytest.mark.parametrize(
+    ("golden", "config", "direction", "currents", "local_time"),
+    [
+        ("golden-24A.p1", CSP1, OFF, (24, 24, 24), SUMMER),
+        ("golden-smr5.p1", SMR5, OFF, (24, 10.4, 0.5), SUMMER),
+        ("golden-smr5-export.p1", SMR5, ON, (-24, 10.4, 0), WINTER),
+    ],
+)
+def test_equals_the_golden_telegram(
+    golden: str,
+    config: P1Config,
+    direction: DirectionConfig,
+    currents: Sequence[float],
+    local_time: time.struct_time,
+) -> None:
+    assert encode(config, currents, local_time, direction) == (HERE / golden).read_bytes()
 
 
 def test_no_current_has_the_known_checksum() -> None:
-    assert encode(DEVICE, 0, 0, 0).endswith(b"!A60C\r\n")
+    assert encode(CSP1, (0, 0, 0), SUMMER).endswith(b"!A60C\r\n")
+
+
+@given(amperes, volts)
+def test_csp1_without_direction_knows_no_voltage(
+    currents: tuple[float, ...], nominal_voltage: float
+) -> None:
+    with_voltage = replace(CSP1, nominal_voltage=nominal_voltage)
+    assert encode(with_voltage, currents, SUMMER) == encode(CSP1, currents, WINTER)
+
+
+# What the values are.
 
 
 @pytest.mark.parametrize(
@@ -48,10 +92,206 @@ def test_amperes_are_whole_and_halves_go_up(measured: float, sent: int) -> None:
     assert whole_amperes(measured) == sent
 
 
-@pytest.mark.parametrize("nonsense", [-0.001, -24.0, float("nan")])
-def test_what_is_no_current_makes_no_telegram(nonsense: float) -> None:
-    with pytest.raises(ValueError, match="can not be sent"):
-        encode(DEVICE, 1, nonsense, 1)
+# With a direction, L2 and L3 at 5 A of import: amperes of L1 and nominal voltage; then 31.7.0 if
+# the export's current is to be shown and if not, 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
+SIGNED = [
+    (0.0, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
+    (0.0021, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
+    (0.0022, 230, "000", "000", "00.001", "00.000", "02.301", "00.000"),
+    (10.5, 230, "011", "011", "02.415", "00.000", "04.715", "00.000"),
+    (-0.0, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
+    (-0.4, 230, "000", "000", "00.000", "00.092", "02.208", "00.000"),
+    (-10.0, 230, "010", "000", "00.000", "02.300", "00.000", "00.000"),
+    (-10.5, 230, "011", "000", "00.000", "02.415", "00.000", "00.115"),
+    (-10.5, 0, "011", "000", "00.000", "00.000", "00.000", "00.000"),
+    (1.0, 230.04, "001", "001", "00.230", "00.000", "02.530", "00.000"),
+    (1.0, 230.06, "001", "001", "00.230", "00.000", "02.532", "00.000"),
+    (500.0, 230, "500", "500", "99.999", "00.000", "99.999", "00.000"),
+    (-500.0, 230, "500", "000", "00.000", "99.999", "00.000", "97.699"),
+    (float("-inf"), 230, "999", "000", "00.000", "99.999", "00.000", "97.699"),
+]
+
+
+@pytest.mark.parametrize("config", [CSP1, SMR5])
+@pytest.mark.parametrize(
+    ("l1", "nominal_voltage", "magnitude", "hidden", "plus", "minus", "net_plus", "net_minus"),
+    SIGNED,
+)
+def test_currents_and_powers_of_a_direction(
+    config: P1Config,
+    l1: float,
+    nominal_voltage: float,
+    magnitude: str,
+    hidden: str,
+    plus: str,
+    minus: str,
+    net_plus: str,
+    net_minus: str,
+) -> None:
+    config = replace(config, nominal_voltage=nominal_voltage)
+    for direction, current in ((ON, magnitude), (HIDDEN, hidden)):
+        sent = values(encode(config, (l1, 5, 5), SUMMER, direction))
+        assert sent["1-0:31.7.0"] == f"{current}*A"
+        assert sent["1-0:21.7.0"] == f"{plus}*kW"
+        assert sent["1-0:22.7.0"] == f"{minus}*kW"
+        assert sent["1-0:1.7.0"] == f"{net_plus}*kW"
+        assert sent["1-0:2.7.0"] == f"{net_minus}*kW"
+
+
+def test_each_phase_has_its_own_objects() -> None:
+    for config in (CSP1, SMR5):
+        config = replace(config, nominal_voltage=100)
+        sent = values(encode(config, (1, -2, 3), SUMMER, ON))
+        assert [sent[f"1-0:{tens}1.7.0"] for tens in (3, 5, 7)] == ["001*A", "002*A", "003*A"]
+        assert [sent[f"1-0:{tens}1.7.0"] for tens in (2, 4, 6)] == [
+            "00.100*kW",
+            "00.000*kW",
+            "00.300*kW",
+        ]
+        assert [sent[f"1-0:{tens}2.7.0"] for tens in (2, 4, 6)] == [
+            "00.000*kW",
+            "00.200*kW",
+            "00.000*kW",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("currents", "direction", "reason"),
+    [
+        ((1, -24, 1), OFF, "-24 A can not be sent: below 0 is export, which needs direction"),
+        ((1, -0.001, 1), OFF, "-0.001 A can not be sent"),
+        ((1, float("nan"), 1), OFF, "not a number"),
+        ((1, float("nan"), 1), ON, "not a number"),
+        ((1, 1), OFF, "shorter"),
+        ((1, 1, 1, 1), OFF, "longer"),
+    ],
+)
+@pytest.mark.parametrize("config", [CSP1, SMR5])
+def test_what_is_no_current_makes_no_telegram(
+    config: P1Config, currents: Sequence[float], direction: DirectionConfig, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        encode(config, currents, SUMMER, direction)
+
+
+# The standard: 5.0.2 section 6.12, in the order of section 6.13.
+
+KWH, KW = r"\d{6}\.\d{3}\*kWh", r"\d{2}\.\d{3}\*kW"
+COUNT, VOLTS, AMPERES = r"\d{5}", r"\d{3}\.\d\*V", r"\d{3}\*A"
+VOLTAGES = {f"1-0:{tens}2.7.0": VOLTS for tens in (3, 5, 7)}
+FORMATS = {
+    "1-3:0.2.8": "50",
+    "0-0:1.0.0": r"\d{12}[SW]",
+    "0-0:96.1.1": r"([0-9A-F]{2}){0,48}",
+    "1-0:1.8.1": KWH,
+    "1-0:1.8.2": KWH,
+    "1-0:2.8.1": KWH,
+    "1-0:2.8.2": KWH,
+    "0-0:96.14.0": r"\d{4}",
+    "1-0:1.7.0": KW,
+    "1-0:2.7.0": KW,
+    "0-0:96.7.21": COUNT,
+    "0-0:96.7.9": COUNT,
+    "1-0:99.97.0": r"0\)\(0-0:96\.7\.19",
+    **{f"1-0:{tens}2.32.0": COUNT for tens in (3, 5, 7)},
+    **{f"1-0:{tens}2.36.0": COUNT for tens in (3, 5, 7)},
+    "0-0:96.13.0": r"([0-9A-F]{2}){0,1024}",
+    **VOLTAGES,
+    **{f"1-0:{tens}1.7.0": AMPERES for tens in (3, 5, 7)},
+    **{f"1-0:{tens}1.7.0": KW for tens in (2, 4, 6)},
+    **{f"1-0:{tens}2.7.0": KW for tens in (2, 4, 6)},
+}
+
+
+@given(
+    signed_amperes,
+    volts,
+    st.sampled_from([ON, HIDDEN]),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=48),
+    st.sampled_from(["", "A", "XMX_P1CS_V05 +16"]),
+)
+def test_smr5_has_the_objects_of_the_standard_in_its_formats(
+    currents: tuple[float, ...],
+    nominal_voltage: float,
+    direction: DirectionConfig,
+    equipment_id: str,
+    text: str,
+) -> None:
+    config = replace(
+        SMR5, nominal_voltage=nominal_voltage, equipment_id=equipment_id, firmware_text=text
+    )
+    sent = values(encode(config, currents, SUMMER, direction))
+    wanted = FORMATS if nominal_voltage else {k: v for k, v in FORMATS.items() if k not in VOLTAGES}
+    assert list(sent) == list(wanted)
+    for key, value in sent.items():
+        assert re.fullmatch(wanted[key], value), (key, value)
+    assert bytes.fromhex(sent["0-0:96.1.1"]).decode() == equipment_id
+    assert bytes.fromhex(sent["0-0:96.13.0"]).decode() == text
+
+
+def test_smr5_without_a_voltage_has_no_power() -> None:
+    sent = values(encode(replace(SMR5, nominal_voltage=0), (24, 10, 1), SUMMER))
+    assert sent["1-0:31.7.0"] == "024*A"
+    assert {value for key, value in sent.items() if FORMATS[key] == KW} == {"00.000*kW"}
+
+
+# Time.
+
+ZONES = [
+    pytest.param(
+        "Europe/Amsterdam",
+        marks=pytest.mark.skipif(
+            not Path("/usr/share/zoneinfo/Europe/Amsterdam").exists(), reason="no tzdata"
+        ),
+    ),
+    # The same rule, spelled out.
+    "CET-1CEST,M3.5.0,M10.5.0/3",
+]
+
+
+@pytest.fixture
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process lives in the zone that the parameter names."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+CHANGES = [
+    ("2026-03-29 00:59:59", "260329015959W"),
+    ("2026-03-29 01:00:00", "260329030000S"),
+    ("2026-10-25 00:00:00", "261025020000S"),
+    ("2026-10-25 00:59:59", "261025025959S"),
+    ("2026-10-25 01:00:00", "261025020000W"),
+    ("2026-10-25 02:00:00", "261025030000W"),
+    ("2026-12-31 23:00:00", "270101000000W"),
+]
+
+
+def instant(utc: str) -> int:
+    return calendar.timegm(time.strptime(utc, "%Y-%m-%d %H:%M:%S"))
+
+
+@pytest.mark.parametrize("zone", ZONES, indirect=True)
+@pytest.mark.parametrize(("utc", "sent"), CHANGES)
+@pytest.mark.usefixtures("zone")
+def test_local_time_is_right_when_summer_time_begins_and_ends(utc: str, sent: str) -> None:
+    data = encode(SMR5, (0, 0, 0), time.localtime(instant(utc)))
+    assert values(data)["0-0:1.0.0"] == sent
+
+
+@pytest.mark.parametrize("zone", ["UTC0", "<-03>3", "JST-9"], indirect=True)
+@pytest.mark.parametrize("utc", ["2026-01-15 12:00:00", "2026-07-15 12:00:00"])
+@pytest.mark.usefixtures("zone")
+def test_a_zone_without_summer_time_is_always_in_winter(utc: str) -> None:
+    data = encode(SMR5, (0, 0, 0), time.localtime(instant(utc)))
+    hour = {"UTC0": "12", "<-03>3": "09", "JST-9": "21"}[os.environ["TZ"]]
+    assert values(data)["0-0:1.0.0"] == utc[2:10].replace("-", "") + hour + "0000W"
+
+
+# The checksum.
 
 
 @given(st.binary())
@@ -62,35 +302,3 @@ def test_checksum_equals_the_standards_polynomial_division(data: bytes) -> None:
             feedback = (crc ^ byte >> bit) & 1
             crc = crc >> 1 ^ (0xA001 if feedback else 0)
     assert crc16_arc(data) == crc
-
-
-@given(amperes, amperes, amperes)
-def test_independent_readers_understand_every_telegram(l1: float, l2: float, l3: float) -> None:
-    data = encode(DEVICE, l1, l2, l3)
-    expected = [whole_amperes(value) for value in (l1, l2, l3)]
-
-    with _errors_raised("dsmr_parser"):
-        read = TelegramParser(telegram_specifications.V5).parse(data.decode(), throw_ex=True)
-    currents = ("INSTANTANEOUS_CURRENT_L1", "INSTANTANEOUS_CURRENT_L2", "INSTANTANEOUS_CURRENT_L3")
-    assert [int(getattr(read, name).value) for name in currents] == expected
-
-    packet = P1Packet(data)
-    assert [packet["instantaneous"][phase]["amps"] for phase in ("l1", "l2", "l3")] == expected
-    assert packet["header"] == "/XMX5XMXCQA0000008879"
-
-
-class _errors_raised(logging.Handler):  # noqa: N801 - reads as a statement
-    """dsmr-parser logs what it can not read and goes on."""
-
-    def __init__(self, logger: str) -> None:
-        super().__init__(logging.WARNING)
-        self._logger = logging.getLogger(logger)
-
-    def __enter__(self) -> None:
-        self._logger.addHandler(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        raise AssertionError(record.getMessage())
