@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from csp1d.operator.service import ServiceManager
 
 def main() -> int:
     """Run `csp1d`; the exit code."""
-    return guarded("csp1d", _run, _tell_internal_error)
+    code = guarded("csp1d", _run, _tell_internal_error)
+    if not journal.leave():
+        # The interpreter would wait for the one who does not take the log.
+        os._exit(code)
+    return code
 
 
 def _run() -> int:

@@ -7,6 +7,7 @@ that every complaint names file, key and reason. All complaints are given at onc
 
 import difflib
 import math
+import os
 import tomllib
 import types
 import typing
@@ -62,8 +63,13 @@ def load(path: Path) -> Config:
 def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
     folder = path.parent / f"{path.name}.d"
     try:
+        # Not by glob(), which finds nothing in a folder that it may not read.
+        names = sorted(os.listdir(folder))
+        files = [folder / n for n in names if n.endswith(".toml") and not n.startswith(".")]
         # Not a named pipe, which would be waited for.
-        return sorted(file for file in folder.glob("[!.]*.toml") if not file.is_fifo())
+        return [file for file in files if not file.is_fifo()]
+    except FileNotFoundError:
+        return []
     except OSError as error:
         problems.append(Problem(folder, "", f"can not be read: {error.strerror}"))
         return []

@@ -23,14 +23,13 @@ from csp1d.config_file import ConfigError, load
 from csp1d.events import Event
 from csp1d.hat.device import Hat, Slot
 from csp1d.hat.lamps import Lamps
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import FRESH_NS, Phase, Reading
 from csp1d.measuring.sampler import Sampler
 from csp1d.operator import journal
 from csp1d.operator.http import HttpServer
 from csp1d.operator.pages import pages
 from csp1d.operator.service import ServiceManager
 from csp1d.operator.snapshot import Snapshot
-from csp1d.p1.port import FRESH_NS
 from csp1d.p1.sender import Sender
 
 _SEARCH_NS = 1_200_000_000
@@ -105,7 +104,7 @@ class Daemon:
         self._lamps.request(bool(self._sender.requested))
         readings = self._sampler.time(now_ns)
         if readings:
-            self._publish(readings, now_ns)
+            self._publish(readings)
         if changed or readings or now_ns >= self._search_ns:
             self._search_ns = now_ns + _SEARCH_NS
             self._sender.find()
@@ -138,10 +137,10 @@ class Daemon:
                 selector.register(descriptor, events)
             return {key.fd for key, _ in selector.select(seconds)}
 
-    def _publish(self, readings: list[Reading], now_ns: int) -> None:
+    def _publish(self, readings: list[Reading]) -> None:
         """A reading goes to those who show or send it; of several the last one counts."""
         reading = readings[-1]
-        age_ns = now_ns - reading.end_ns
+        age_ns = time.monotonic_ns() - reading.end_ns
         self._readings_total += len(readings)
         self._reading = reading
         self._reading_timestamp_seconds = time.time() - age_ns / 1e9

@@ -43,6 +43,8 @@ class Event(enum.Enum):
     SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", logging.INFO
     CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", logging.WARNING
     CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", logging.INFO
+    INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", logging.WARNING
+    INPUT_GOOD = "input-good", "cff86a1a1e994efab49f8a7b65d0875d", logging.INFO
     REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", logging.WARNING
     REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", logging.INFO
     WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", logging.WARNING

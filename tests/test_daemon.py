@@ -289,6 +289,29 @@ def test_an_address_in_use_does_not_keep_from_measuring(tmp_path: Path) -> None:
                 assert reply.status == 200
 
 
+def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    (tmp_path / "csp1d.toml").write_text(CONFIG + '[log]\nlevel = "debug"\n')
+    reads, writes = os.pipe()
+    with open(writes, "wb", buffering=0) as end:
+        os.set_blocking(writes, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writes, b"x" * 512)
+        os.set_blocking(writes, True)
+        with subprocess.Popen(
+            [sys.executable, "-m", "csp1d", "--config", tmp_path / "csp1d.toml", "--simulate"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=end,
+            text=True,
+        ) as process:
+            daemon = Running(process, tmp_path / "log")
+            assert len(telegrams(daemon.receive(4))) >= 2
+            process.terminate()
+            assert process.wait(5) == 0
+    os.close(reads)
+
+
 def test_the_loop_sleeps(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=10") as daemon:
         daemon.receive(2)
@@ -309,9 +332,9 @@ def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path:
     class Oscillating(SimulatedLine):
         """Has moved again whenever somebody looks."""
 
-        def look(self) -> tuple[bool, bool]:
+        def look(self) -> tuple[int, bool]:
             looks.append(time.monotonic())
-            return True, True
+            return 2, True
 
     class Board(SimulatedHat):
         def open_request_line(self, config: Config) -> SimulatedLine:

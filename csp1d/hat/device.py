@@ -51,8 +51,8 @@ class RequestLine(Closable, Protocol):
     def fileno(self) -> int:
         """Readable when the line moved."""
 
-    def look(self) -> tuple[bool, bool]:
-        """Whether the line moved since the last call, and whether it is high now."""
+    def look(self) -> tuple[int, bool]:
+        """How many edges were told since the last call, and whether the line is high now."""
 
 
 class Port(Closable, Protocol):

@@ -6,7 +6,6 @@ is short. What the edges say besides is not used: python-periphery takes their t
 different clocks in different versions.
 """
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -19,8 +18,8 @@ from csp1d.hat.device import DeviceAbsentError, DeviceError
 _GET_CHIPINFO = 0x8044B401
 """GPIO_GET_CHIPINFO_IOCTL of linux/gpio.h: char name[32], char label[32], u32 lines."""
 
-_EDGES_BYTES = 4096
-"""More than the kernel keeps: 16 edges of 16 (ABI v1) or 48 bytes (v2)."""
+_MOST_EDGES = 64
+"""Taken at once: four times what the kernel keeps."""
 
 
 class GpioLine:
@@ -53,11 +52,16 @@ class GpioLine:
     def fileno(self) -> int:
         return int(self._gpio.fd)
 
-    def look(self) -> tuple[bool, bool]:
-        moved = False
-        with contextlib.suppress(BlockingIOError):
-            moved = bool(os.read(self._gpio.fd, _EDGES_BYTES))
-        return moved, bool(self._gpio.read())
+    def look(self) -> tuple[int, bool]:
+        edges = 0
+        try:
+            while edges < _MOST_EDGES and self._gpio.poll(0):
+                self._gpio.read_event()
+                edges += 1
+            return edges, bool(self._gpio.read())
+        except GPIOError as error:
+            # Not an OSError of its own in every version.
+            raise OSError(error.errno, str(error)) from error
 
     def close(self) -> None:
         self._gpio.close()

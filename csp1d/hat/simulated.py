@@ -235,11 +235,11 @@ class SimulatedLine:
     def fileno(self) -> int:
         return self._fd
 
-    def look(self) -> tuple[bool, bool]:
-        moved = False
+    def look(self) -> tuple[int, bool]:
+        edges = 0
         with contextlib.suppress(BlockingIOError):
-            moved = os.eventfd_read(self._fd) > 0
-        return moved, self._high
+            edges = os.eventfd_read(self._fd)
+        return edges, self._high
 
     def close(self) -> None:
         """Stays: a line in memory can be opened again."""

@@ -8,9 +8,11 @@ ended when there was none for a while.
 from csp1d.events import Event
 from csp1d.fault import QUIET_NS, Fault
 from csp1d.hat.device import Adc
-from csp1d.measuring.reading import DirectionReading, Phase, Reading
+from csp1d.measuring.reading import FRESH_NS, DirectionReading, Phase, Reading
 
 _QUIET_SECONDS = QUIET_NS // 1_000_000_000
+_OLD_NS = 5_000_000_000
+"""How long readings have to be too old to be told."""
 
 
 class Complaints:
@@ -21,14 +23,17 @@ class Complaints:
         self._rate = Fault()
         self._stall = Fault(QUIET_NS)
         self._clock = Fault(QUIET_NS)
+        self._said_rate = Fault()
+        self._age = Fault(QUIET_NS)
         self._loss = Fault(QUIET_NS)
         self._reference = Fault(QUIET_NS)
         self._wiring = Fault()
         self._clipping = {phase: Fault(QUIET_NS) for phase in Phase}
+        self._failed = {phase: Fault(QUIET_NS) for phase in Phase}
 
     def reconfigure(self) -> None:
         """The configuration changed: what is wrong with the new one is news."""
-        for fault in (self._rate, self._clock, self._reference, self._wiring):
+        for fault in (self._rate, self._said_rate, self._clock, self._reference, self._wiring):
             fault.forget_reasons()
 
     def set_up(self, adc: Adc, now_ns: int) -> None:
@@ -45,6 +50,20 @@ class Complaints:
                 Event.ADC_RATE_TAKEN.tell("ADC takes adc.sampling_frequency_hz", device="ADC")
         elif self._rate.bad(now_ns, reason=fault):
             Event.ADC_RATE_REFUSED.tell("%s", fault, device="ADC", reason=fault)
+
+    def at_rate(self, fault: str | None, now_ns: int) -> None:
+        """At which rate the scans come; `fault`: not at the one that the device says."""
+        if fault is None:
+            if self._said_rate.good(now_ns):
+                Event.ADC_RATE_TAKEN.tell("ADC gives the scans a second that it says", device="ADC")
+        # Without a reason: the figures in it are others each time.
+        elif self._said_rate.bad(now_ns):
+            Event.ADC_RATE_REFUSED.tell(
+                "ADC: %s; measured with what it gives: set adc.sampling_frequency_hz to that",
+                fault,
+                device="ADC",
+                reason=fault,
+            )
 
     def silent(self, now_ns: int) -> None:
         """The ADC has delivered no scan for too long."""
@@ -77,9 +96,12 @@ class Complaints:
                 self._loss.count,
                 scans_lost=self._loss.count,
             )
+        if readings:
+            self._aged(now_ns - readings[-1].end_ns, now_ns)
         for reading in readings:
             for phase, current in reading.phases.items():
-                self._clipped(phase, current.clipped_samples, now_ns)
+                if not self._at_rail(phase, current.at_rail, now_ns):
+                    self._clipped(phase, current.clipped_samples, now_ns)
             if reading.direction:
                 self._directed(reading.direction, now_ns)
 
@@ -97,6 +119,34 @@ class Complaints:
                 Event.WIRING_DOUBTFUL.tell("wiring: %s", advice, reason=advice)
         elif advice == "" and self._wiring.good(now_ns):
             Event.WIRING_FITS.tell("the angles of the currents fit the wiring")
+
+    def _aged(self, age_ns: int, now_ns: int) -> None:
+        """Of the last reading. A backlog after a pause is no fault: it lasts for a moment."""
+        if age_ns > FRESH_NS:
+            if self._age.bad(now_ns, lasting_ns=_OLD_NS):
+                Event.ADC_CLOCK.tell(
+                    "ADC time stamps: scans are %.1f s old when they come, too old to be sent",
+                    age_ns / 1e9,
+                    device="ADC",
+                )
+        elif self._age.good(now_ns):
+            Event.ADC_CLOCK_GOOD.tell("ADC scans come in time again", device="ADC")
+
+    def _at_rail(self, phase: Phase, at_rail: bool, now_ns: int) -> bool:
+        fault = self._failed[phase]
+        if at_rail:
+            if fault.bad(now_ns):
+                Event.INPUT_FAILED.tell(
+                    "%s: its input lies at the end of the ADC's range, so nothing is known of what"
+                    " flows, and nothing is sent; mend the input, or set channels.%s.input to"
+                    ' "" where there is no transformer',
+                    phase,
+                    phase,
+                    phase=phase,
+                )
+        elif fault.good(now_ns):
+            Event.INPUT_GOOD.tell("%s: its input works again", phase, phase=phase)
+        return at_rail
 
     def _clipped(self, phase: Phase, samples: int, now_ns: int) -> None:
         fault = self._clipping[phase]

@@ -74,12 +74,14 @@ class Ct:
         mean, lowest, highest = (float(v[row]) for v in (sums.mean, sums.lowest, sums.highest))
         mean_square = float(sums.variance[row]) * factor**2
         rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))
-        clipped = 0
+        low = high = 0
         if round(center + lowest) <= self._lowest or round(center + highest) >= self._highest:
-            clipped = int(np.count_nonzero((codes <= self._lowest) | (codes >= self._highest)))
+            low = int(np.count_nonzero(codes <= self._lowest))
+            high = int(np.count_nonzero(codes >= self._highest))
         return PhaseCurrent(
             rms_amperes=rms if rms >= no_load_amperes else 0.0,
             peak_amperes=max(highest - mean, mean - lowest) * abs(factor),
             dc_offset_amperes=(center + mean + self._offset) * factor,
-            clipped_samples=clipped,
+            clipped_samples=low + high,
+            at_rail=max(low, high) > len(codes) / 2,
         )

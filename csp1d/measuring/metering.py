@@ -62,6 +62,11 @@ class Metering:
         return self._timeline.clock_fault
 
     @property
+    def rate_fault(self) -> str | None:
+        """In words, where the scans come at quite another rate than the device says."""
+        return self._timeline.rate_fault
+
+    @property
     def due_ns(self) -> int | None:
         """Time at which the last sample of the next reading is due; None before the first scan.
 

@@ -5,6 +5,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+FRESH_NS = 1_000_000_000
+"""A reading may be sent for as long as this after its end."""
+
 CURRENT_NS = 1_500_000_000
 """A reading says what flows now for this long: a second until the next one, and some play."""
 
@@ -29,6 +32,9 @@ class PhaseCurrent:
     """Mean of the samples as the driver's scale and offset give it: a bias counts as DC."""
     clipped_samples: int
     """Samples at an end of the code range: from one on, the RMS is too low."""
+    at_rail: bool = False
+    """More than half of the samples lie at the same end, as no alternating current does, however
+    strong: nothing is known of what flows."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Reading:
     """Scans that the window should have held besides."""
     direction: DirectionReading | None = None
     """None where direction is off."""
+
+    @property
+    def failed_phases(self) -> tuple[Phase, ...]:
+        """Whose input has failed. Where there are any, the reading tells nothing of the house."""
+        return tuple(phase for phase, current in self.phases.items() if current.at_rail)
 
     def amperes(self, phase: Phase) -> float:
         """RMS amperes of a phase; 0.0 where the phase is not configured."""

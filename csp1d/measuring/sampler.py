@@ -7,6 +7,9 @@ and makes the next one later. An ADC that is silent counts as stalled, is said s
 up again every few seconds, since a lost trigger does not come back by itself.
 """
 
+import time
+from collections.abc import Callable
+
 from csp1d.config import Config
 from csp1d.events import Event
 from csp1d.hat.device import Adc, DeviceError, Hat, Slot
@@ -14,6 +17,7 @@ from csp1d.measuring.complaints import Complaints
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.scan import ScanFormatError
 
 _MS = 1_000_000
 _FIRST_SCAN_NS = 50 * _MS
@@ -33,10 +37,13 @@ _SEARCH_NS = 1_000 * _MS
 class Sampler:
     """The ADC, present or not, and the metering behind it."""
 
-    def __init__(self, hat: Hat, config: Config) -> None:
+    def __init__(
+        self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self.stalled = False
         self.clipped_samples: dict[Phase, int] = {}
         self._hat = hat
+        self._clock = clock
         self._scans_before = 0
         self._lost_before = 0
         self._lateness_ns = _EARLIEST_NS
@@ -77,7 +84,7 @@ class Sampler:
         self.wake_ns = now_ns
 
     def time(self, now_ns: int) -> list[Reading]:
-        """Read if it is time to; the readings that became complete."""
+        """Read if it is time to; the readings that became complete, but none that is no good."""
         if now_ns < self.wake_ns:
             return []
         if self._metering is None and not self._open(now_ns):
@@ -86,23 +93,27 @@ class Sampler:
         adc, metering = self._adc.device, self._metering
         assert adc is not None
         assert metering is not None
+        lost_before = metering.lost_scans_total
         try:
             scans = adc.read()
-        except OSError as error:
-            self._adc.lose(error, self._config.adc.device)
+            # The time after the read: no scan in it is from later.
+            now_ns = max(now_ns, self._clock())
+            readings = metering.feed(scans, now_ns) if scans else []
+        except (OSError, ScanFormatError) as error:
+            lost_to = error if isinstance(error, OSError) else OSError(str(error))
+            self._adc.lose(lost_to, self._config.adc.device)
             self._forget()
             self.wake_ns = now_ns + _SEARCH_NS
             return []
-        lost_before = metering.lost_scans_total
-        readings = metering.feed(scans, now_ns) if scans else []
         lost = metering.lost_scans_total - lost_before
         self._complaints.fed(readings, lost, metering.clock_fault, now_ns)
+        self._complaints.at_rate(metering.rate_fault, now_ns)
         for reading in readings:
             for phase, current in reading.phases.items():
                 total = self.clipped_samples.get(phase, 0)
                 self.clipped_samples[phase] = total + current.clipped_samples
         self._plan(bool(scans), bool(readings), now_ns)
-        return readings
+        return [reading for reading in readings if not reading.failed_phases]
 
     def close(self) -> None:
         self._adc.close()

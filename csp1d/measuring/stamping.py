@@ -3,8 +3,9 @@
 
 The timestamp of a scan can be something else: sample data where a driver has
 `available_scan_masks` and trailing channels are off, or a clock that was not set to monotonic. No
-stamp is believed that goes back, lies ahead of the read or hours behind it, or runs at another
-rate than the device says.
+stamp is believed that goes back, lies ahead of the read or hours behind it, or runs faster or
+slower than the clock of the reads or than it did. What the device says of its rate is not held
+against stamps: drivers err in that, clocks do not.
 """
 
 import numpy as np
@@ -14,9 +15,13 @@ from csp1d.measuring.counting import LAG_NS, ReadClock
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ, ScanFormat
 
 _BACK_NS = 50_000_000
-_AHEAD_NS = 1_000_000_000
+_AHEAD_NS = 10_000_000
 _BEHIND_NS = 3600 * SECOND_NS
-_RATE_OFF = 0.2
+_SPEED_OFF = 0.2
+_SPEED_NS = SECOND_NS // 4
+"""Reads have to be so far apart to tell the speed of the stamps."""
+_SPEED_READS = 3
+"""So often in a row: behind a pause stamps may stand back, and jump."""
 
 
 class Stamping:
@@ -32,12 +37,16 @@ class Stamping:
                 "the scans have neither timestamps nor a known rate:"
                 " set sampling_frequency_hz, in [adc] or in the capture, to the rate of the ADC"
             )
-        self._count_clock: ReadClock | None = None
+        self._reads = ReadClock()
         self._line: tuple[float, float] | None = None
         self._read_ns: int | None = None
         self._left = 0
         self._scans_before = 0
         self._newest_ns: int | None = None
+        self._speed_from: tuple[int, int] | None = None
+        self._speed_off = 0
+        self._hertz: float | None = None
+        """What the stamps told first."""
 
     @property
     def least_loss_ns(self) -> float:
@@ -47,8 +56,8 @@ class Stamping:
     def begin(self, scans: int, read_ns: int | None) -> None:
         """A feed of so many scans follows."""
         self._left, self._read_ns, self._line = scans, read_ns, None
-        if scans == 0 and self._by_count:
-            self._made(0)
+        if read_ns is not None:
+            self._reads.read(scans, read_ns)
 
     def take(self, timestamps: Integers | None, scans: int) -> Integers | None:
         """Stamps for the next scans, or for as many of them as come before a fault.
@@ -58,34 +67,26 @@ class Stamping:
         if timestamps is not None and not self._by_count:
             good = self._good(timestamps)
             if good:
-                self._count(good)
                 newest = int(timestamps[:good].max())
                 self._newest_ns = max(newest, self._newest_ns or newest)
+            if good and (scans < self._left or self._speed_is_right()):
+                self._count(good)
                 return timestamps[:good]
         stamps = self._made(scans)
         self._count(scans)
         return stamps
 
     def rate_is_right(self, period_ns: float) -> bool:
-        """Whether stamps come about as often as the device says; if not, they are at fault.
-
-        Where it does not say, they have to come as often as some ADC's would.
-        """
+        """Whether stamps come as often as some ADC's would, and as they did; if not, no more."""
         hertz = SECOND_NS / period_ns if period_ns > 0 else float("inf")
-        if self._frequency_hz > 0:
-            if abs(hertz / self._frequency_hz - 1) > _RATE_OFF:
-                self._reject(
-                    f"they tell {hertz:.6g} scans a second where the device says"
-                    f" {self._frequency_hz:.6g}"
-                )
-                return False
-        elif not SLOWEST_HERTZ <= hertz <= FASTEST_HERTZ:
-            self._reject(
-                f"they tell {hertz:.6g} scans a second where {SLOWEST_HERTZ:g} to"
-                f" {FASTEST_HERTZ:g} can be"
-            )
-            return False
-        return True
+        least, most = SLOWEST_HERTZ, FASTEST_HERTZ
+        if self._hertz:
+            least, most = self._hertz * (1 - _SPEED_OFF), self._hertz * (1 + _SPEED_OFF)
+        if least <= hertz <= most:
+            self._hertz = self._hertz or hertz
+            return True
+        self._reject(f"they tell {hertz:.6g} scans a second where {least:.6g} to {most:.6g} can be")
+        return False
 
     def again(self, scans: int) -> Integers | None:
         """Stamps made by count for the scans taken last."""
@@ -97,6 +98,23 @@ class Stamping:
     def _count(self, scans: int) -> None:
         self._left -= scans
         self._scans_before += scans
+
+    def _speed_is_right(self) -> bool:
+        """Whether the newest stamps of the reads move with the time of the reads."""
+        if self._read_ns is None or self._newest_ns is None:
+            return True
+        newest_ns, read_ns = self._newest_ns, self._read_ns
+        before = self._speed_from or (newest_ns, read_ns)
+        if self._speed_from and read_ns - before[1] < _SPEED_NS:
+            return True
+        self._speed_from = newest_ns, read_ns
+        moved_ns, passed_ns = newest_ns - before[0], read_ns - before[1]
+        is_off = abs(moved_ns - passed_ns) > _SPEED_OFF * passed_ns
+        self._speed_off = self._speed_off + 1 if is_off else 0
+        if self._speed_off < _SPEED_READS:
+            return True
+        self._reject(f"they move by {moved_ns / SECOND_NS:.3g} s in {passed_ns / SECOND_NS:.3g} s")
+        return False
 
     def _good(self, timestamps: Integers) -> int:
         """How many stamps come before the first bad one."""
@@ -124,22 +142,27 @@ class Stamping:
 
     def _reject(self, reason: str) -> None:
         self.fault = f"not used, since {reason}: time goes by the count of scans instead"
-        if self._frequency_hz <= 0:
+        if self._frequency_hz <= 0 and self._read_ns is None:
             self.fault = (
                 f"not used, since {reason}, and the rate of the ADC is not known: set"
-                " sampling_frequency_hz, in [adc] or in the capture, to have scans counted instead"
+                " sampling_frequency_hz in the capture, to have scans counted instead"
             )
-        self._by_count = True
+        self._by_count, self._hertz = True, None
 
     def _made(self, scans: int) -> Integers | None:
-        if self._frequency_hz <= 0:
-            return None
-        if self._count_clock is None:
-            start_ns = self._scans_before * SECOND_NS / self._frequency_hz
-            self._count_clock = ReadClock(self._frequency_hz, start_ns)
         if self._line is None:
-            self._line = self._count_clock.stamp(self._left, self._read_ns)
+            self._line = self._make_line()
+        if self._line is None:
+            return None
         first, spacing = self._line
         self._line = first + scans * spacing, spacing
         stamps: Integers = np.rint(first + spacing * np.arange(scans)).astype(np.int64)
         return stamps
+
+    def _make_line(self) -> tuple[float, float] | None:
+        """Time of the next scan and their spacing, as of this feed."""
+        if self._read_ns is not None:
+            return self._reads.stamp(self._left)
+        if self._frequency_hz <= 0:
+            return None
+        return self._scans_before * SECOND_NS / self._frequency_hz, SECOND_NS / self._frequency_hz

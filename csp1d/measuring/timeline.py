@@ -41,6 +41,9 @@ _DRIFT_NS = 500_000
 _SHORTEST_NS = SECOND_NS // 2
 """A window is longer than this, unless the clock was wrong where it began."""
 
+_RATE_OFF = 0.2
+"""How far what the device says of its rate may be off to be let pass."""
+
 _LEARN_SECONDS = 0.5
 _LEARN_LEAST, _LEARN_MOST = 64, 20_000
 
@@ -82,6 +85,16 @@ class Timeline:
     def clock_fault(self) -> str | None:
         """Why the timestamps are not used although there are some."""
         return self._stamping.fault
+
+    @property
+    def rate_fault(self) -> str | None:
+        """In words, where the scans come at quite another rate than the device says."""
+        if self._clock is None or not self._clock.is_fitted or self._frequency_hz <= 0:
+            return None
+        hertz = SECOND_NS / self._clock.period_ns
+        if abs(hertz / self._frequency_hz - 1) <= _RATE_OFF:
+            return None
+        return f"the device says {self._frequency_hz:g} scans a second, and gives {hertz:.0f}"
 
     @property
     def due_ns(self) -> int | None:

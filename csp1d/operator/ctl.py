@@ -14,7 +14,7 @@ from pathlib import Path
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, ConfigError, load
-from csp1d.exits import CONFIGURATION, DEVICE_MISSING, OK, USAGE, guarded
+from csp1d.exits import CONFIGURATION, DEVICE_MISSING, INTERNAL, OK, USAGE, guarded
 from csp1d.hat.device import Adc, DeviceError
 from csp1d.measuring.capture import CaptureError
 from csp1d.measuring.reading import DirectionReading, Phase
@@ -45,6 +45,9 @@ def _run() -> int:
         # The reader of our output left, as `head` does; nor shall the interpreter flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:
+        print(f"csp1ctl: the output can not be written: {error}", file=sys.stderr)
+        return INTERNAL
 
 
 def _telegram(config: Config, arguments: argparse.Namespace) -> int:

@@ -4,16 +4,28 @@
 systemd tells a service that its standard error is the journal in JOURNAL_STREAM
 (systemd.exec(5)); then records go there natively, and a record's `extra` with upper-case names
 becomes fields (systemd.journal-fields(7)).
+
+Nobody waits for the log: a thread of its own writes it, since a journal that is stopped or a pipe
+that nobody reads would otherwise hold up the telegrams.
 """
 
 import logging
 import os
+import queue
 import sys
+import time
+from logging.handlers import QueueHandler, QueueListener
 
 from csp1d.config_file import ConfigError
 from csp1d.events import Event
 
 IDENTIFIER = "csp1d"
+
+_MOST_WAITING = 1000
+"""Records that nobody takes; further ones are counted only."""
+
+_LEAVE_SECONDS = 1.0
+"""How long the end of the process waits for its last words to be taken."""
 
 
 def set_up(level: str) -> None:
@@ -22,7 +34,13 @@ def set_up(level: str) -> None:
     log.setLevel(level.upper())
     log.propagate = False
     if not log.handlers:
-        log.addHandler(_journal() if listens() else _lines())
+        log.addHandler(_Outlet(_journal() if listens() else _lines()))
+
+
+def leave() -> bool:
+    """The process ends: wait a little until what was logged is written; whether it was."""
+    outlets = logging.getLogger(IDENTIFIER).handlers
+    return all(outlet.leave() for outlet in outlets if isinstance(outlet, _Outlet))
 
 
 def tell_rejected(error: ConfigError, and_so: str) -> None:
@@ -47,6 +65,36 @@ def listens() -> bool:
         # Closed, or not a file.
         return False
     return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Outlet(QueueHandler):
+    """Hands records to a thread that gives them to a handler."""
+
+    def __init__(self, sink: logging.Handler) -> None:
+        self._waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
+        super().__init__(self._waiting)
+        self._missing = 0
+        self._listener = QueueListener(self._waiting, sink)
+        self._listener.start()
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Never waits. What does not fit is missed, and that is said once there is room."""
+        try:
+            if self._missing:
+                words = f"{self._missing} messages are missing here: nobody took them in time"
+                missing = logging.makeLogRecord({**vars(record), "msg": words, "message": words})
+                self._waiting.put_nowait(missing)
+                self._missing = 0
+            self._waiting.put_nowait(record)
+        except queue.Full:
+            self._missing += 1
+
+    def leave(self) -> bool:
+        """Let the thread write what it has, if it can; whether it could."""
+        end = time.monotonic() + _LEAVE_SECONDS
+        while self._waiting.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+        return not self._waiting.unfinished_tasks
 
 
 def _journal() -> logging.Handler:

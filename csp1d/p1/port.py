@@ -13,8 +13,7 @@ still holds is flushed, so that no byte goes out later than it was wanted.
 
 from dataclasses import dataclass
 
-FRESH_NS = 1_000_000_000
-"""A reading may be sent for as long as this after its end."""
+from csp1d.measuring.reading import FRESH_NS
 
 _BYTE_NS = 10 * 1_000_000_000 // 115_200
 """One byte on the wire at 115200 8N1."""

@@ -9,6 +9,8 @@ a second pass at once, a line that oscillates is looked at `_LOOKS_PER_SECOND` t
 _LOOKS_PER_SECOND = 100
 _BURST = 50
 _NS = 1_000_000_000
+_EDGES_KEPT = 16
+"""The kernel keeps as many for a line (gpiolib-cdev.c); of more some are lost."""
 
 
 class RequestFilter:
@@ -18,6 +20,7 @@ class RequestFilter:
         self.high = False
         self._debounce_ns = int(debounce_ms * 1_000_000)
         self._changed_ns: int | None = None
+        self._edges = 0
         self._tokens = float(_BURST)
         self._paid_ns: int | None = None
         self._listen_ns: int | None = None
@@ -34,18 +37,24 @@ class RequestFilter:
         times = [time for time in (settled, self._listen_ns) if time is not None]
         return min(times, default=None)
 
-    def look(self, moved: bool, high: bool, now_ns: int) -> list[bool]:
-        """The levels to act on, in order; `moved`: there were edges since the last look.
+    def look(self, edges: int, high: bool, now_ns: int) -> list[bool]:
+        """The levels to act on, in order; `edges`: how many were told since the last look.
 
         A line that is high again has been low: what was asked for before is not wanted any more.
         """
         self._pay(now_ns)
         if self._debounce_ns:
-            return self._debounced(moved, high, now_ns)
-        if high == self.high:
-            return [False, True] if moved and high else []
+            return self._debounced(edges > 0, high, now_ns)
+        # The level may be ahead of the edges that are told, or behind them, by one: two more edges
+        # than the level explains are a level that was missed.
+        changed = high != self.high
+        self._edges += edges - changed
+        missed = self._edges >= 2
+        self._edges = 0 if edges >= _EDGES_KEPT else min(self._edges, self._edges % 2)
         self.high = high
-        return [high]
+        if changed:
+            return [high]
+        return [False, True] if missed and high else []
 
     def _debounced(self, moved: bool, high: bool, now_ns: int) -> list[bool]:
         # Edges since the last look mean that the level has not lasted.

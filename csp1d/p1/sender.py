@@ -112,14 +112,14 @@ class Sender:
         if self.line.device is None:
             return
         try:
-            moved, high = self.line.device.look()
+            edges, high = self.line.device.look()
         except OSError as error:
             request = self._config.p1.request
             self.line.lose(error, f"{request.chip}, line {request.line!r}")
             self._filter = RequestFilter(self._config.p1.request.debounce_ms)
             self._tell_line(False)
             return
-        for level in self._filter.look(moved, high, self._clock()):
+        for level in self._filter.look(edges, high, self._clock()):
             self._tell_line(level)
 
     def reading(self, reading: Reading) -> None:

@@ -17,9 +17,14 @@ from csp1d.measuring.scan import ScanFormat
 SECOND = 1_000_000_000
 
 
-def reading(clipped: dict[Phase, int]) -> Reading:
-    phases = {phase: PhaseCurrent(1, 2, 0, clipped.get(phase, 0)) for phase in Phase}
-    return Reading(1, 0, 1.0, phases, 50.0, 4000, 0)
+def reading(clipped: dict[Phase, int], end_ns: int) -> Reading:
+    # More than half a second's samples are meant to lie at one end.
+    phases = {
+        phase: PhaseCurrent(1, 2, 0, count, count > 2000)
+        for phase in Phase
+        for count in [clipped.get(phase, 0)]
+    }
+    return Reading(1, end_ns, 1.0, phases, 50.0, 4000, 0)
 
 
 Step = Callable[[Complaints, int], None]
@@ -27,15 +32,28 @@ Step = Callable[[Complaints, int], None]
 
 def fed(lost: int = 0, clock: str | None = None, **clipped: int) -> Step:
     """A second's reading."""
-    readings = [reading({Phase(phase): samples for phase, samples in clipped.items()})]
-    return lambda complaints, now_ns: complaints.fed(readings, lost, clock, now_ns)
+    of_phase = {Phase(phase): samples for phase, samples in clipped.items()}
+    return lambda complaints, now_ns: complaints.fed(
+        [reading(of_phase, now_ns)], lost, clock, now_ns
+    )
+
+
+def late(seconds: float) -> Step:
+    """A reading that is so old when it comes."""
+    return lambda complaints, now_ns: complaints.fed(
+        [reading({}, now_ns - int(seconds * SECOND))], 0, None, now_ns
+    )
+
+
+def at_rate(fault: str | None) -> Step:
+    return lambda complaints, now_ns: complaints.at_rate(fault, now_ns)
 
 
 def directed(fault: str = "", advice: str | None = None) -> Step:
     """A second's reading with direction on."""
     direction = DirectionReading(None if fault else {}, frozenset(), fault, advice)
     return lambda complaints, now_ns: complaints.fed(
-        [replace(reading({}), direction=direction)], 0, None, now_ns
+        [replace(reading({}, now_ns), direction=direction)], 0, None, now_ns
     )
 
 
@@ -54,6 +72,19 @@ def heard(complaints: Complaints, now_ns: int) -> None:
 # What is seen, a step a second, and what is said of it.
 STORIES: dict[str, tuple[list[Step], list[str]]] = {
     "all is well": ([heard, fed()] * 20, []),
+    "a backlog after a pause": ([late(3), late(2), fed()], []),
+    "scans come too late": (
+        [*[late(1.2)] * 20, *[fed()] * 20],
+        ["adc-clock", "adc-clock-good"],
+    ),
+    "the device says a wrong rate": (
+        [*[at_rate("says 1, gives 2"), at_rate("says 1, gives 3")] * 5, at_rate(None)],
+        ["adc-rate-refused", "adc-rate-taken"],
+    ),
+    "an input fails": (
+        [fed(), *[fed(L2=4000)] * 5, *[fed()] * 20],
+        ["input-failed L2", "input-good L2"],
+    ),
     "scans are lost once": (
         [fed(), fed(lost=117), *[fed()] * 20],
         ["scans-lost 117", "scans-complete 117"],

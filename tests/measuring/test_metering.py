@@ -237,6 +237,25 @@ def test_clipped_samples_are_counted() -> None:
     assert below.phases[L1].clipped_samples == 0
 
 
+@pytest.mark.parametrize(
+    ("codes", "failed"),
+    [
+        # A current far beyond the range clips at both ends alike: that much is known of it.
+        (codes_of(current(seconds(1), 50.0, 1000.0)), False),
+        (codes_of(current(seconds(1), 50.0, 40.0), bias=190.0), True),
+        (np.full(RATE, 65535), True),
+        (np.zeros(RATE, int), True),
+        (np.full(RATE, 65534), False),
+    ],
+)
+def test_an_input_at_one_end_of_the_range_has_failed(codes: Array, failed: bool) -> None:
+    made = hat_format()
+    good = codes_of(current(seconds(1), 50.0, 10.0))
+    stamps = stamps_of(seconds(1))
+    (reading,) = metering_of(made).feed(pack(made, [good, codes, good], stamps))
+    assert reading.failed_phases == ((L2,) if failed else ())
+
+
 def test_rails_of_signed_codes() -> None:
     type_ = ScanType.parse("be:s12/16>>4")
     made = ScanFormat(RATE, (Channel("voltage0", "L2", 0, type_, 0.8),))

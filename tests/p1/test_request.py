@@ -8,11 +8,11 @@ from csp1d.p1.request import RequestFilter
 MS = 1_000_000
 
 
-MOVED, STILL = True, False
+MOVED, STILL = 1, 0
 HIGH, LOW = True, False
 
 
-# Looks at a time in ms: whether there were edges since the last one, and the level.
+# Looks at a time in ms: how many edges were told since the last one, and the level.
 @pytest.mark.parametrize(
     ("debounce_ms", "looks", "expected"),
     [
@@ -20,9 +20,15 @@ HIGH, LOW = True, False
         (0, [(0, STILL, LOW)], []),
         (0, [(0, MOVED, HIGH), (10, STILL, HIGH)], [HIGH]),
         # High again: it was low in between, so the request is another one.
-        (0, [(0, MOVED, HIGH), (10, MOVED, HIGH)], [HIGH, LOW, HIGH]),
+        (0, [(0, MOVED, HIGH), (10, 2, HIGH)], [HIGH, LOW, HIGH]),
+        (0, [(0, MOVED, HIGH), (10, 16, HIGH), (20, STILL, HIGH)], [HIGH, LOW, HIGH]),
         # Low again: whatever was asked for is not wanted any more.
-        (0, [(0, MOVED, LOW)], []),
+        (0, [(0, 2, LOW)], []),
+        # The level was read before its edge was told: the edge is no news.
+        (0, [(0, STILL, HIGH), (1, MOVED, HIGH), (9, 2, HIGH)], [HIGH, LOW, HIGH]),
+        (0, [(0, MOVED, HIGH), (5, STILL, LOW), (6, MOVED, LOW)], [HIGH, LOW]),
+        # Of a short fall one edge was told before the level was read, the other after.
+        (0, [(0, MOVED, HIGH), (5, MOVED, HIGH), (6, MOVED, HIGH)], [HIGH, LOW, HIGH]),
         (5, [(0, MOVED, HIGH), (5, STILL, HIGH)], [HIGH]),
         (5, [(0, MOVED, HIGH), (4, STILL, HIGH)], []),
         (5, [(0, MOVED, HIGH), (3, MOVED, LOW), (5, STILL, LOW), (9, STILL, LOW)], []),
@@ -39,12 +45,12 @@ HIGH, LOW = True, False
     ],
 )
 def test_levels_that_count(
-    debounce_ms: float, looks: list[tuple[int, bool, bool]], expected: list[bool]
+    debounce_ms: float, looks: list[tuple[int, int, bool]], expected: list[bool]
 ) -> None:
     line = RequestFilter(debounce_ms)
     seen = []
-    for at_ms, moved, level in looks:
-        seen += line.look(moved, level, at_ms * MS)
+    for at_ms, edges, level in looks:
+        seen += line.look(edges, level, at_ms * MS)
     assert seen == expected
 
 
