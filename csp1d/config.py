@@ -4,6 +4,7 @@
 They are the only list of keys, types, defaults and limits. `config_file` reads them from files.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -183,8 +184,21 @@ class Config:
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT" or "[IPv6]:PORT". Raises ValueError with the reason."""
-    match = re.fullmatch(r"(\[[\w:.%]+\]|[\w.-]*):(\d{1,5})", listen, re.ASCII)
-    if not match or int(match[2]) > 65535:
-        raise ValueError('must be "HOST:PORT" (an IPv6 address in brackets), or "" for none')
-    return match[1].strip("[]"), int(match[2])
+    """Host and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+
+    No names but localhost: to ask a name server that does not answer would hold up the daemon.
+    """
+    match = re.fullmatch(
+        r"(?:\[([\w.%]*:[\w:.%]*)\]|([\d.]*|localhost)):(\d{1,5})", listen, re.ASCII
+    )
+    host = (match[1] or match[2]) if match else ""
+    try:
+        if not match or int(match[3]) > 65535:
+            raise ValueError
+        if host not in ("", "localhost"):
+            ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            'must be "ADDRESS:PORT" (an IPv6 address in brackets), or "" for none'
+        ) from None
+    return host, int(match[3])
