@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import ScanType
+from csp1d.measuring.scan import EXACT_BITS, ScanType
 
 _Check = Callable[[Any], str | None]
 """Says what is wrong with a value, or None."""
@@ -31,10 +31,13 @@ def _matches(pattern: str, meaning: str) -> _Check:
 
 def _scan_type(value: str) -> str | None:
     try:
-        if value and ScanType.parse(value).repeat > 1:
-            return "must be of one value a scan"
+        scan_type = ScanType.parse(value) if value else None
     except ValueError as error:
         return str(error)
+    if scan_type and scan_type.repeat > 1:
+        return "must be of one value a scan"
+    if scan_type and scan_type.bits > EXACT_BITS:
+        return f"must be of at most {EXACT_BITS} bits"
     return None
 
 

@@ -117,6 +117,7 @@ BAD = [
     ('[log]\nlevel = "loud"', "log.level", "must be one of 'debug'"),
     ('[channels.L1]\ninput = "voltage2"', "channels.L1.input", "is the input of L3 already"),
     ('[channels.L1]\ntype = "le:s16/16X2>>0"', "channels.L1.type", "one value a scan"),
+    ('[channels.L1]\ntype = "le:s64/64>>0"', "channels.L1.type", "at most 53 bits"),
     ('[p1]\ndevice = "/dev/\\u0000x"', "p1.device", "must be a path"),
     ('[leds]\npower = "a\\u0000"', "leds.power", "the name of an LED"),
     ("[p1.request]\nline = -1", "p1.request.line", "offset from 0 up, not -1"),
