@@ -341,5 +341,5 @@ def test_older_protocols_are_refused(secured: HttpServer) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with connect(secured) as client, pytest.raises(OSError, match=r"version|alert|handshake"):
+    with connect(secured) as client, pytest.raises(OSError, match="protocol version"):
         context.wrap_socket(client)
