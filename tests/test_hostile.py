@@ -14,6 +14,7 @@ from csp1d.config import Config
 FOUND = [
     # What the fuzzer, or a reader, found.
     ("configuration", b'[channels.L1]\ntype = "le:s64/64>>0"'),
+    ("request", b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n"),
     ("scenario", b"L1=" + b"9" * 5000),
     ("scenario", b"step = [1]"),
     ("scenario", b"x = " + b"[" * 5000),

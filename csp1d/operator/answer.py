@@ -159,6 +159,8 @@ class _Exchange(BaseHTTPRequestHandler):
             "X-Frame-Options": "DENY",
             **(further or {}),
         }
+        # The base class leaves out status and headers for HTTP/0.9.
+        self.request_version = self.protocol_version
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -42,6 +42,7 @@ def ask(head: bytes, site: Site = SITE) -> tuple[int, Message, bytes]:
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
         # HTTP 0.9, which gets headers all the same.
         b"GET /metrics\r\n\r\n",
+        b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n",
     ],
 )
 def test_a_page_is_answered_once_and_the_connection_ends(head: bytes) -> None:
