@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from csp1d.config import HttpConfig
 from csp1d.hat.device import DeviceError
@@ -102,6 +104,17 @@ def test_a_client_lives_to_see_that_it_is_refused(
     with connect(server) as client:
         client.sendall(sent)
         assert answer(client).startswith(b"HTTP/1.0 " + status)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300) | st.integers(0, len(GOOD)).map(lambda end: GOOD[:end]))
+def test_whatever_comes_it_answers_with_a_status_and_goes_on(
+    server: HttpServer, data: bytes
+) -> None:
+    with connect(server) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        assert answer(client)[:9] == (b"HTTP/1.0 " if data else b"")
 
 
 def test_idle_clients_can_not_use_up_the_descriptors(server: HttpServer) -> None:
