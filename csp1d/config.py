@@ -4,13 +4,14 @@
 They are the only list of keys, types, defaults and limits. `config_file` reads them from files.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import ScanType
+from csp1d.measuring.scan import EXACT_BITS, ScanType
 
 _Check = Callable[[Any], str | None]
 """Says what is wrong with a value, or None."""
@@ -30,10 +31,13 @@ def _matches(pattern: str, meaning: str) -> _Check:
 
 def _scan_type(value: str) -> str | None:
     try:
-        if value and ScanType.parse(value).repeat > 1:
-            return "must be of one value a scan"
+        scan_type = ScanType.parse(value) if value else None
     except ValueError as error:
         return str(error)
+    if scan_type and scan_type.repeat > 1:
+        return "must be of one value a scan"
+    if scan_type and scan_type.bits > EXACT_BITS:
+        return f"must be of at most {EXACT_BITS} bits"
     return None
 
 
@@ -210,8 +214,21 @@ class Config:
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of "HOST:PORT" or "[IPv6]:PORT". Raises ValueError with the reason."""
-    match = re.fullmatch(r"(\[[\w:.%]+\]|[\w.-]*):(\d{1,5})", listen, re.ASCII)
-    if not match or int(match[2]) > 65535:
-        raise ValueError('must be "HOST:PORT" (an IPv6 address in brackets), or "" for none')
-    return match[1].strip("[]"), int(match[2])
+    """Host and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+
+    No names but localhost: to ask a name server that does not answer would hold up the daemon.
+    """
+    match = re.fullmatch(
+        r"(?:\[([\w.%]*:[\w:.%]*)\]|([\d.]*|localhost)):(\d{1,5})", listen, re.ASCII
+    )
+    host = (match[1] or match[2]) if match else ""
+    try:
+        if not match or int(match[3]) > 65535:
+            raise ValueError
+        if host not in ("", "localhost"):
+            ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(
+            'must be "ADDRESS:PORT" (an IPv6 address in brackets), or "" for none'
+        ) from None
+    return host, int(match[3])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration: defaults, drop-ins, and a complaint for everything that can be wrong."""
 
-import contextlib
 import dataclasses
 import os
 import tomllib
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
 from csp1d.config_file import ConfigError, load
@@ -221,18 +218,22 @@ BAD = [
     ("[p1.request]\nline = 1.5", "p1.request.line", "a text or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
-    ('[http]\nlisten = "19510"', "http.listen", '"HOST:PORT"'),
-    ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"HOST:PORT"'),
+    ('[http]\nlisten = "19510"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\ntls_key = "/k"', "http.tls_certificate", "go together"),
     ('[log]\nlevel = "loud"', "log.level", "must be one of 'debug'"),
     ('[channels.L1]\ninput = "voltage2"', "channels.L1.input", "is the input of L3 already"),
     ('[channels.L1]\ntype = "le:s16/16X2>>0"', "channels.L1.type", "one value a scan"),
+    ('[channels.L1]\ntype = "le:s64/64>>0"', "channels.L1.type", "at most 53 bits"),
     ('[p1]\ndevice = "/dev/\\u0000x"', "p1.device", "must be a path"),
     ('[leds]\npower = "a\\u0000"', "leds.power", "the name of an LED"),
     ("[p1.request]\nline = -1", "p1.request.line", "offset from 0 up, not -1"),
-    ('[http]\nlisten = "a\\u0000:1"', "http.listen", '"HOST:PORT"'),
-    ('[http]\nlisten = "é..x:80"', "http.listen", '"HOST:PORT"'),
-    ('[http]\nlisten = "127.0.0.1:١٩"', "http.listen", '"HOST:PORT"'),
+    ('[http]\nlisten = "a\\u0000:1"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "é..x:80"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "sensor.local:80"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "::1:80"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "[127.0.0.1]:80"', "http.listen", '"ADDRESS:PORT"'),
+    ('[http]\nlisten = "127.0.0.1:١٩"', "http.listen", '"ADDRESS:PORT"'),
     (f"[adc]\nsampling_frequency_hz = {'9' * 5000}", "", "is not TOML"),
     (f"[adc]\nsampling_frequency_hz = 0x{'f' * 5000}", "adc.sampling_frequency_hz", "thousands"),
     ("[adc", "", "is not TOML"),
@@ -293,14 +294,6 @@ def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
 def test_an_unreadable_file_is_named(file: Path, make: Any, reason: str) -> None:
     make(file)
     with pytest.raises(ConfigError, match=f"{file}: {reason}"):
-        load(file)
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_crash_the_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    file = tmp_path_factory.mktemp("config") / "csp1d.toml"
-    file.write_bytes(data)
-    with contextlib.suppress(ConfigError):
         load(file)
 
 

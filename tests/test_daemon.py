@@ -25,6 +25,7 @@ from csp1d.config import Config, HttpConfig
 from csp1d.daemon import Daemon
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat, SimulatedLine
+from csp1d.operator.http import MOST_CONNECTIONS
 from csp1d.p1.telegram import crc16_arc
 
 ROOT = Path(__file__).parents[1]
@@ -310,6 +311,103 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
             process.terminate()
             assert process.wait(5) == 0
     os.close(reads)
+
+
+class Clients:
+    """Clients that do a daemon no good, and one that scrapes, each until told to stop."""
+
+    def __init__(self, url: str) -> None:
+        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        self._address, self._url = (host, int(port)), url
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=each)
+            for each in (self._slow, self._large, self._rubbish, self._scrape)
+        ]
+        self.scrapes = 0
+
+    def __enter__(self) -> "Clients":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _slow(self) -> None:
+        """Two hundred that send a byte now and then, and come again when they are sent away."""
+        begin = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\na: "
+        clients: list[socket.socket] = []
+        while not self._stop.is_set():
+            for client in list(clients):
+                try:
+                    client.send(b"b")
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    client.close()
+                    clients.remove(client)
+            while len(clients) < 200:
+                clients.append(socket.socket())
+                clients[-1].setblocking(False)
+                clients[-1].connect_ex(self._address)
+                with contextlib.suppress(OSError):
+                    clients[-1].send(begin)
+            time.sleep(0.1)
+        for client in clients:
+            client.close()
+
+    def _large(self) -> None:
+        self._send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * 1_000_000)
+
+    def _rubbish(self) -> None:
+        self._send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(500))
+
+    def _send(self, data: bytes) -> None:
+        while not self._stop.is_set():
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(self._address, timeout=1) as client,
+            ):
+                client.sendall(data)
+            time.sleep(0.01)
+
+    def _scrape(self) -> None:
+        while not self._stop.is_set():
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self._url}metrics", timeout=10) as reply,
+            ):
+                self.scrapes += b"csp1d_readings_total" in reply.read()
+            time.sleep(0.01)
+
+
+def test_no_client_delays_a_telegram_or_leaves_anything_behind(tmp_path: Path) -> None:
+    with running(tmp_path, "--simulate", "L1=24") as daemon:
+        process = Path(f"/proc/{daemon.process.pid}")
+
+        def held() -> tuple[int, int]:
+            return len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
+
+        daemon.receive(2)
+        before = held()
+        with Clients(daemon.url) as clients:
+            seen = telegrams(daemon.receive(10))
+            most = held()
+        assert len(seen) >= 9
+        assert clients.scrapes > 0
+        # As many clients as there are places, and one that waits for one.
+        assert most[0] <= before[0] + MOST_CONNECTIONS + 1
+        assert most[1] <= before[1] + MOST_CONNECTIONS
+        end = time.monotonic() + 30
+        while held() != before:
+            assert time.monotonic() < end, f"{before} became {held()}"
+            time.sleep(0.1)
+        metrics = daemon.metrics()
+        assert metrics["csp1d_telegrams_dropped_total"] == 0
+        assert metrics["csp1d_scans_lost_total"] == 0
 
 
 def test_the_loop_sleeps(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class IioAdc:
                 raise DeviceError(_write_mend(self._name, file, f"{rate:g}", error)) from error
             except OSError as error:
                 available = Path(f"{file}_available")
-                choices = available.read_text().strip() if available.exists() else "not told"
+                choices = self._read(available) if available.exists() else "not told"
                 self.rate_fault = (
                     f"{self._name} does not take adc.sampling_frequency_hz = {rate:g} "
                     f"({error.strerror}); available: {choices}"

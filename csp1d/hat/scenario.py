@@ -17,6 +17,7 @@ where each key but `at_seconds` is optional and keeps its value until a later st
 """
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -67,11 +68,11 @@ def parse(text: str, frequency_hz: float = 50.0) -> Scenario:
     first = Step(frequency_hz=frequency_hz)
     if not text:
         return (replace(first, amperes={Phase.L1: 24.0, Phase.L2: 10.5, Phase.L3: 0.0}),)
-    if re.match(r"L\d\s*=", text) and not Path(text).exists():
+    if re.match(r"L\d\s*=", text) and not os.path.exists(text):
         return (replace(first, amperes=_amperes_of_words(text)),)
     try:
-        table = tomllib.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(Path(text).read_bytes().decode())
+    except (OSError, ValueError, RecursionError) as error:
         raise ScenarioError(f"scenario {text!r}: {error}") from error
     return _scenario(table, text, first)
 
@@ -100,7 +101,7 @@ def _scenario(table: Mapping[str, Any], file: str, first: Step) -> Scenario:
     return tuple(steps)
 
 
-def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
+def _step(entry: Any, previous: Step, where: str) -> Step:
     readers = {
         "at_seconds": _number,
         "amperes": _amperes,
@@ -111,7 +112,7 @@ def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
         "reference": _number,
     }
     changes: dict[str, Any] = {"stall_seconds": 0.0}
-    for key, value in entry.items():
+    for key, value in _table(entry, where).items():
         if key not in readers:
             raise ScenarioError(f"{where}: unknown key {key!r}; known are {', '.join(readers)}")
         changes[key] = readers[key](value, f"{where}: {key}")
@@ -150,8 +151,8 @@ def _amperes(value: Any, where: str) -> Mapping[Phase, float]:
 
 def _harmonics(value: Any, where: str) -> Mapping[int, float]:
     table = _table(value, where)
-    if not all(order.isdecimal() and int(order) > 1 for order in table):
-        raise ScenarioError(f"{where}: an order is a whole number above 1")
+    if not all(re.fullmatch(r"[2-9]|[1-9][0-9]{1,2}", order) for order in table):
+        raise ScenarioError(f"{where}: an order is a whole number from 2 to 999")
     return {int(order): _number(part, f"{where}: {order}") for order, part in table.items()}
 
 

@@ -8,10 +8,8 @@ import numpy as np
 from csp1d.config import ChannelConfig
 from csp1d.measuring.clock import Floats
 from csp1d.measuring.reading import Phase, PhaseCurrent
-from csp1d.measuring.scan import Channel, ScanFormat
+from csp1d.measuring.scan import EXACT_BITS, Channel, ScanFormat
 from csp1d.measuring.window import WindowSums
-
-_EXACT_BITS = 53
 
 
 def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
@@ -28,10 +26,10 @@ def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
             f"{key}: {channel.id} gives {type_.repeat} values a scan ({type_});"
             " choose an input that gives one"
         )
-    if type_.bits > _EXACT_BITS:
+    if type_.bits > EXACT_BITS:
         raise ValueError(
             f"{key}: {channel.id} has {type_.bits} bits ({type_});"
-            f" at most {_EXACT_BITS} can be measured"
+            f" at most {EXACT_BITS} can be measured"
         )
     return channel
 

@@ -26,6 +26,9 @@ on where in the cycle they fall."""
 LARGEST = 1e12
 """Greatest scale and offset either way: what is made of them with any configuration is finite."""
 
+EXACT_BITS = 53
+"""Longest codes that can be measured with: the sums are of floats."""
+
 _TYPE = re.compile(
     r"(?P<endian>be|le):(?P<sign>[su])(?P<bits>\d{1,3})/(?P<storage>\d{1,3})"
     r"(?:X(?P<repeat>\d{1,4}))?(?:>>(?P<shift>\d{1,3}))?"

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from csp1d import __version__
 from csp1d.measuring.reading import DirectionReading, Reading
-from csp1d.operator.http import Page
+from csp1d.operator.answer import Page, html_page
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
 
@@ -31,9 +31,9 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
         return json.dumps(status_json(snapshot(), time.monotonic_ns())).encode()
 
     return {
-        "/": ("text/html; charset=utf-8", lambda: _INDEX),
-        "/metrics": (CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
-        "/status.json": ("application/json", status),
+        "/": html_page(_INDEX),
+        "/metrics": Page(CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
+        "/status.json": Page("application/json", status),
     }
 
 

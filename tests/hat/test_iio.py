@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Setting up an ADC, on trees like the kernel's; its refusals are tested on the kernel."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from csp1d.config import AdcConfig, ChannelConfig
+from csp1d.config import AdcConfig, ChannelConfig, MeasurementConfig
 from csp1d.hat.device import DeviceError
 from csp1d.hat.iio import IioAdc
+from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase
 
 MCP3912: dict[str, str] = {
@@ -282,6 +286,65 @@ def test_a_rate_that_is_too_low_for_the_mains_is_refused(
     refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
     with pytest.raises(DeviceError, match=r"is 100\.0; must be 200"):
         tree.open()
+
+
+WORDS = st.sampled_from(
+    ["0", "-1", "1", "200", "4000", "1e999", "nan", "9" * 5000, "le:s12/16>>4", "be:u8/8X9999>>0"]
+)
+TREE = MCP3912 | {"sampling_frequency_available": "976 1953 3906", "trigger/current_trigger": ""}
+TREE_FILES = st.sampled_from([*TREE, "bus/trigger0/name"])
+CONTENTS = st.dictionaries(
+    TREE_FILES, WORDS.map(str.encode) | st.binary(max_size=30) | st.none(), max_size=4
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    contents=CONTENTS,
+    refused=st.sets(TREE_FILES, max_size=2),
+    trigger=st.sampled_from(["", "", "csp1d"]),
+)
+def test_whatever_a_driver_says_it_works_or_is_told(
+    tmp_path_factory: pytest.TempPathFactory,
+    contents: Mapping[str, bytes | None],
+    refused: set[str],
+    trigger: str,
+) -> None:
+    """A driver that takes what is written, or refuses it, and says what it likes.
+
+    None stands for a file that can not be read.
+    """
+    root = tmp_path_factory.mktemp("tree")
+    tree = Tree(root, TREE | {"trigger/current_trigger": trigger})
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+
+    def path(name: str) -> Path:
+        return root / name if name.startswith("bus/") else tree.folder / name
+
+    for name, content in contents.items():
+        path(name).unlink()
+        if content is None:
+            path(name).mkdir()
+        else:
+            path(name).write_bytes(content)
+    refusing = set(map(path, refused))
+
+    def write_text(file: Path, text: str) -> int:
+        if file in refusing:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(file))
+        return len(text)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(DeviceError):
+        patch.setattr(Path, "write_text", write_text)
+        adc = tree.open(AdcConfig(trigger=trigger))
+        assert adc.read() == b""
+        with contextlib.suppress(OSError):
+            adc.close()
+        # What can not be measured with is told by `Sampler`.
+        with contextlib.suppress(ValueError):
+            Metering(adc.format, THREE, MeasurementConfig())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int) -> None:

@@ -54,6 +54,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
         ("L1=1e6", "is not a number below a million"),
         ("no-such-file.toml", "No such file"),
         ("steps = 3", "No such file"),
+        ("L1=" + "9" * 5000, "is not a number below a million"),
     ],
 )
 def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
@@ -70,7 +71,10 @@ def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
         ("[[step]]\namps = 1", "step 1: unknown key 'amps'; known are at_seconds"),
         ('[[step]]\nrequest = "yes"', "step 1: request: 'yes' is not one of \"high\""),
         ("[[step]]\namperes = 24", "amperes: must be a table"),
-        ("[[step]]\nharmonics_percent = { third = 1 }", "an order is a whole number above 1"),
+        ("[[step]]\nharmonics_percent = { third = 1 }", "an order is a whole number from 2 to 999"),
+        (f"[[step]]\nharmonics_percent = {{ {'9' * 5000} = 1 }}", "order is a whole number"),
+        ("step = [1]", "step 1: must be a table"),
+        ("x = " + "[" * 5000, "scenario .*scenario.toml"),
         ("[[step]]\namperes = { L1 = true }", "L1: True is not a number"),
         (f"[[step]]\nat_seconds = {'9' * 400}", "is not a number"),
         ("[[step]]\nfrequency_hz = nan", "frequency_hz: nan is not a number"),

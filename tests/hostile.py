@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold whatever comes in: one function for each kind of input, which takes bytes.
+
+Each fails with anything but the error that its input is refused with. The tests call them with what
+hypothesis makes (test_hostile.py), `tools/fuzz` with what reaches code that was not reached before.
+"""
+
+import contextlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from csp1d.config import Config, split_address
+from csp1d.config_file import ConfigError, load
+from csp1d.hat import scenario
+from csp1d.hat.scenario import ScenarioError
+from csp1d.hat.simulated import Player, SimulatedAdc
+from csp1d.measuring import capture
+from csp1d.measuring.capture import CaptureError, Replay, reading_json
+from csp1d.measuring.direction import DirectionMeter
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Phase
+from csp1d.measuring.scan import (
+    Channel,
+    ScanFormat,
+    ScanFormatError,
+    ScanType,
+    ScanTypeError,
+    Timestamp,
+)
+from csp1d.operator.answer import Page, Site, html_page
+from csp1d.p1.telegram import crc16_arc, encode
+
+ROOT = Path(__file__).parents[1]
+FOLDER = tempfile.TemporaryDirectory(prefix="csp1d-hostile-")
+"""For inputs that are files. One for all, since a fuzzer makes thousands a second."""
+
+
+def scan_types(data: bytes) -> None:
+    """A line for each element, and after a NUL the scans."""
+    lines, _, scans = data.partition(b"\0")
+    try:
+        types = [ScanType.parse(line) for line in lines.decode(errors="replace").split("\n")]
+    except ScanTypeError:
+        return
+    assert [ScanType.parse(str(each)) for each in types] == types
+    *elements, last = types
+    timestamp = None
+    if elements and (last.storage_bits, last.repeat) == (64, 1):
+        timestamp = Timestamp(len(elements), last)
+    else:
+        elements = types
+    made = ScanFormat(
+        4000,
+        tuple(Channel(f"c{n}", f"p{n}", n, each, 1.0) for n, each in enumerate(elements)),
+        timestamp,
+    )
+    try:
+        decoded = made.decode(scans)
+    except ScanFormatError:
+        assert len(scans) % made.scan_bytes
+        return
+    for codes, each in zip(decoded.codes, elements, strict=True):
+        assert len(codes) * made.scan_bytes == len(scans)
+        assert ((codes >= each.lowest) & (codes <= each.highest)).all()
+    assert (decoded.timestamps is None) == (timestamp is None)
+
+
+def configuration(data: bytes) -> None:
+    """A file, and after a NUL a drop-in."""
+    file = Path(FOLDER.name) / "csp1d.toml"
+    drop_in = file.with_name("csp1d.toml.d") / "10.toml"
+    drop_in.parent.mkdir(exist_ok=True)
+    for path, content in zip((file, drop_in), data.split(b"\0", 1), strict=False):
+        path.write_bytes(content)
+    try:
+        config = load(file)
+    except ConfigError as error:
+        if not all(problem.reason for problem in error.problems):
+            raise
+        return
+    finally:
+        drop_in.unlink(missing_ok=True)
+    usable(config)
+
+
+def telegram(config: Config, amperes: Sequence[float]) -> bytes:
+    return encode(config.p1, amperes, time.localtime(), config.direction)
+
+
+def usable(config: Config) -> None:
+    """What passed the checks is good for a telegram, for an address, and for metering."""
+    body, mark, checksum = telegram(config, (1, 2.5, 1e9)).rpartition(b"!")
+    assert checksum == b"%04X\r\n" % crc16_arc(body + mark)
+    assert body.count(b"!") == 0
+    assert body.count(b"\r\n/") == 0
+    if config.http.listen:
+        split_address(config.http.listen)
+    with contextlib.closing(SimulatedAdc(config, PLAYER)) as adc:
+        channels, meter = config.channels.used(), None
+        if reference := config.reference():
+            meter = DirectionMeter(adc.format, channels, config.direction, reference)
+        metering = Metering(adc.format, channels, config.measurement, meter)
+        metering.feed(bytes(adc.format.scan_bytes * 10))
+
+
+PLAYER = Player(scenario.parse(""), 0)
+
+
+def captures(data: bytes) -> None:
+    """The description, and after a NUL the scans."""
+    name = Path(FOLDER.name) / "capture"
+    description, _, scans = data.partition(b"\0")
+    Path(f"{name}.json").write_bytes(description)
+    Path(f"{name}.bin").write_bytes(scans)
+    config = Config()
+    try:
+        replay = Replay(capture.load(name), config.channels.used(), config.measurement)
+        for reading in replay:
+            json.dumps(reading_json(reading), allow_nan=False)
+            telegram(config, [reading.amperes(phase) for phase in Phase])
+    except CaptureError as error:
+        if str(name) not in str(error):
+            raise
+
+
+def scenarios(data: bytes) -> None:
+    """The content of a scenario's file; or words, where it begins like them."""
+    if data.startswith(b"L"):
+        # A command line's word holds no NUL.
+        text = data.replace(b"\0", b"").decode(errors="surrogateescape")
+    else:
+        file = Path(FOLDER.name) / "scenario.toml"
+        file.write_bytes(data)
+        text = str(file)
+    try:
+        steps = scenario.parse(text)
+    except ScenarioError:
+        return
+    times = [step.at_seconds for step in steps]
+    assert times == sorted(set(times))
+    assert times[0] == 0
+    for step in steps:
+        player = Player((replace(step, at_seconds=0.0),), 0)
+        with contextlib.closing(SimulatedAdc(Config(), player)) as adc, np.errstate(all="raise"):
+            assert adc._scans((adc._start_ns, adc._start_ns + 5_000_000, step))
+
+
+def requests(data: bytes) -> None:
+    """The head of an HTTP request."""
+    for site in (Site(PAGES, True), Site(PAGES, False)):
+        answer = site.answer(data)
+        status = re.match(rb"HTTP/1\.0 (200|4\d\d|50[15]) [A-Za-z- ]+\r\n", answer)
+        assert bool(status) == bool(data)
+        assert answer.count(b"\r\nConnection: close\r\n") == bool(data)
+        assert answer.count(b"\r\n\r\n") == bool(data)
+
+
+PAGES = {"/": html_page(b"<p>"), "/metrics": Page("text/plain", lambda: b"a 1\n")}
+
+
+def _capture(scan_type: bytes, scan_bytes: int, stamped: bool) -> bytes:
+    """Two seconds and a half of a capture at 200 Hz."""
+    stamps = np.arange(500) * 5_000_000
+    codes = np.rint(20_000 + 9_000 * np.sin(stamps * (2 * np.pi * 50.2 / 1e9)))
+    scans = np.zeros((500, scan_bytes // 2), "<i2")
+    scans[:, :3] = codes[:, None]
+    if stamped:
+        scans[:, 4:] = stamps[:, None].view("<i2")
+    description = {
+        "sampling_frequency_hz": 200,
+        "scan_bytes": scan_bytes,
+        "channels": [
+            {
+                "id": f"voltage{index}",
+                "phase": str(phase),
+                "index": index,
+                "type": scan_type.decode(),
+                "scale": 0.1,
+                "offset": -20000,
+            }
+            for index, phase in enumerate(Phase)
+        ],
+        "timestamp": {"index": 3, "type": "le:s64/64>>0"} if stamped else None,
+    }
+    return json.dumps(description).encode() + b"\0" + scans.tobytes()
+
+
+SEEDS: dict[str, list[bytes]] = {
+    "scan-types": [b"le:s12/16>>4\nbe:u24/32X2>>8\nle:s64/64>>0\0" + bytes(48)],
+    "configuration": [(ROOT / "etc/csp1d.toml").read_bytes() + b"\0[p1]\nprofile='csp1'"],
+    "capture": [_capture(b"le:u16/16>>0", 16, True), _capture(b"be:s12/16>>4", 6, False)],
+    "scenario": [
+        b'[[step]]\namperes = { L1 = 6.3, L2 = 0.8 }\nrequest = "poll"\nfrequency_hz = 49.9\n'
+        b"[[step]]\nat_seconds = 8\nharmonics_percent = { 3 = 60 }\nstall_seconds = 4\n",
+        b"L1=24, L2=10.5,L3=0",
+    ],
+    "request": [
+        b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+        b"HEAD http://[::1]/metrics?a=b HTTP/1.1\r\nHost: localhost\r\n a\r\n\r\n",
+    ],
+}
+"""Inputs of each kind that are good, from which others are made."""
+
+WORDS = sorted(
+    {
+        word
+        for seeds in SEEDS.values()
+        for seed in seeds
+        for word in re.findall(r"[\w.]{2,}", seed.partition(b"\0")[0].decode())
+    }
+)
+"""What the inputs are made of."""
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "scan-types": scan_types,
+    "configuration": configuration,
+    "capture": captures,
+    "scenario": scenarios,
+    "request": requests,
+}

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever comes in is taken or refused in words (hostile.py); nothing else happens."""
+
+import json
+from typing import Any
+
+import pytest
+from hostile import SEEDS, TARGETS, WORDS, captures, configuration
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from csp1d.config import Config
+
+FOUND = [
+    # What the fuzzer, or a reader, found.
+    ("configuration", b'[channels.L1]\ntype = "le:s64/64>>0"'),
+    ("request", b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n"),
+    ("scenario", b"L1=" + b"9" * 5000),
+    ("scenario", b"step = [1]"),
+    ("scenario", b"x = " + b"[" * 5000),
+    ("scenario", b"[[step]]\nharmonics_percent = { 99999999999999999999 = 1 }"),
+    ("scenario", b"[[step]]\nharmonics_percent = { %s = 1 }" % (b"9" * 5000)),
+]
+
+
+@pytest.mark.parametrize(("target", "data"), FOUND)
+def test_what_was_found_once(target: str, data: bytes) -> None:
+    TARGETS[target](data)
+
+
+@st.composite
+def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
+    """A good input with some places changed."""
+    data = draw(st.sampled_from(seeds))
+    pieces = st.binary(max_size=8) | st.sampled_from(WORDS).map(str.encode) | st.just(data)
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(data)))
+        cut = draw(st.integers(0, 3) | st.integers(0, len(data)))
+        data = data[:start] + draw(pieces) + data[start + cut :]
+    return data
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_bytes(target: str, data: st.DataObject) -> None:
+    TARGETS[target](data.draw(st.binary() | mutations(SEEDS[target])))
+
+
+def keys(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Each key of the configuration, with its default."""
+    found: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        nested = hasattr(value, "__dataclass_fields__")
+        found |= keys(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return found
+
+
+KEYS = keys(Config())
+
+
+def toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case dict():
+            pairs = (f"{toml(key)} = {toml(each)}" for key, each in value.items())
+            return f"{{{', '.join(pairs)}}}"
+    return str(value)
+
+
+TEXTS = st.text(max_size=60) | st.from_regex(r"[!-~]{0,48}", fullmatch=True)
+NUMBERS = st.integers() | st.floats() | st.integers(0, 200) | st.floats(0, 1000)
+SCALARS = st.booleans() | NUMBERS | TEXTS | st.sampled_from([*KEYS.values(), 10**4000])
+VALUES = st.recursive(
+    SCALARS, lambda each: st.lists(each) | st.dictionaries(TEXTS, each), max_leaves=5
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(tables=st.lists(st.dictionaries(st.sampled_from([*KEYS]), VALUES, max_size=4), max_size=2))
+def test_any_values_in_the_configuration(tables: list[dict[str, Any]]) -> None:
+    files = ("\n".join(f"{key} = {toml(value)}" for key, value in each.items()) for each in tables)
+    configuration(b"\0".join(file.encode(errors="replace") for file in files))
+
+
+@settings(deadline=None, max_examples=200)
+@given(seed=st.sampled_from(SEEDS["capture"]), data=st.data())
+def test_any_values_in_the_description_of_a_capture(seed: bytes, data: st.DataObject) -> None:
+    text, _, scans = seed.partition(b"\0")
+    description = json.loads(text)
+    holders = [description, *description["channels"], description["timestamp"] or description]
+    for holder in data.draw(st.lists(st.sampled_from(holders), max_size=3)):
+        key = data.draw(st.sampled_from([*holder]))
+        if data.draw(st.booleans()) and key in holder:
+            del holder[key]
+        else:
+            holder[key] = data.draw(VALUES)
+    length = data.draw(st.integers(0, len(scans)))
+    captures(json.dumps(description).encode() + b"\0" + scans[:length])
