@@ -8,6 +8,7 @@ Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps
     amperes = { L1 = 24, L2 = 10.5 }
     frequency_hz = 49.9
     harmonics_percent = { 3 = 60, 5 = 30 }
+    gain_error_percent = { L1 = 3.7 }
     request = "poll"
     stall_seconds = 2
 
@@ -18,7 +19,7 @@ where each key but `at_seconds` is optional and keeps its value until a later st
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +51,9 @@ class Step:
     frequency_hz: float = 50.0
     harmonics_percent: Mapping[int, float] = field(default_factory=dict)
     """Of the fundamental, by order."""
+    gain_error_percent: Mapping[Phase, float] = field(default_factory=dict)
+    """By how much more than the current a transformer makes, whatever gain is configured; one that
+    is not named fits the configured gain, so that it measures right."""
     request: Request = Request.HIGH
     stall_seconds: float = 0.0
     """For so long from the step on the ADC delivers nothing."""
@@ -98,11 +102,12 @@ def _scenario(table: Mapping[str, Any], file: str, first: Step) -> Scenario:
 
 
 def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
-    readers = {
+    readers: Mapping[str, Callable[[Any, str], Any]] = {
         "at_seconds": _number,
         "amperes": _amperes,
         "frequency_hz": _number,
         "harmonics_percent": _harmonics,
+        "gain_error_percent": _gain_errors,
         "request": _request,
         "stall_seconds": _number,
     }
@@ -114,13 +119,13 @@ def _step(entry: Mapping[str, Any], previous: Step, where: str) -> Step:
     return replace(previous, **changes)
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: Any, where: str, lowest: float = 0) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (OverflowError, TypeError, ValueError):
         number = math.nan
-    if not 0 <= number < 1e6:
-        raise ScenarioError(f"{where}: {value!r} is not a number from 0 up")
+    if not lowest <= number < 1e6:
+        raise ScenarioError(f"{where}: {value!r} is not a number from {lowest:g} up")
     return number
 
 
@@ -130,12 +135,16 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _amperes(value: Any, where: str) -> Mapping[Phase, float]:
+def _amperes(value: Any, where: str, lowest: float = 0) -> Mapping[Phase, float]:
     table = _table(value, where)
     unknown = set(table) - set(Phase)
     if unknown:
         raise ScenarioError(f"{where}: {', '.join(sorted(unknown))} is not one of L1, L2, L3")
-    return {Phase(name): _number(amperes, f"{where}: {name}") for name, amperes in table.items()}
+    return {Phase(name): _number(part, f"{where}: {name}", lowest) for name, part in table.items()}
+
+
+def _gain_errors(value: Any, where: str) -> Mapping[Phase, float]:
+    return _amperes(value, where, lowest=-99)
 
 
 def _harmonics(value: Any, where: str) -> Mapping[int, float]:

@@ -3,7 +3,8 @@
 
 The ADC makes scans in the kernel's format whenever it is read, for the time that has passed, and
 hands them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The
-scans are made of the configured channels, so whatever is configured is also what is simulated.
+scans are made of the configured channels, so whatever is configured is also what is simulated, but
+for a gain error that the scenario asks for.
 """
 
 import contextlib
@@ -164,6 +165,10 @@ class SimulatedAdc:
         for number, (phase, config) in enumerate(self._channels):
             shift = -2 * np.pi / 3 * list(Phase).index(phase)
             amperes = step.amperes.get(phase, 0.0) * _shape(angles + shift, step)
+            error = step.gain_error_percent.get(phase)
+            if error is not None:
+                # What `_codes` makes of the configured gain is not the transformer's business then.
+                amperes *= config.gain * (1 + error / 100)
             records[str(number)] = self._codes(amperes, config, self.format.channels[number])
         return records.tobytes()
 

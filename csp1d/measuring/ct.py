@@ -47,6 +47,7 @@ class Ct:
             sign * millivolts / 1000 / config.burden_ohms * config.ct_ratio * config.gain
         )
         self._offset = channel.offset
+        self._gain = config.gain
         self._noise_floor_amperes = config.noise_floor_amperes
 
     def current(
@@ -73,4 +74,5 @@ class Ct:
             peak_amperes=max(highest - mean, mean - lowest) * abs(factor),
             dc_offset_amperes=(center + mean + self._offset) * factor,
             clipped_samples=clipped,
+            uncorrected_rms_amperes=math.sqrt(mean_square) / self._gain,
         )

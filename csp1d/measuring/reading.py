@@ -29,6 +29,9 @@ class PhaseCurrent:
     """Mean of the samples as the driver's scale and offset give it: a bias counts as DC."""
     clipped_samples: int
     """Samples at an end of the code range: from one on, the RMS is too low."""
+    uncorrected_rms_amperes: float = 0.0
+    """RMS with DC removed as transformer, burden and ADC give it: without the configured gain,
+    noise floor and no-load threshold. What a calibration is made from."""
 
 
 @dataclass(frozen=True)
