@@ -18,6 +18,11 @@ from csp1d.operator.watch import Watch
 _LED_STYLES = {None: "dim", True: "black on yellow", False: "dim"}
 
 
+def is_drawable() -> bool:
+    """Whether the terminal can do more than print."""
+    return not Console().is_dumb_terminal
+
+
 class Screen:
     """Takes the terminal as long as it is entered."""
 

@@ -5,7 +5,6 @@
 asks no clock and no daemon itself.
 """
 
-import os
 import sys
 import time
 from collections import deque
@@ -101,21 +100,33 @@ def run(client: Client, fuse_amperes: float) -> int:
     watch = Watch(client.url)
     watch.answered(client.status(), time.monotonic(), _time_of_day())
     try:
-        if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            from csp1d.operator.screen import Screen
-
-            with Screen(watch, fuse_amperes) as screen:
-                for _ in _ticks(_REFRESH_SECONDS):
-                    _ask(client, watch)
-                    screen.refresh()
+        if sys.stdout.isatty():
+            _draw(client, watch, fuse_amperes)
         else:
-            for _ in _ticks(_LINE_SECONDS):
-                if note := _ask(client, watch):
-                    print(note)
-                print(watch.line(_time_of_day()), flush=True)
+            _print(client, watch)
     except KeyboardInterrupt:
         pass
     return OK
+
+
+def _draw(client: Client, watch: Watch, fuse_amperes: float) -> None:
+    # Late, since a pipe needs no screen.
+    from csp1d.operator.screen import Screen, is_drawable
+
+    if not is_drawable():
+        _print(client, watch)
+        return
+    with Screen(watch, fuse_amperes) as screen:
+        for _ in _ticks(_REFRESH_SECONDS):
+            _ask(client, watch)
+            screen.refresh()
+
+
+def _print(client: Client, watch: Watch) -> None:
+    for _ in _ticks(_LINE_SECONDS):
+        if note := _ask(client, watch):
+            print(note)
+        print(watch.line(_time_of_day()), flush=True)
 
 
 def _ask(client: Client, watch: Watch) -> str | None:
