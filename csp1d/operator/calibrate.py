@@ -92,17 +92,22 @@ def gain(
 ) -> int:
     """Fit the gain to what a reference meter shows of a load, or of several that are asked for."""
     file = CalibrationFile(path, config.channels.used())
+    before = _corrections(config)
     points: dict[Phase, list[Point]] = {}
     for load in [loads] if loads else _asked():
         if not _known(config, [phase for phase, _ in load]):
-            return USAGE
+            if loads:
+                return USAGE
+            continue
         measured = _measure(client, [phase for phase, _ in load])
-        for phase, amperes in load:
-            points.setdefault(phase, []).append(Point(amperes, measured[phase]))
+        taken = {phase: Point(amperes, measured[phase]) for phase, amperes in load}
+        if not loads and not _told_good(taken, before):
+            continue
+        for phase, each in taken.items():
+            points.setdefault(phase, []).append(each)
     if not points:
         print("csp1ctl: no reference was given; nothing is written", file=sys.stderr)
         return USAGE
-    before = _corrections(config)
     after = _each(points, lambda phase: find_gain(points[phase], before[phase]))
     print(f"{'':4}{'reference':>11}{'reads':>11}{'then':>11}{'gain':>21}")
     for phase, of_phase in points.items():
@@ -133,6 +138,18 @@ def _asked() -> Iterator[Sequence[Load]]:
             yield [point(word) for word in words]
         except argparse.ArgumentTypeError as error:
             print(error, file=sys.stderr)
+
+
+def _told_good(taken: Mapping[Phase, Point], before: Mapping[Phase, Correction]) -> bool:
+    """Whether each point would do alone; says what it comes to, while its load is still there."""
+    try:
+        alone = _each(taken, lambda phase: find_gain([taken[phase]], before[phase]))
+    except RefusedError as error:
+        print(error, file=sys.stderr)
+        return False
+    gains = ", ".join(f"{phase} {correction.gain:.4f}" for phase, correction in alone.items())
+    print(f"gain: {gains}", file=sys.stderr)
+    return True
 
 
 def _known(config: Config, phases: Sequence[Phase]) -> bool:
@@ -167,7 +184,7 @@ def _each(
         except RefusedError as error:
             reasons.append(f"{phase}: {error}")
     if reasons:
-        raise RefusedError("\n".join([*reasons, "nothing is written"]))
+        raise RefusedError("\n".join([*reasons, "nothing of it is taken over"]))
     return found
 
 

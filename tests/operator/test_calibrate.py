@@ -94,12 +94,15 @@ def test_the_noise_floor_of_all_phases_that_are_measured(
 def test_several_loads_are_asked_for(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer(monkeypatch, "L1 is 10\nL1=1\nL1=10.0 L2=10\nL1=10\n\ny\n")
+    answer(monkeypatch, "L1 is 10\nL1=1\nL1=20\nL1=10 L1=10\nL1=10.0 L2=10\nL1=10\n\ny\n")
     daemon = Daemon({L1: 10.1, L2: 10.2})
     assert calibrate.gain(Config(), file, daemon, [], yes=False) == 0
     told = capsys.readouterr()
     assert "'L1' is not a phase and what the reference shows for it, such as L1=10.02" in told.err
     assert "'L1=1': a gain needs a load of 2 A or more (10 A is better)" in told.err
+    assert "L1: a gain of 1.980 is more than 20% off" in told.err
+    assert "L1 is named twice" in told.err
+    assert "gain: L1 0.9901, L2 0.9804\n" in told.err
     assert [line.split()[0] for line in told.out.splitlines()[1:]] == ["L1", "L1", "L2"]
     assert load(file).channels.L2.gain == pytest.approx(1 / 1.02, abs=1e-6)
 
@@ -144,7 +147,7 @@ def test_all_reasons_are_told_and_nothing_is_written(file: Path) -> None:
     l1, l2, end = str(raised.value).splitlines()
     assert l1.startswith("L1: a gain of 2.000 is more than 20% off")
     assert l2.startswith("L2: the reference shows 20 A, but 0.10 A flow here")
-    assert end == "nothing is written"
+    assert end == "nothing of it is taken over"
     assert not Path(f"{file}.d").exists()
 
 
