@@ -41,12 +41,14 @@ class CalibrationFile:
             merged[phase] = {**merged.get(phase, {}), **values}
         draft = self.path.with_name(f".{_NAME}.new")
         try:
-            self.path.parent.mkdir(exist_ok=True)
+            # The daemon is another user, whatever the umask here.
+            if not self.path.parent.exists():
+                self.path.parent.mkdir()
+                self.path.parent.chmod(0o755)
             with draft.open("w") as file:
                 file.write(toml(merged))
                 file.flush()
                 os.fsync(file.fileno())
-            # The daemon is another user, whatever the umask here.
             draft.chmod(0o644)
             draft.replace(self.path)
         except OSError as error:

@@ -132,6 +132,7 @@ def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Pa
     assert (l1.gain, l1.noise_floor_amperes, l1.burden_ohms) == (0.9643, 0.08, 10)
     # The daemon is another user.
     assert file.path.stat().st_mode & 0o777 == 0o644
+    assert file.path.parent.stat().st_mode & 0o777 == 0o755
     assert [path.name for path in file.path.parent.iterdir()] == ["50-calibration.toml"]
 
 
