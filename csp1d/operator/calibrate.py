@@ -62,7 +62,7 @@ def zero(config: Config, path: Path, client: Client, phases: Sequence[Phase], ye
     chosen = phases or list(config.channels.used())
     if not _known(config, chosen):
         return USAGE
-    file = CalibrationFile(path, dict.fromkeys(chosen))
+    file = CalibrationFile(path, chosen)
     no_load = config.measurement.no_load_amperes
     measured = _measure(client, chosen)
     before = _corrections(config)
@@ -91,7 +91,7 @@ def gain(
     yes: bool,
 ) -> int:
     """Fit the gain to what a reference meter shows of a load, or of several that are asked for."""
-    file = CalibrationFile(path, config.channels.used())
+    file = CalibrationFile(path, [phase for phase, _ in loads] or config.channels.used())
     before = _corrections(config)
     points: dict[Phase, list[Point]] = {}
     for load in [loads] if loads else _asked():

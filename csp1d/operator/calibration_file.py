@@ -6,9 +6,8 @@ It belongs to `csp1ctl calibrate`, which writes it anew and keeps what it holds 
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from csp1d.config_file import ConfigError, Problem, drop_in_folder, origins
 from csp1d.measuring.reading import Phase
@@ -23,7 +22,7 @@ Table = Mapping[str, Mapping[str, float]]
 class CalibrationFile:
     """Raises ConfigError where the file can not be written for these phases, or not to effect."""
 
-    def __init__(self, config_path: Path, phases: Mapping[Phase, Any]) -> None:
+    def __init__(self, config_path: Path, phases: Iterable[Phase]) -> None:
         folder = drop_in_folder(config_path)
         self.path = folder / _NAME
         problems = [*_overriding(config_path, self.path, phases)]
@@ -92,12 +91,12 @@ def _present(path: Path, problems: list[Problem]) -> Table:
     return dict(channels)
 
 
-def _overriding(config_path: Path, path: Path, phases: Mapping[Phase, Any]) -> list[Problem]:
+def _overriding(config_path: Path, path: Path, phases: Iterable[Phase]) -> list[Problem]:
     """The keys that would stay without effect here, since a later drop-in sets them."""
     set_in = origins(config_path)
-    later = ((f"channels.{phase}.{key}", key) for phase in phases for key in _KEYS)
+    names = (f"channels.{phase}.{key}" for phase in phases for key in _KEYS)
     return [
         Problem(set_in[name], name, f"has the last word over {path.name}; remove it there")
-        for name, _ in later
+        for name in names
         if name in set_in and set_in[name].parent == path.parent and set_in[name].name > path.name
     ]

@@ -123,7 +123,7 @@ def test_what_gives_no_noise_floor(
 def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Path) -> None:
     config = tmp_path / "house.toml"
     config.write_text("[channels.L1]\ngain = 2.0\nburden_ohms = 10\n")
-    file = CalibrationFile(config, {Phase.L1: None})
+    file = CalibrationFile(config, [Phase.L1])
     assert file.path == tmp_path / "house.toml.d/50-calibration.toml"
     before = os.umask(0o077)
     file.write({Phase.L1: {"gain": 0.9643, "noise_floor_amperes": 0.08}})
@@ -138,9 +138,9 @@ def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Pa
 
 def test_what_the_drop_in_holds_of_other_phases_stays(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
-    CalibrationFile(config, {}).write({Phase.L2: {"gain": 1.1}, Phase.L1: {"gain": 1.2}})
-    CalibrationFile(config, {}).write({Phase.L1: {"noise_floor_amperes": 0.1}})
-    text = CalibrationFile(config, {}).path.read_text()
+    CalibrationFile(config, []).write({Phase.L2: {"gain": 1.1}, Phase.L1: {"gain": 1.2}})
+    CalibrationFile(config, []).write({Phase.L1: {"noise_floor_amperes": 0.1}})
+    text = CalibrationFile(config, []).path.read_text()
     assert tomllib.loads(text)["channels"] == {
         "L1": {"gain": 1.2, "noise_floor_amperes": 0.1},
         "L2": {"gain": 1.1},
@@ -177,7 +177,7 @@ def test_a_file_that_could_do_no_good_is_refused_before_anything_is_measured(
     (folder / file).write_text(content)
     load(config)
     with pytest.raises(ConfigError, match=complaint):
-        CalibrationFile(config, {Phase.L1: None})
+        CalibrationFile(config, [Phase.L1])
 
 
 def test_keys_of_other_phases_and_of_earlier_files_do_not_matter(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_keys_of_other_phases_and_of_earlier_files_do_not_matter(tmp_path: Path)
     folder.mkdir()
     (folder / "10-first.toml").write_text("[channels.L1]\ngain = 1.5")
     (folder / "90-last.toml").write_text("[channels.L2]\ngain = 1.5\n[channels.L1]\ninput = 'v'")
-    CalibrationFile(tmp_path / "c.toml", {Phase.L1: None})
+    CalibrationFile(tmp_path / "c.toml", [Phase.L1])
 
 
 def test_a_folder_that_may_not_be_written_to_is_told_first(
@@ -193,4 +193,4 @@ def test_a_folder_that_may_not_be_written_to_is_told_first(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match=r"50-calibration.toml: can not be written; run it as ro"):
-        CalibrationFile(tmp_path / "c.toml", {})
+        CalibrationFile(tmp_path / "c.toml", [])
