@@ -48,10 +48,7 @@ def load(path: Path) -> Config:
     Raises ConfigError with every problem of every file.
     """
     problems: list[Problem] = []
-    settings: dict[str, tuple[Any, Path]] = {}
-    for file in [path, *_drop_ins(path, problems)]:
-        table = _read(file, problems, required=file != path)
-        _collect(Config, table, "", file, settings, problems)
+    settings = _settings(path, problems)
     config: Config = _build(Config, "", settings, problems, path)
     if not problems:
         problems += _contradictions(config, settings, path)
@@ -60,8 +57,30 @@ def load(path: Path) -> Config:
     return config
 
 
+def origins(path: Path) -> Mapping[str, Path]:
+    """Which file sets a key, for all keys that `path` and its drop-ins set.
+
+    Of a configuration that `load()` takes; what is wrong in another one is left out.
+    """
+    return {key: file for key, (_, file) in _settings(path, []).items()}
+
+
+def drop_in_folder(path: Path) -> Path:
+    """Where the drop-ins of a configuration lie."""
+    return path.parent / f"{path.name}.d"
+
+
+def _settings(path: Path, problems: list[Problem]) -> dict[str, tuple[Any, Path]]:
+    """The value of each key that is set, and the file that sets it."""
+    settings: dict[str, tuple[Any, Path]] = {}
+    for file in [path, *_drop_ins(path, problems)]:
+        table = _read(file, problems, required=file != path)
+        _collect(Config, table, "", file, settings, problems)
+    return settings
+
+
 def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
-    folder = path.parent / f"{path.name}.d"
+    folder = drop_in_folder(path)
     try:
         # Not by glob(), which finds nothing in a folder that it may not read.
         names = sorted(os.listdir(folder))

@@ -191,6 +191,8 @@ class Daemon:
         measuring = ("adc", "channels", "measurement", "direction")
         if any(getattr(old, part) != getattr(config, part) for part in measuring):
             self._sampler.configure(config)
+            # It was measured by other rules: nobody shall take it for what these say.
+            self._reading = None
         if (old.p1, old.direction) != (config.p1, config.direction):
             self._sender.configure(config)
         if old.leds != config.leds:

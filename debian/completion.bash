@@ -5,10 +5,17 @@
 # A line for each command: what follows it, in order, and its options (-h and --help are everywhere).
 # After an option's "=" and in a place of its own stands what is to be written there: choices with
 # "|" between them, "toml", "capture" or "folder" for what may be completed, else a word for the
-# reader. "=" with a "?" before it: the value may be left out. A command of csp1ctl is a new line.
+# reader. "=" with a "?" before it: the value may be left out. "..." repeats the word before it. What
+# may stand for COMMAND has a line of its own, named after the words that lead there.
 _csp1_grammar='
 csp1d --config=toml --check-config --simulate?=toml --version
 csp1ctl COMMAND --config=toml --version
+csp1ctl-discover --config=toml
+csp1ctl-status --config=toml --certificate=file --key=file --json
+csp1ctl-watch --config=toml --certificate=file --key=file --fuse=amperes
+csp1ctl-calibrate COMMAND --config=toml
+csp1ctl-calibrate-zero L1|L2|L3 ... --config=toml --certificate=file --key=file --yes
+csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --certificate=file --key=file --yes
 csp1ctl-telegram amperes amperes amperes --config=toml
 csp1ctl-record seconds folder --config=toml
 csp1ctl-replay capture --config=toml
@@ -22,11 +29,12 @@ _csp1_line() {
     done <<<"$_csp1_grammar"
 }
 
-# The commands of csp1ctl.
+# What may follow these words, which have "-" between them.
 _csp1_commands() {
     local name rest
     while read -r name rest; do
-        [[ $name == csp1ctl-* ]] && printf '%s\n' "${name#csp1ctl-}"
+        name=${name#"$1-"}
+        [[ $name == *-* || $name == csp1* ]] || printf '%s\n' "$name"
     done <<<"$_csp1_grammar"
 }
 
@@ -45,7 +53,7 @@ _csp1_value() {
 
 # Put what fits a kind of word and begins with what is there into COMPREPLY.
 _csp1_fill() {
-    local kind=$1 current=$2
+    local kind=$1 current=$2 words=${3-}
     case $kind in
         toml)
             # Any other file where none fits.
@@ -57,20 +65,30 @@ _csp1_fill() {
             mapfile -t COMPREPLY < <(compgen -f -X '!*.json' -- "$current"; compgen -d -- "$current")
             COMPREPLY=("${COMPREPLY[@]%.json}")
             ;;
+        file)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            ;;
         folder)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             ;;
-        *'|'*) mapfile -t COMPREPLY < <(compgen -W "${kind//|/ }" -- "$current") ;;
-        COMMAND) mapfile -t COMPREPLY < <(compgen -W "$(_csp1_commands)" -- "$current") ;;
+        *'|'*)
+            # What ends in "=" goes on.
+            [[ $kind == *= ]] && compopt -o nospace
+            mapfile -t COMPREPLY < <(compgen -W "${kind//|/ }" -- "$current")
+            ;;
+        COMMAND)
+            mapfile -t COMPREPLY < <(compgen -W "$(_csp1_commands "$words")" -- "$current")
+            ;;
     esac
 }
 
 _csp1() {
-    local program=${1##*/} current=${COMP_WORDS[COMP_CWORD]} kind='' place=0 grammar options word i
+    local words=${1##*/} current=${COMP_WORDS[COMP_CWORD]} kind='' place=0 grammar options word i
     local -a places
     COMPREPLY=()
-    grammar=$(_csp1_line "$program")
+    grammar=$(_csp1_line "$words")
 
     # What is written before the cursor: where in the grammar does that lead?
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -90,9 +108,10 @@ _csp1() {
         else
             read -ra places <<<"${grammar%%--*}"
             if [[ ${places[place]} == COMMAND ]]; then
-                grammar=$(_csp1_line "$program-$word")
+                words+=-$word
+                grammar=$(_csp1_line "$words")
                 place=0
-            else
+            elif [[ ${places[place + 1]-} != ... ]]; then
                 ((place++))
             fi
         fi
@@ -110,7 +129,7 @@ _csp1() {
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
     else
         read -ra places <<<"${grammar%%--*}"
-        _csp1_fill "${places[place]-}" "$current"
+        _csp1_fill "${places[place]-}" "$current" "$words"
     fi
 }
 

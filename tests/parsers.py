@@ -8,24 +8,36 @@ from csp1d.operator import ctl
 
 
 def _parsers() -> dict[tuple[str, ...], argparse.ArgumentParser]:
-    found: dict[tuple[str, ...], argparse.ArgumentParser] = {
-        ("csp1d",): daemon._parser(),
-        ("csp1ctl",): ctl._parser(),
-    }
-    for action in found["csp1ctl",]._actions:
+    return _with_commands(("csp1d",), daemon._parser()) | _with_commands(
+        ("csp1ctl",), ctl._parser()
+    )
+
+
+def _with_commands(
+    words: tuple[str, ...], parser: argparse.ArgumentParser
+) -> dict[tuple[str, ...], argparse.ArgumentParser]:
+    found = {words: parser}
+    for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found |= {("csp1ctl", name): parser for name, parser in action.choices.items()}
+            for name, command in action.choices.items():
+                found |= _with_commands((*words, name), command)
     return found
 
 
 PARSERS = _parsers()
-"""Of both programs and of each command, by the words that lead there."""
+"""Of both programs and of each command, and of what a command divides into, by the words that lead
+there."""
 
-COMMANDS = {words[1] for words in PARSERS if len(words) > 1}
+COMMANDS = {words[1] for words in PARSERS if len(words) == 2}
 
 
 def options(words: tuple[str, ...]) -> set[str]:
     return {option for action in PARSERS[words]._actions for option in action.option_strings}
+
+
+def divisions(words: tuple[str, ...]) -> set[str]:
+    """The commands that may follow these words."""
+    return {each[-1] for each in PARSERS if each[:-1] == words}
 
 
 def positionals(words: tuple[str, ...]) -> list[argparse.Action]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from parsers import COMMANDS, PARSERS, options, positionals
+from parsers import COMMANDS, PARSERS, divisions, options, positionals
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "debian/completion.bash"
@@ -74,9 +74,9 @@ OPTIONS = [
 def test_the_value_of_an_option_is_not_taken_for_more(
     folder: Path, words: tuple[str, ...], option: str
 ) -> None:
-    commands = COMMANDS if words == ("csp1ctl",) else set[str]()
+    commands = divisions(words)
     after_option = offered(folder, *words, option, "")
-    assert not after_option & {"telegram", "--help"}
+    assert not after_option & {"telegram", "zero", "--help"}
     assert commands <= offered(folder, *words, option, "x", "")
     assert commands <= offered(folder, *words, option, "=", "x", "")
     assert after_option == offered(folder, *words, option, "=")
@@ -94,9 +94,20 @@ CAPTURES = {"house", "my house", "captures"}
 CASES: list[tuple[str, set[str]]] = [
     ("csp1ctl ''", COMMANDS),
     ("csp1ctl re", {"record", "replay"}),
+    ("csp1ctl zero", set()),
     ("csp1ctl te", {"telegram"}),
     ("/usr/bin/csp1ctl te", {"telegram"}),
     ("csp1ctl --config x.toml te", {"telegram"}),
+    ("csp1ctl calibrate ''", {"zero", "gain"}),
+    ("csp1ctl calibrate --config x z", {"zero"}),
+    ("csp1ctl calibrate zero ''", {"L1", "L2", "L3"}),
+    ("csp1ctl calibrate zero L1 L", {"L1", "L2", "L3"}),
+    ("csp1ctl calibrate gain L", {"L1=", "L2=", "L3="}),
+    # L1=10 are three words to readline.
+    ("csp1ctl calibrate gain L1 = 1", set()),
+    ("csp1ctl calibrate gain L1 = 10 L2", {"L2="}),
+    ("csp1ctl status --certificate b", {"b.txt"}),
+    ("csp1ctl watch --fuse ''", set()),
     ("csp1ctl --config ''", {"a.toml", "captures"}),
     ("csp1ctl --config a", {"a.toml"}),
     ("csp1ctl --config = a", {"a.toml"}),
@@ -149,6 +160,7 @@ KEYS = {
     "csp1ctl replay cap\ton\t": ["replay", "captures/one"],
     "csp1ctl --conf\ta\ttel\t1": ["--config", "a.toml", "telegram", "1"],
     "csp1ctl --config=a\ttel\t1": ["--config=a.toml", "telegram", "1"],
+    "csp1ctl cal\tg\tL1\t10 --y\t": ["calibrate", "gain", "L1=10", "--yes"],
     "csp1d --config b\t--ch\t": ["--config", "b.txt", "--check-config"],
     "csp1d --sim\ta\t": ["--simulate", "a.toml"],
 }

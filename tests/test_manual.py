@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from parsers import COMMANDS, PARSERS, options, positionals
+from parsers import COMMANDS, PARSERS, divisions, options, positionals
 
 import csp1d
 from csp1d import exits
@@ -179,18 +179,19 @@ def test_the_page_has_the_commands_that_there_are() -> None:
     page = sections("csp1ctl.1")
     subsections = re.findall(r"^(.+)\n~+\n", PAGES["csp1ctl.1"], flags=re.MULTILINE)
     assert {*subsections} == COMMANDS
-    for command in COMMANDS:
-        arguments = [f"*{action.metavar}*" for action in positionals(("csp1ctl", command))]
-        assert [word for word in page[command].split("\n\n")[0].split() if word[:2] != "**"] == (
-            arguments
-        )
-        usage = " ".join(["**csp1ctl** [**--config** *FILE*]", f"**{command}**", *arguments])
-        assert usage in page["SYNOPSIS"]
+    for words in PARSERS:
+        if words[0] != "csp1ctl" or len(words) == 1 or divisions(words):
+            continue
+        several = {None: "*{}*", "*": "[*{}* ...]"}
+        arguments = [several[action.nargs].format(action.metavar) for action in positionals(words)]  # type: ignore[index]
+        usage = " ".join([*(f"**{word}**" for word in words[1:]), *arguments])
+        assert f"\n**csp1ctl** {usage}\n" in page[words[1]]
+        assert f"**csp1ctl** [**--config** *FILE*] {usage}" in page["SYNOPSIS"]
 
 
 def test_examples_of_commands_can_be_parsed() -> None:
     lines = [line for name in NAMES for block in literal_blocks(name) for line in block.split("\n")]
-    commands = [shlex.split(line.partition("|")[0]) for line in lines]
+    commands = [shlex.split(re.split("[|>]", line)[0]) for line in lines]
     commands = [words for words in commands if words and words[0] in PAGE]
     assert {words[0] for words in commands} == {*PAGE}
     for program, *arguments in commands:

@@ -8,6 +8,7 @@ Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps
     amperes = { L1 = 24, L2 = 10.5 }
     frequency_hz = 49.9
     harmonics_percent = { 3 = 60, 5 = 30 }
+    gain_error_percent = { L1 = 3.7 }
     request = "poll"
     stall_seconds = 2
     reference = 0.5
@@ -20,7 +21,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +53,9 @@ class Step:
     frequency_hz: float = 50.0
     harmonics_percent: Mapping[int, float] = field(default_factory=dict)
     """Of the fundamental, by order."""
+    gain_error_percent: Mapping[Phase, float] = field(default_factory=dict)
+    """By how much more than the current a transformer makes, whatever gain is configured; one that
+    is not named fits the configured gain, so that it measures right."""
     request: Request = Request.HIGH
     stall_seconds: float = 0.0
     """For so long from the step on the ADC delivers nothing."""
@@ -102,11 +106,12 @@ def _scenario(table: Mapping[str, Any], file: str, first: Step) -> Scenario:
 
 
 def _step(entry: Any, previous: Step, where: str) -> Step:
-    readers = {
+    readers: Mapping[str, Callable[[Any, str], Any]] = {
         "at_seconds": _number,
         "amperes": _amperes,
         "frequency_hz": _number,
         "harmonics_percent": _harmonics,
+        "gain_error_percent": _gain_errors,
         "request": _request,
         "stall_seconds": _number,
         "reference": _number,
@@ -147,6 +152,14 @@ def _amperes(value: Any, where: str) -> Mapping[Phase, float]:
     if unknown:
         raise ScenarioError(f"{where}: {', '.join(sorted(unknown))} is not one of L1, L2, L3")
     return {Phase(name): _signed(amperes, f"{where}: {name}") for name, amperes in table.items()}
+
+
+def _gain_errors(value: Any, where: str) -> Mapping[Phase, float]:
+    errors = _amperes(value, where)
+    for phase, error in errors.items():
+        if error < -99:
+            raise ScenarioError(f"{where}: {phase}: {error:g} is not a number from -99 up")
+    return errors
 
 
 def _harmonics(value: Any, where: str) -> Mapping[int, float]:

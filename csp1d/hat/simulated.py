@@ -3,7 +3,8 @@
 
 The ADC makes scans in the kernel's format whenever it is read, for the time that has passed, and
 hands them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The
-scans are made of the configured channels, so whatever is configured is also what is simulated.
+scans are made of the configured channels, so whatever is configured is also what is simulated, but
+for a gain error that the scenario asks for.
 """
 
 import contextlib
@@ -171,6 +172,10 @@ class SimulatedAdc:
             if phase:
                 lag = np.radians(self._direction.lag_degrees(phase))
                 amperes = step.amperes.get(phase, 0.0) * _shape(angles + error - lag, step)
+                gain_error = step.gain_error_percent.get(phase)
+                if gain_error is not None:
+                    # The configured gain, which `_codes` takes out, does not mend it then.
+                    amperes *= config.gain * (1 + gain_error / 100)
             else:
                 amperes = step.reference * self._reference(angles + error, config)
             records[str(number)] = self._codes(amperes, config, self.format.channels[number])

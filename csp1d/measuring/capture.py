@@ -172,6 +172,11 @@ class Replay(Iterator[Reading]):
         """Why the timestamps so far are not used although there are some; see `Metering`."""
         return self._metering.clock_fault
 
+    @property
+    def rate_fault(self) -> str | None:
+        """In words, where the scans come at quite another rate than the capture says."""
+        return self._metering.rate_fault
+
 
 def reading_json(reading: Reading) -> dict[str, Any]:
     """What `csp1ctl replay` prints of a reading."""

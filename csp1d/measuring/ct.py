@@ -54,6 +54,7 @@ class Ct:
             sign * millivolts / 1000 / config.burden_ohms * config.ct_ratio * config.gain
         )
         self._offset = channel.offset
+        self._gain = config.gain
         self._noise_floor_amperes = config.noise_floor_amperes
 
     def current(
@@ -82,4 +83,5 @@ class Ct:
             dc_offset_amperes=(center + mean + self._offset) * factor,
             clipped_samples=low + high,
             at_rail=max(low, high) > len(codes) / 2,
+            uncorrected_rms_amperes=math.sqrt(mean_square) / self._gain,
         )

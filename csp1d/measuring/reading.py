@@ -35,6 +35,9 @@ class PhaseCurrent:
     at_rail: bool = False
     """More than half of the samples lie at the same end, as no alternating current does, however
     strong: nothing is known of what flows."""
+    uncorrected_rms_amperes: float = 0.0
+    """RMS with DC removed as transformer, burden and ADC give it: without the configured gain,
+    noise floor and no-load threshold. What a calibration is made from."""
 
 
 @dataclass(frozen=True)

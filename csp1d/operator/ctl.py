@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from csp1d import __version__
@@ -17,7 +17,10 @@ from csp1d.config_file import DEFAULT_PATH, ConfigError, load
 from csp1d.exits import CONFIGURATION, DEVICE_MISSING, INTERNAL, OK, USAGE, guarded
 from csp1d.hat.device import Adc, DeviceError
 from csp1d.measuring.capture import CaptureError
-from csp1d.measuring.reading import DirectionReading, Phase
+from csp1d.measuring.reading import Phase, Reading
+from csp1d.operator.calibrate import gain, point, zero
+from csp1d.operator.client import Client
+from csp1d.operator.status import words
 from csp1d.p1.telegram import encode
 
 
@@ -28,8 +31,9 @@ def main() -> int:
 
 def _run() -> int:
     arguments = _parser().parse_args()
+    arguments.config = getattr(arguments, "config", DEFAULT_PATH)
     try:
-        config = load(getattr(arguments, "config", DEFAULT_PATH))
+        config = load(arguments.config) if arguments.configured else Config()
         return int(arguments.command(config, arguments))
     except ConfigError as error:
         for problem in error.problems:
@@ -39,7 +43,8 @@ def _run() -> int:
         print(f"csp1ctl: {error}", file=sys.stderr)
         return USAGE
     except DeviceError as error:
-        print(f"csp1ctl: {error}", file=sys.stderr)
+        for reason in str(error).splitlines():
+            print(f"csp1ctl: {reason}", file=sys.stderr)
         return DEVICE_MISSING
     except BrokenPipeError:
         # The reader of our output left, as `head` does; nor shall the interpreter flush to it.
@@ -77,18 +82,22 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
     told: set[str] = set()
     for reading in replay:
         print(json.dumps(reading_json(reading)))
-        for key, words in _remarks(reading.direction).items():
+        for key, remark in _remarks(reading).items():
             if key not in told:
                 told.add(key)
-                print(f"csp1ctl: {arguments.name}: {words}", file=sys.stderr)
-    if replay.clock_fault:
-        print(f"csp1ctl: {arguments.name}: timestamps {replay.clock_fault}", file=sys.stderr)
+                print(f"csp1ctl: {arguments.name}: {remark}", file=sys.stderr)
+    for fault in (replay.clock_fault and f"timestamps {replay.clock_fault}", replay.rate_fault):
+        if fault:
+            print(f"csp1ctl: {arguments.name}: {fault}", file=sys.stderr)
     return OK
 
 
-def _remarks(direction: DirectionReading | None) -> dict[str, str]:
-    """What is worth saying of a direction, by a key: what has the same one is no news."""
-    remarks = {}
+def _remarks(reading: Reading) -> dict[str, str]:
+    """What is worth saying of a reading, by a key: what has the same one is no news."""
+    remarks: dict[str, str] = {}
+    for phase in reading.failed_phases:
+        remarks[phase] = f"{phase} lies at the end of the ADC's range: what flows is not known"
+    direction = reading.direction
     if direction and (fault := direction.reference_fault):
         # The figures in it are others in each reading.
         remarks["fault"] = f"direction unknown, all counts as import: {fault}"
@@ -100,22 +109,63 @@ def _remarks(direction: DirectionReading | None) -> dict[str, str]:
 def _record(config: Config, arguments: argparse.Namespace) -> int:
     from csp1d.hat.kernel import KernelHat
     from csp1d.measuring.capture import save
+    from csp1d.operator.progress import progress
 
-    with contextlib.closing(KernelHat().open_adc(config)) as adc:
-        scans = save(arguments.name, adc.format, _chunks(adc, arguments.seconds))
+    seconds = arguments.seconds
+    with (
+        contextlib.closing(KernelHat().open_adc(config)) as adc,
+        progress(f"Recording {arguments.name}", seconds, "s") as show,
+    ):
+        scans = save(arguments.name, adc.format, _chunks(adc, seconds, show))
     print(f"{scans} scans in {arguments.name}.bin", file=sys.stderr)
     return OK
 
 
-def _chunks(adc: Adc, seconds: float) -> Iterator[bytes]:
-    """What the ADC delivers in so many seconds."""
+def _chunks(adc: Adc, seconds: float, show: Callable[[float], None]) -> Iterator[bytes]:
+    """What the ADC delivers in so many seconds; `show` is told how many have passed."""
     end_seconds = time.monotonic() + seconds
     while (left := end_seconds - time.monotonic()) > 0:
+        show(seconds - left)
         time.sleep(min(left, 0.25))
         try:
             yield adc.read()
         except OSError as error:
             raise DeviceError(f"the ADC vanished while recording: {error.strerror}") from error
+
+
+def _client(config: Config, arguments: argparse.Namespace) -> Client:
+    return Client(config.http, arguments.certificate, arguments.key)
+
+
+def _discover(config: Config, arguments: argparse.Namespace) -> int:
+    from csp1d.operator.discover import run
+
+    return run(arguments.config)
+
+
+def _status(config: Config, arguments: argparse.Namespace) -> int:
+    client = _client(config, arguments)
+    if arguments.json:
+        print(client.status_json().decode())
+    else:
+        print(words(client.status(), client.url), end="")
+    return OK
+
+
+def _watch(config: Config, arguments: argparse.Namespace) -> int:
+    from csp1d.operator.watch import run
+
+    return run(_client(config, arguments), arguments.fuse)
+
+
+def _zero(config: Config, arguments: argparse.Namespace) -> int:
+    client = _client(config, arguments)
+    return zero(config, arguments.config, client, arguments.phases, arguments.yes)
+
+
+def _gain(config: Config, arguments: argparse.Namespace) -> int:
+    client = _client(config, arguments)
+    return gain(config, arguments.config, client, arguments.points, arguments.yes)
 
 
 def _seconds(text: str) -> float:
@@ -138,6 +188,20 @@ def _amperes(text: str) -> float:
     return amperes
 
 
+def _phase(text: str) -> Phase:
+    try:
+        return Phase(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(Phase)}") from None
+
+
+def _fuse(text: str) -> float:
+    amperes = _amperes(text)
+    if amperes < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fuse: a number of amperes from 1 up")
+    return amperes
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -151,6 +215,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="csp1ctl", description="Looks into csp1d and its captures.", parents=[common]
     )
     parser.add_argument("--version", action="version", version=f"csp1ctl {__version__}")
+    parser.set_defaults(configured=True)
+    client = argparse.ArgumentParser(add_help=False)
+    client.add_argument(
+        "--certificate",
+        metavar="FILE",
+        default="",
+        help="PEM file to show to a csp1d that lets in only some clients (http.tls_client_ca)",
+    )
+    client.add_argument(
+        "--key", metavar="FILE", default="", help="its key, where the certificate's file lacks it"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     telegram = commands.add_parser(
         "telegram", parents=[common], help="print the telegram for three currents"
@@ -158,6 +233,31 @@ def _parser() -> argparse.ArgumentParser:
     for phase in Phase:
         telegram.add_argument(phase.lower(), metavar=phase, type=_amperes, help="amperes")
     telegram.set_defaults(command=_telegram)
+    discover = commands.add_parser(
+        "discover", parents=[common], help="look for devices, print a configuration for them"
+    )
+    # What is configured so far does not matter to it, nor whether that is right.
+    discover.set_defaults(command=_discover, configured=False)
+    status = commands.add_parser(
+        "status", parents=[common, client], help="ask the running daemon for its state"
+    )
+    status.add_argument("--json", action="store_true", help="as the daemon gives it to scripts")
+    status.set_defaults(command=_status)
+    watch = commands.add_parser(
+        "watch", parents=[common, client], help="watch the running daemon, until Ctrl-C"
+    )
+    watch.add_argument(
+        "--fuse",
+        metavar="AMPERES",
+        type=_fuse,
+        default=80.0,
+        help="at which a bar is full and turns red (default 80)",
+    )
+    watch.set_defaults(command=_watch)
+    calibrate = commands.add_parser(
+        "calibrate", parents=[common], help="find noise floor and gain with the running daemon"
+    )
+    _add_calibrations(calibrate, [common, client])
     record = commands.add_parser(
         "record", parents=[common], help="record the ADC's scans (stop the daemon first)"
     )
@@ -170,6 +270,30 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("name", metavar="NAME", help="of NAME.json and NAME.bin")
     replay.set_defaults(command=_replay)
     return parser
+
+
+def _add_calibrations(
+    calibrate: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]
+) -> None:
+    kinds = calibrate.add_subparsers(metavar="WHAT", required=True)
+    yes = argparse.ArgumentParser(add_help=False)
+    yes.add_argument("--yes", action="store_true", help="write the drop-in without asking")
+    zero = kinds.add_parser(
+        "zero", parents=[*parents, yes], help="the noise floor, while nothing flows"
+    )
+    zero.add_argument("phases", metavar="PHASE", nargs="*", type=_phase, help="default: all")
+    zero.set_defaults(command=_zero)
+    gain = kinds.add_parser(
+        "gain", parents=[*parents, yes], help="the gain, against a reference meter"
+    )
+    gain.add_argument(
+        "points",
+        metavar="POINT",
+        nargs="*",
+        type=point,
+        help="what the reference shows of a steady load, such as L1=10.02; asked for if left out",
+    )
+    gain.set_defaults(command=_gain)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
         at_seconds = 10
         stall_seconds = 2
         harmonics_percent = { 3 = 60, 5 = 30 }
+        gain_error_percent = { L1 = 3.7, L2 = -1.2 }
         [[step]]
         at_seconds = 20
         frequency_hz = 49.9
@@ -43,6 +44,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
     assert (second.stall_seconds, second.harmonics_percent) == (2, {3: 60, 5: 30})
     assert (third.stall_seconds, third.amperes, third.request) == (0, {"L1": 24}, Request.POLL)
     assert third.frequency_hz == 49.9
+    assert third.gain_error_percent == {"L1": 3.7, "L2": -1.2}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
         ("step = [1]", "step 1: must be a table"),
         ("x = " + "[" * 5000, "scenario .*scenario.toml"),
         ("[[step]]\namperes = { L1 = true }", "L1: True is not a number"),
+        ("[[step]]\ngain_error_percent = { L1 = -100 }", "L1: -100 is not a number from -99 up"),
         (f"[[step]]\nat_seconds = {'9' * 400}", "is not a number"),
         ("[[step]]\nfrequency_hz = nan", "frequency_hz: nan is not a number"),
         ("[[step]]\nreference = -1", "reference: -1 is not a number from 0 up"),

@@ -216,6 +216,17 @@ def test_noise_is_taken_out_and_no_load_reads_zero() -> None:
     assert all(reading.phases[L1].peak_amperes > 0 for reading in unloaded)
 
 
+@pytest.mark.parametrize(("gain", "floor", "no_load"), [(1.0, 0.0, 0.0), (1.037, 0.3, 0.5)])
+def test_the_uncorrected_current_knows_no_correction(
+    gain: float, floor: float, no_load: float
+) -> None:
+    times = seconds(1.5)
+    corrected = measure(
+        times, current(times, 50.0, 0.4), no_load, gain=gain, noise_floor_amperes=floor
+    )
+    assert corrected[0].phases[L1].uncorrected_rms_amperes == pytest.approx(0.4, rel=1e-3)
+
+
 @pytest.mark.parametrize(("amperes", "expected"), [(0.09, 0.0), (0.11, 0.11)])
 def test_the_threshold_of_no_load(amperes: float, expected: float) -> None:
     times = seconds(1)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`csp1ctl discover`: what is here, what of it fits csp1d, and a configuration made of that.
+
+The configuration goes to standard output, to be saved as it is; what is said about it goes to
+standard error.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from csp1d.exits import DEVICE_MISSING, OK
+from csp1d.hat.inventory import GpioChip, IioDevice, Inventory, LedDevice, SerialPort, take
+from csp1d.operator.proposal import (
+    ROLES,
+    adc_fault,
+    choose_adc,
+    choose_led,
+    choose_line,
+    choose_port,
+    configuration,
+    inputs,
+    line_fault,
+    missing,
+    port_fault,
+)
+
+
+def run(config_path: Path) -> int:
+    """Look, and tell."""
+    inventory = take()
+    print("\n".join(report(inventory)), file=sys.stderr)
+    absent = missing(inventory)
+    if absent:
+        print(f"\nMissing: {', '.join(absent)}. The configuration has gaps there.", file=sys.stderr)
+    print(f"\nThe configuration below is for {config_path}.\n", file=sys.stderr, flush=True)
+    print(configuration(inventory, sys.byteorder), end="")
+    return DEVICE_MISSING if absent else OK
+
+
+def report(inventory: Inventory) -> Iterator[str]:
+    """All devices with what is to be said of them; "+" before those that are taken."""
+    adc, line = choose_adc(inventory.adcs), choose_line(inventory.chips)
+    port = choose_port(inventory.ports)
+    yield "ADCs (IIO devices)"
+    for each in inventory.adcs:
+        yield from _adc_lines(each, taken=each == adc)
+    yield from _none(inventory.adcs)
+    if inventory.triggers:
+        yield f"  triggers: {', '.join(inventory.triggers)}"
+    yield "Serial ports"
+    for tty in inventory.ports:
+        yield _port_line(tty, taken=tty == port)
+    yield from _none(inventory.ports)
+    yield "GPIO chips"
+    for chip in inventory.chips:
+        taken = line.line.name if line and line.chip == chip else None
+        yield from _chip_lines(chip, taken)
+    yield from _none(inventory.chips)
+    yield "LEDs"
+    lamps = [choose_led(inventory.leds, role) for role in ROLES]
+    for led in inventory.leds:
+        yield _led_line(led, taken=led in lamps)
+    yield from _none(inventory.leds)
+    for link in inventory.links:
+        yield f"Named by udev: {link}"
+    for unseen in inventory.unseen:
+        yield f"Not seen: {unseen}"
+
+
+def _none(found: tuple[object, ...]) -> Iterator[str]:
+    if not found:
+        yield "  none"
+
+
+def _line(taken: bool, words: str) -> str:
+    return f"{'+' if taken else '-':>3} {words}"
+
+
+def _adc_lines(adc: IioDevice, taken: bool) -> Iterator[str]:
+    label = f", labelled {adc.label}" if adc.label else ""
+    yield _line(taken, f"{adc.sys_name}: {adc.name or 'without a name'}{label}")
+    if fault := adc_fault(adc):
+        yield f"      does not fit: {fault}"
+        return
+    found = inputs(adc)
+    yield f"      inputs: {', '.join(channel.id for channel in found)} ({found[0].type})"
+    scales = {channel.scale_millivolts for channel in found}
+    told = ", ".join("not told" if scale is None else f"{scale:g}" for scale in scales)
+    yield f"      millivolts a code: {told}"
+    if adc.sampling_frequency_hz is not None or adc.available_frequencies:
+        rate = adc.sampling_frequency_hz
+        now = "not told" if rate is None else f"{rate:g} Hz now"
+        yield f"      rate: {now}; available: {adc.available_frequencies or 'not told'}"
+    if adc.trigger is not None:
+        yield f"      trigger: {adc.trigger or 'none attached'}"
+    if not adc.has_timestamp:
+        yield "      no time stamps: time is counted in scans"
+    if len(found) < 3:
+        yield f"      {len(found)} of three phases can be measured"
+    if adc.is_capturing:
+        yield "      is capturing now"
+
+
+def _port_line(port: SerialPort, taken: bool) -> str:
+    where = " (USB)" if port.is_usb else ""
+    fault = port_fault(port)
+    state = f"does not fit: {fault}" if fault else "free"
+    if not fault and port.users:
+        state = "in use by csp1d"
+    return _line(taken, f"{port.node}{where}: {state}")
+
+
+def _chip_lines(chip: GpioChip, taken: str | None) -> Iterator[str]:
+    named = [line for line in chip.lines if line.name]
+    yield f"    {chip.node}: {chip.label}, {len(chip.lines)} lines, {len(named)} of them named"
+    for line in chip.lines:
+        # A board names all its lines; what is not free, or may be meant, is worth a line.
+        if line.user or line.name == taken:
+            state = line_fault(line) or ("in use by csp1d" if line.user else "free")
+            yield f"  {_line(line.name == taken, f'{line.offset} {line.name}: {state}')}"
+
+
+def _led_line(led: LedDevice, taken: bool) -> str:
+    note = "" if led.has_transient else " (no trigger transient: modprobe ledtrig-transient)"
+    return _line(taken, f"{led.name}{note}")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated HAT: what is configured is what is measured, but for an error that is asked for."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from csp1d.config import ChannelConfig, Config
+from csp1d.hat.scenario import Step
+from csp1d.hat.simulated import Player, SimulatedAdc
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Phase
+
+
+@pytest.mark.parametrize(
+    ("gain", "error_percent", "shown"),
+    [
+        (1.0, None, 10.0),
+        (1.037, None, 10.0),
+        (1.0, 3.7, 10.37),
+        (1 / 1.037, 3.7, 10.0),
+        (1.0, 0.0, 10.0),
+        (1.037, 0.0, 10.37),
+    ],
+)
+def test_a_gain_error_is_there_whatever_gain_is_configured(
+    monkeypatch: pytest.MonkeyPatch, gain: float, error_percent: float | None, shown: float
+) -> None:
+    config = Config()
+    l1 = ChannelConfig(input="voltage0", gain=gain)
+    config = replace(config, channels=replace(config.channels, L1=l1))
+    errors = {} if error_percent is None else {Phase.L1: error_percent}
+    start_ns = time.monotonic_ns()
+    step = Step(amperes={Phase.L1: 10.0}, gain_error_percent=errors)
+    adc = SimulatedAdc(config, Player((step,), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 1_500_000_000)
+    (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
+    adc.close()
+    assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's commands on a daemon that runs on the HAT in memory."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_commands import csp1ctl, put
+from test_daemon import ROOT, Running, running
+
+from csp1d.config_file import load
+
+# Three ADC inputs of 12 bits, with a noise of a whole code: 0.08 A.
+TWELVE_BITS = "".join(
+    f'[channels.{phase}]\ntype = "le:u12/16>>0"\n' for phase in ("L1", "L2", "L3")
+)
+ERRORS = "gain_error_percent = { L1 = 3.7, L2 = -3.7, L3 = 0 }"
+
+
+@pytest.fixture
+def config(free_port: int) -> str:
+    return f'[http]\nlisten = "0.0.0.0:{free_port}"\n{TWELVE_BITS}'
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextlib.contextmanager
+def playing(folder: Path, config: str, step: str) -> Iterator[Running]:
+    """A daemon that has made a reading."""
+    scenario = put(folder, "scenario.toml", f"[[step]]\n{step}\n")
+    with running(folder, "--simulate", str(scenario), config=config) as daemon:
+        await_reading(folder)
+        yield daemon
+
+
+def await_reading(folder: Path) -> None:
+    end = time.monotonic() + 20
+    while b'"sequence": ' not in ctl(folder, "status", "--json", code=None):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def ctl(folder: Path, *arguments: str, code: int | None = 0) -> bytes:
+    done = csp1ctl(folder, *arguments, "--config", folder / "csp1d.toml")
+    if code is not None:
+        assert done.returncode == code, done.stderr.decode()
+    return done.stdout + done.stderr
+
+
+def amperes(folder: Path) -> dict[str, float]:
+    reading = json.loads(ctl(folder, "status", "--json"))["reading"]
+    return {phase: current["rms_amperes"] for phase, current in reading["phases"].items()}
+
+
+def reload(folder: Path, daemon: Running) -> None:
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for("configuration reloaded")
+    await_reading(folder)
+
+
+def test_a_calibration_takes_a_gain_error_and_the_noise_out(tmp_path: Path, config: str) -> None:
+    with playing(tmp_path, config, ERRORS) as daemon:
+        told = ctl(tmp_path, "calibrate", "zero", "--yes").decode()
+        assert "takes effect with: systemctl reload csp1d" in told
+        reload(tmp_path, daemon)
+        assert amperes(tmp_path) == {"L1": 0, "L2": 0, "L3": 0}
+    load_10_a = f"amperes = {{ L1 = 10.02, L2 = 9.87, L3 = 5 }}\n{ERRORS}"
+    with playing(tmp_path, config, load_10_a) as daemon:
+        assert amperes(tmp_path)["L1"] == pytest.approx(10.02 * 1.037, rel=1e-3)
+        told = ctl(tmp_path, "calibrate", "gain", "--yes", "L1=10.02", "L2=9.87").decode()
+        assert re.search(r"L1 +10\.02 A +10\.39 A +10\.02 A +1\.0000 -> 0\.964\d\n", told)
+        reload(tmp_path, daemon)
+        assert amperes(tmp_path) == pytest.approx({"L1": 10.02, "L2": 9.87, "L3": 5}, rel=1e-3)
+    channels = load(tmp_path / "csp1d.toml").channels
+    assert channels.L1.gain == pytest.approx(1 / 1.037, rel=1e-3)
+    assert channels.L2.gain == pytest.approx(1 / 0.963, rel=1e-3)
+    assert channels.L3.gain == 1
+    # At another load as well, and with nothing flowing.
+    with playing(tmp_path, config, f"amperes = {{ L1 = 40, L2 = 2 }}\n{ERRORS}"):
+        read = amperes(tmp_path)
+        assert read["L1"] == pytest.approx(40, rel=1e-3)
+        assert read["L2"] == pytest.approx(2, rel=5e-3)
+        assert read["L3"] == 0
+
+
+def test_watch_in_a_terminal_survives_a_restart_and_ends_with_ctrl_c(
+    tmp_path: Path, config: str
+) -> None:
+    scenario = ["--simulate", "L1=24,L2=10.5"]
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(running(tmp_path, *scenario, config=config))
+        await_reading(tmp_path)
+        terminal = stack.enter_context(Terminal(tmp_path, "watch", "--fuse", "25"))
+        terminal.shows(r"L1[^\n]*24\.00 A[^\n]*of 25 A")
+        terminal.shows(r"\d\.\d a second")
+        daemon.process.terminate()
+        daemon.process.wait(10)
+        terminal.shows("csp1d does not answer; asking on")
+        stack.enter_context(running(tmp_path, *scenario, config=config))
+        terminal.shows("csp1d answers again")
+        terminal.shows(r"L2[^\n]*10\.50 A")
+        terminal.type("\x03")
+        assert terminal.process.wait(10) == 0
+        # The cursor is back, and the screen of before.
+        terminal.shows(r"\x1b\[\?25h")
+        terminal.shows(r"\x1b\[\?1049l")
+
+
+def test_watch_without_a_terminal_prints_a_line_a_second(tmp_path: Path, config: str) -> None:
+    with playing(tmp_path, config, "amperes = { L1 = 24 }"):
+        command = [sys.executable, "-m", "csp1d.operator.ctl", "watch"]
+        command += ["--config", str(tmp_path / "csp1d.toml")]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            time.sleep(4)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+            assert process.stdout
+            lines = process.stdout.read().splitlines()
+    assert 2 <= len(lines) <= 5
+    for line in lines:
+        assert re.match(r"\d\d:\d\d:\d\d L1 (24\.0|23\.9)\d A  L2 0\.00 A  ", line)
+
+
+@pytest.mark.parametrize("command", [["status"], ["watch"], ["calibrate", "zero"]])
+def test_without_a_daemon_or_without_http_there_is_nothing_to_ask(
+    tmp_path: Path, config: str, command: list[str]
+) -> None:
+    put(tmp_path, "csp1d.toml", config)
+    told = ctl(tmp_path, *command, code=69).decode()
+    assert re.match(r"csp1ctl: no answer at http://127\.0\.0\.1:\d+/: Connection refused; d", told)
+    put(tmp_path, "csp1d.toml", '[http]\nlisten = ""\n')
+    assert ctl(tmp_path, *command, code=69).startswith(b'csp1ctl: http.listen is ""')
+
+
+def test_discover_prints_a_configuration_that_is_good_and_does_not_mind_a_bad_one(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "csp1d.toml", "this is no TOML")
+    done = csp1ctl(tmp_path, "discover", "--config", "csp1d.toml")
+    assert done.returncode in (0, 69)
+    assert b"The configuration below is for csp1d.toml" in done.stderr
+    (tmp_path / "csp1d.toml").write_bytes(done.stdout)
+    load(tmp_path / "csp1d.toml")
+
+
+class Terminal:
+    """A csp1ctl in a terminal of 80 columns and 24 lines."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._fd, theirs = pty.openpty()
+        self._shown = ""
+        command = [sys.executable, "-m", "csp1d.operator.ctl", *arguments]
+        self.process = subprocess.Popen(
+            [*command, "--config", str(folder / "csp1d.toml")],
+            cwd=ROOT,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+            # Ctrl-C goes to the processes of the terminal.
+            preexec_fn=lambda: os.login_tty(theirs),
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._fd)
+
+    def type(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def shows(self, pattern: str) -> None:
+        """Wait until it does; what it showed before does not count any more."""
+        end = time.monotonic() + 20
+        while not (found := re.search(pattern, self._shown)):
+            if not select.select([self._fd], [], [], max(0, end - time.monotonic()))[0]:
+                pytest.fail(f"{pattern!r} is not in {self._shown[-4000:]!r}")
+            try:
+                self._shown += os.read(self._fd, 4096).decode(errors="replace")
+            except OSError:
+                pytest.fail(f"it ended, and {pattern!r} is not in {self._shown[-4000:]!r}")
+        self._shown = self._shown[found.start() :]
