@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator takes over: scrape example, rules and dashboard.
+
+Judged by promtool, by Grafana's own schema, and by what csp1d really emits.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.operator.metrics import SnapshotCollector
+from csp1d.operator.snapshot import Snapshot
+
+ROOT = Path(__file__).parents[1]
+MONITORING = ROOT / "monitoring"
+RULES = MONITORING / "csp1d.rules.yml"
+RULES_TEST = MONITORING / "csp1d.rules.test.yml"
+DASHBOARD = MONITORING / "csp1d-dashboard.json"
+FLEET = ROOT / "docs" / "fleet.md"
+
+
+def promtool(*arguments: str | Path, given: str = "") -> None:
+    # tools/environment put it beside the Python.
+    command = [str(Path(sys.executable).with_name("promtool")), *map(str, arguments)]
+    ran = subprocess.run(command, input=given, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def rule_names(kind: str, file: Path = RULES) -> list[str]:
+    return re.findall(rf"^ +- {kind}: (\S+)$", file.read_text(), re.MULTILINE)
+
+
+def dashboard() -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return made
+
+
+def queries() -> dict[str, str]:
+    """The dashboard's expressions as Prometheus gets them, by panel and letter."""
+    found = {}
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", []):
+            expression = target["expr"].replace("$instance", "house-1")
+            expression = expression.replace("$__rate_interval", "1m")
+            found[f"{panel['title']}, {target['refId']}"] = expression
+    return found
+
+
+def test_promtool_finds_the_rules_right() -> None:
+    promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    promtool("test", "rules", RULES_TEST)
+
+
+def test_each_alert_is_tried_and_explained() -> None:
+    alerts = rule_names("alert")
+    assert len(set(alerts)) == len(alerts) > 0
+    expected = RULES_TEST.read_text()
+    tried = re.findall(r'alertname="(\w+)"', expected) + re.findall(r"alertname: (\w+)", expected)
+    assert set(tried) == set(alerts)
+    assert re.findall(r"^\| `(Csp1d\w+)` \|", FLEET.read_text(), re.MULTILINE) == alerts
+
+
+def test_prometheus_takes_the_example(tmp_path: Path) -> None:
+    shutil.copytree(MONITORING, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "tls").mkdir()
+    for name in ("ca.pem", "prometheus.pem", "prometheus.key"):
+        (tmp_path / "tls" / name).touch()
+    promtool("check", "config", tmp_path / "prometheus.yml")
+
+
+@pytest.mark.parametrize("page", ["measuring", "stalled", "starting"])
+def test_promtool_finds_the_metrics_right(page: str) -> None:
+    golden = ROOT / "tests" / "operator" / f"metrics-{page}.txt"
+    promtool("check", "metrics", given=golden.read_text())
+
+
+def emitted() -> Iterator[str]:
+    """Every name that csp1d can give."""
+    phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
+    reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, active_current_amperes={Phase.L1: 1.0})
+    state = Snapshot(reading=reading, clipped_samples_total={Phase.L1: 0})
+    for family in SnapshotCollector(lambda: state, lambda: 0).collect():
+        if family.type == "gauge":
+            yield family.name
+        yield from (sample.name for sample in family.samples)
+
+
+@pytest.mark.parametrize("file", [RULES, RULES_TEST, DASHBOARD], ids=lambda file: file.name)
+def test_what_is_asked_for_exists(file: Path) -> None:
+    names = set(re.findall(r"\b(?:\w+:)?csp1d_[\w:]*\w", file.read_text()))
+    assert names
+    assert names <= {*emitted(), *rule_names("record")}
+
+
+def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
+    rules = [
+        {"record": "x", "expr": query, "labels": {"at": at}} for at, query in queries().items()
+    ]
+    file = tmp_path / "queries.yml"
+    # JSON is YAML.
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", "--lint=none", file)
+
+
+def test_the_dashboard_can_be_told_apart_and_moved() -> None:
+    made = dashboard()
+    ids = [panel["id"] for panel in made["panels"]]
+    assert len(set(ids)) == len(ids)
+    assert made["uid"] == "csp1d"
+    # Grafana gives the number of a dashboard itself; one from elsewhere would overwrite another.
+    assert "id" not in made
+    variables = {variable["name"]: variable["type"] for variable in made["templating"]["list"]}
+    assert variables == {"datasource": "datasource", "instance": "query"}
+    sources = re.findall(r'"uid": "([^"]+)"', DASHBOARD.read_text())
+    assert set(sources) == {"csp1d", "${datasource}"}
+
+
+def test_the_dashboard_is_of_grafanas_schema() -> None:
+    plugins.register_default_plugins()
+    understood = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard())))
+    assert list(lost(dashboard(), understood)) == []
+
+
+def lost(given: Any, understood: Any, where: str = "") -> Iterator[str]:
+    """What the schema does not know or understands otherwise. It may add defaults."""
+    if isinstance(given, dict) and isinstance(understood, dict):
+        for key, value in given.items():
+            yield from lost(value, understood.get(key), f"{where}/{key}")
+    elif isinstance(given, list) and isinstance(understood, list) and len(given) == len(understood):
+        for number, pair in enumerate(zip(given, understood, strict=True)):
+            yield from lost(*pair, f"{where}/{number}")
+    elif given != understood:
+        yield f"{where}: {given!r}, understood as {understood!r}"
