@@ -9,14 +9,16 @@ memory that does not grow.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parent / "measuring"))
+sys.path.extend(
+    str(Path(__file__).resolve().parent / folder) for folder in ("..", "measuring", "kernel")
+)
 
+from campaign.judge import growth_percent
 from signals import START_NS, codes_of, current, hat_format, metering_of, pack
 
 from csp1d.config import P1Config
@@ -31,6 +33,7 @@ BLOCK_SECONDS = 10
 """Whole cycles, so that blocks follow each other without a jump."""
 PERIOD_NS = 250_009.25
 LOADS = ((0.0, 0.0, 0.0), (24.0, 10.4, 3.0), (1.0, 1.0, 1.0), (80.0, 79.6, 0.0), (5.2, 17.0, 63.0))
+LATENESS_NS, RETRY_NS = 1_000_000, 4_000_000
 NOISE_FLOOR_AMPERES = 0.00524
 """One step of 16 bits RMS, and what rounding to steps adds."""
 MOST_PERCENT_OFF = 0.05
@@ -51,14 +54,6 @@ class Result:
     memory: list[tuple[float, int]] = field(default_factory=list)
     """Hours of signal, and bytes of resident memory then."""
     problems: list[str] = field(default_factory=list)
-
-
-def growth_percent(samples: Sequence[tuple[float, float]], from_hours: float) -> float:
-    """By how much of their mean the values grow in an hour: a straight line through those from
-    `from_hours` on. `samples`: hours, value.
-    """
-    hours, values = np.array([sample for sample in samples if sample[0] >= from_hours]).T
-    return float(np.polyfit(hours, values, 1)[0] / values.mean() * 100)
 
 
 def soak(hours: float) -> Result:
@@ -88,17 +83,24 @@ def soak(hours: float) -> Result:
     port.opened(START_NS, 0)
     port.line(True, START_NS, 0)
     before: Reading | None = None
+    now_ns = START_NS
     for number in range(round(hours * 3600 / BLOCK_SECONDS)):
         block = blocks[number % len(LOADS)]
         stamps = START_NS + np.rint((np.arange(count) + number * count) * PERIOD_NS)
         block[:, offset : offset + 8] = stamps.astype("<i8")[:, None].view(np.uint8)
-        for second in range(BLOCK_SECONDS):
-            scans = block[second * RATE : (second + 1) * RATE]
-            now_ns = int(stamps[(second + 1) * RATE - 1]) + 1_000_000
-            for reading in metering.feed(scans.tobytes(), now_ns):
+        read = 0
+        while read < count:
+            # When the metering says that a reading is due, as the sampler does.
+            due_ns = metering.due_ns or START_NS
+            now_ns = max(due_ns + LATENESS_NS, now_ns + RETRY_NS)
+            end = int(np.searchsorted(stamps, now_ns, "right"))
+            if end >= count:
+                now_ns = int(stamps[-1])
+            for reading in metering.feed(block[read:end].tobytes(), now_ns):
                 _judge(reading, before, result)
                 _send(reading, port, config, now_ns, result)
                 before = reading
+            read = end
         if number % (360 // BLOCK_SECONDS) == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             result.memory.append((number * BLOCK_SECONDS / 3600, pages * 4096))

@@ -16,8 +16,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "kernel"))
 
-from campaign.judge import Evidence, Fault, Verdict, judge
-from campaign.record import load, save
+from campaign.judge import Evidence, Fault, Verdict, growth_percent, judge
+from campaign.record import Writer, load
 from guest.hat import Made
 from guest.telegrams import crc16
 
@@ -257,10 +257,26 @@ def test_where_there_is_no_line_nobody_asks() -> None:
     assert verdict.unwanted == 3 * len(PUBLISHED)
 
 
-def test_evidence_survives_the_file(tmp_path: Path) -> None:
-    fault = Fault("stall", at(20), at(21), silences=True)
-    before = evidence(a_minute(MADE), faults=[fault])
-    save(tmp_path / "evidence.npz", before)
-    after = load(tmp_path / "evidence.npz")
-    assert np.array_equal(before.times_ns, after.times_ns)
-    assert replace(before, times_ns=after.times_ns) == replace(after, problems=())
+def test_evidence_survives_the_files(tmp_path: Path) -> None:
+    faults = [Fault("stall", at(n), at(n + 1), silences=True) for n in (20, 40)]
+    whole = evidence(a_minute(MADE), line=[(at(50), False)], faults=faults)
+    form = np.dtype([("ns", "<u8"), ("value", "<u8")])
+    left = np.array(list(zip(whole.times_ns.tolist(), whole.data, strict=True)), form)
+    line = np.array(list(whole.line), form)
+    writer = Writer(tmp_path / "evidence", whole.start_ns)
+    grown = [*MADE[:30], MADE[30]._replace(end_ns=MADE[30].end_ns - SECOND // 10)]
+    writer.add(left[:20_000], line[:1], grown, faults[:1], at(30))
+    writer.problem("a problem")
+    writer.add(left[20_000:], line[1:], MADE, faults, whole.end_ns)
+    read = load(tmp_path / "evidence")
+    assert np.array_equal(read.times_ns, whole.times_ns)
+    assert replace(read, times_ns=whole.times_ns) == replace(whole, problems=["a problem"])
+
+
+@pytest.mark.parametrize(
+    ("after", "percent"), [(100.0, 0.0), (102.0, 1.98), (90.0, -10.5)], ids=["flat", "up", "down"]
+)
+def test_growth_is_that_of_an_hour(after: float, percent: float) -> None:
+    warm_up = [(hours / 10, 50.0 + hours) for hours in range(10)]
+    samples = warm_up + [(1 + n / 10, 100 + (after - 100) * n / 10) for n in range(11)]
+    assert growth_percent(samples, 1.0) == pytest.approx(percent, abs=0.1)

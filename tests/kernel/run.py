@@ -3,15 +3,16 @@
 """Run the tests of tests/kernel/guest on Debian's own kernels.
 
     tests/kernel/run [--package DIR] [--results DIR] [SUITE...] [-- pytest arguments]
-    tests/kernel/run --package DIR --campaign FAULTS [--only] [--seed N] [--mutant NAME] [SUITE...]
+    tests/kernel/run --package DIR --only [--campaign FAULTS] [--seed N] [--mutants FAULTS]
+                     [--soak MINUTES] [SUITE...]
 
 For each suite: take its image (built when missing), compile the virtual HAT's module for its
 kernel, boot, load the module, run pytest in the guest.  The suites run side by side.
 
 With ``--campaign`` so many faults are made against the installed package, after its tests or with
-``--only`` instead of them, and every byte that it sends is judged (campaign/judge.py).  A
-``--mutant`` of campaign/mutants.py is csp1d without one of its safeguards: the judge has to find
-it.
+``--only`` instead of them, and every byte that it sends is judged (campaign/judge.py).  With
+``--mutants`` so many against csp1d without each of the safeguards in campaign/mutants.py: the judge
+has to find that.  ``--soak`` lets it run for so long without a fault.
 
 Nothing is skipped here: a machine that cannot be built or booted, a skipped test, a run without
 tests and a complaint of the kernel all count as failures.  The last line but the verdict is ``N
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fcntl
+import json
 import random
 import re
 import shutil
@@ -58,6 +60,9 @@ PYTHON = {
 }
 # Of the machine, what the longest fault takes with its recovery.
 FAULT_SECONDS = 30
+# Of a soak: the part until memory has settled, and how much it may grow after that.
+WARM_UP = 0.25
+MOST_GROWTH_PERCENT = 1.0
 # The lamps' triggers are modules here, built into the kernels of most boards; on those that have
 # them as modules, loading them is the business of csp1d's package.
 LOAD_TRIGGERS = """
@@ -128,7 +133,8 @@ class Task:
     only: bool = False
     """The campaign without the package's tests."""
     seed: int = 0
-    mutant: str | None = None
+    faults_a_mutant: int = 0
+    soak_minutes: float = 0
 
 
 def run_suite(suite: str, results: Path, task: Task) -> Outcome:
@@ -196,11 +202,16 @@ class Guest:
         machine.shell(KEEP_MODULE + LOAD_MODULE, timeout=300)
         machine.shell("apt-get install --yes /package/csp1d_*_all.deb", timeout=300)
         machine.shell("systemctl is-active csp1d && pidof -x csp1d")
-        if not self._task.only:
+        task = self._task
+        if not task.only:
             self._pytest("installed/test_service.py")
-        if self._task.faults:
-            self._campaign()
-        if self._task.only:
+        for mutant in MUTANTS if task.faults_a_mutant else ():
+            self._campaign(task.faults_a_mutant, mutant)
+        if task.faults:
+            self._campaign(task.faults, None)
+        if task.soak_minutes:
+            self._soak()
+        if task.only:
             return
         for plugged, test in ((1, "boot_with_the_adc"), (0, "boot_without_the_adc")):
             machine.shell(f"echo options csp1_hat adc_plugged={plugged} >/etc/modprobe.d/hat.conf")
@@ -209,40 +220,74 @@ class Guest:
             self._pytest("installed/test_boot.py", "-k", test)
         self._pytest("installed/test_removal.py")
 
-    def _campaign(self) -> None:
-        """Faults, and what the judge says of the evidence."""
+    def _campaign(self, faults: int, mutant: str | None) -> None:
+        """Faults, and what the judge says of the evidence. A mutant has to be found."""
+        seed = self._task.seed
+        self._say(f"campaign: {faults} faults, seed {seed}{f', {mutant}' if mutant else ''}")
+        failures = self._witness(
+            FAULT_SECONDS * faults + 300,
+            "campaign",
+            *(str(faults), str(seed)),
+            *([mutant] if mutant else []),
+        )
+        if bool(failures) is bool(mutant):
+            self.outcome.passed += 1
+        else:
+            self.outcome.problems.append(f"campaign: {', '.join(failures) or f'{mutant}: passed'}")
+
+    def _soak(self) -> None:
+        """A long time without a fault: every telegram right, no scan lost, nothing that grows."""
+        from campaign.judge import growth_percent
+
+        minutes = self._task.soak_minutes
+        failures = self._witness(minutes * 60 + 600, "campaign.soak", str(minutes))
+        seen = json.loads((self._evidence / "soak.json").read_text())
+        for number, what in ((1, "resident bytes"), (2, "descriptors")):
+            values = [(sample[0], sample[number]) for sample in seen["samples"]]
+            growth = growth_percent(values, minutes / 60 * WARM_UP)
+            self._say(f"{what}: {values[-1][1]} at the end, growth {growth:.3f} % an hour")
+            if growth > MOST_GROWTH_PERCENT:
+                failures.append(f"{what} grow by {growth:.2f} % an hour")
+        grew = seen["grew"]
+        self._say(
+            ", ".join(
+                f"{name.removeprefix('csp1d_')} +{count:.0f}"
+                for name, count in grew.items()
+                if count and name.startswith("csp1d_")
+            )
+        )
+        if lost := grew["csp1d_scans_lost_total"]:
+            failures.append(f"{lost:.0f} scans lost")
+        if failures:
+            self.outcome.problems.append(f"soak: {', '.join(failures)}")
+        else:
+            self.outcome.passed += 1
+
+    def _witness(self, seconds: float, module: str, *arguments: str) -> list[str]:
+        """Run a module that leaves evidence, and judge that; what is wrong."""
         # Late, since they need NumPy.
         from campaign.judge import judge
         from campaign.record import load
 
-        task = self._task
-        mutant = [task.mutant] if task.mutant else []
-        self._say(f"campaign: {task.faults} faults, seed {task.seed}, mutant: {task.mutant}")
         start = time.monotonic()
+        number = len(list(self._results.glob("evidence-*")))
+        self._evidence = self._results / f"evidence-{number}"
         self._machine.run(
-            [
-                *("python3", "-m", "campaign", "/results/evidence.npz"),
-                *(str(task.faults), str(task.seed), *mutant),
-            ],
+            ["python3", "-m", module, f"/results/{self._evidence.name}", *arguments],
             environment=PYTHON,
             directory="/tmp",
-            timeout=FAULT_SECONDS * task.faults + 300,
+            timeout=seconds,
             on_output=self._say,
         )
-        published = (source_tree() / "tests/p1/golden-24A.p1").read_bytes()
-        evidence = load(self._results / "evidence.npz")
-        verdict = judge(evidence, published)
+        evidence = load(self._evidence)
+        verdict = judge(evidence, (source_tree() / "tests/p1/golden-24A.p1").read_bytes())
         self._say(verdict.text())
         self._say(
             f"{(evidence.end_ns - evidence.start_ns) / 1e9:.0f} s of the machine in "
             f"{time.monotonic() - start:.0f} s"
         )
         failures = [f"{name} {count}" for name, count in verdict.failures().items()]
-        failures += evidence.problems
-        if bool(failures) is bool(mutant):
-            self.outcome.passed += 1
-        else:
-            self.outcome.problems.append(f"campaign: {', '.join(failures) or 'mutant not found'}")
+        return [*failures, *evidence.problems]
 
     def keep_log(self) -> None:
         """Keep the journal of this boot; a complaint of the kernel in it is a problem."""
@@ -300,22 +345,24 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--only", action="store_true", help="the campaign without other tests")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16), help="of the faults")
-    parser.add_argument("--mutant", choices=MUTANTS, help="what is to be taken out of csp1d")
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="without a fault")
+    parser.add_argument("--mutants", type=int, default=0, metavar="FAULTS", help="for each of them")
     parser.add_argument(
         "--results", type=Path, default=cache_directory() / "results", help="default: %(default)s"
     )
     options = parser.parse_args(own)
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}; known: {', '.join(SUITES)}")
-    if (options.campaign or options.only) and not (options.campaign and options.package):
-        parser.error("a campaign needs a number of faults, and a package to be installed")
+    if (options.campaign or options.mutants or options.soak) and not options.package:
+        parser.error("faults and soaks are for an installed package: --package DIR")
     task = Task(
         pytest,
         options.package and options.package.resolve(),
         options.campaign,
         options.only,
         options.seed,
-        options.mutant,
+        options.mutants,
+        options.soak,
     )
     results: Path = options.results.resolve()
     results.mkdir(parents=True, exist_ok=True)
@@ -325,7 +372,7 @@ def main(arguments: Sequence[str]) -> int:
         except BlockingIOError:
             print("waiting for another run to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        install_tools(HOST_PACKAGES | (NUMPY if options.campaign else {}))
+        install_tools(HOST_PACKAGES | (NUMPY if options.package else {}))
         suites = options.suites or SUITES
         with ThreadPoolExecutor(len(suites)) as pool:
             outcomes = list(pool.map(lambda suite: run_suite(suite, results / suite, task), suites))

@@ -14,17 +14,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from guest.board import SECOND, wait_for
 from guest.conftest import restore
 from guest.hat import Feeder, Hat
 from installed.service import LOCAL_RULES, RULES, UNIT, Service, configure, run, show
 
-from .judge import Evidence, Fault
+from .judge import Fault
+from .record import Writer
 
 _ENDED = re.compile(rb"![0-9A-F]{4}\r\n\Z")
 _QUIET_NS = SECOND // 20
@@ -59,15 +58,14 @@ class Weather:
 class Bench:
     """What faults are made on, and the record of what came of them."""
 
-    def __init__(self, hat: Hat, feeder: Feeder, seed: int) -> None:
+    def __init__(self, hat: Hat, feeder: Feeder, seed: int, directory: Path) -> None:
+        """`directory`: where the record is made."""
         self.hat, self.feeder, self.random = hat, feeder, random.Random(seed)
         self.service = Service()
         self.pid = self.service.pid
         self.start_ns = time.monotonic_ns()
         self.faults: list[Fault] = []
-        self.problems: list[str] = []
-        self._tty: list[npt.NDArray[np.void]] = []
-        self._line: list[npt.NDArray[np.void]] = []
+        self.record = Writer(directory, self.start_ns)
         hat.tty.clear()
         hat.line.clear()
 
@@ -78,7 +76,7 @@ class Bench:
             log = self.hat.tty.log()
             if np.any((log["byte"] == ord("/")) & (log["ns"] > after_ns)):
                 return True
-            time.sleep(0.05)
+            time.sleep(0.1)
         return False
 
     def collect(self) -> None:
@@ -88,28 +86,14 @@ class Bench:
             if not tty.size or int(tty["ns"][-1]) < time.monotonic_ns() - _QUIET_NS:
                 break
             time.sleep(0.02)
-        self._tty.append(tty.copy())
-        self._line.append(self.hat.line.log().copy())
+        line = self.hat.line.log()
         self.hat.tty.clear()
         self.hat.line.clear()
+        self.record.add(tty, line, self.feeder.made, self.faults, time.monotonic_ns())
         if not Path(f"/proc/{self.pid}").exists():
-            self.problems.append(f"the service ended by itself before {time.monotonic():.1f}")
+            self.record.problem(f"the service ended by itself before {time.monotonic():.1f}")
             wait_for("another one", lambda: show("ActiveState") == "active", 30)
             self.pid = self.service.pid
-
-    def evidence(self) -> Evidence:
-        """All up to now."""
-        tty, line = np.concatenate(self._tty), np.concatenate(self._line)
-        return Evidence(
-            start_ns=self.start_ns,
-            end_ns=time.monotonic_ns(),
-            data=tty["byte"].astype(np.uint8).tobytes(),
-            times_ns=tty["ns"].astype(np.int64),
-            line=[(int(ns), bool(level)) for ns, level in line],
-            made=list(self.feeder.made),
-            faults=self.faults,
-            problems=self.problems,
-        )
 
     def sleep(self, shortest_seconds: float, longest_seconds: float) -> None:
         time.sleep(self.random.uniform(shortest_seconds, longest_seconds))
@@ -130,7 +114,7 @@ def nice(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["chrt", "--other", "0", *command], stderr=subprocess.DEVNULL)
 
 
-def set_up(mutate: Callable[[], None] | None) -> tuple[Hat, Feeder]:
+def set_up() -> tuple[Hat, Feeder]:
     """The board as its owner has configured it, the service measuring, the line low."""
     # The hardware does not wait for the processor.
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
@@ -140,7 +124,5 @@ def set_up(mutate: Callable[[], None] | None) -> tuple[Hat, Feeder]:
     LOCAL_RULES.write_text(RULES)
     run("udevadm", "control", "--reload")
     run("udevadm", "trigger", "--settle", "--subsystem-match=tty", "--subsystem-match=gpio")
-    if mutate:
-        mutate()
     run("systemctl", "restart", UNIT)
     return hat, Feeder(hat.adc, rate=4000)

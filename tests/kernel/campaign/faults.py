@@ -182,7 +182,7 @@ def _killed(bench: Bench) -> int:
         if state == "active" and pid != before:
             break
         if time.monotonic_ns() - killed_ns > RESTART_SECONDS * SECOND:
-            bench.problems.append(f"killed, not ready within {RESTART_SECONDS} s")
+            bench.record.problem(f"killed, not ready within {RESTART_SECONDS} s")
             break
     bench.pid = pid
     return since_us * 1000
@@ -208,6 +208,8 @@ def _available_bytes() -> int:
 
 def take_most_memory() -> None:
     """Once, since that takes seconds here."""
+    if PRESSURE.is_mount():
+        return
     PRESSURE.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=99%", "tmpfs", PRESSURE], check=True)
     _fill(PRESSURE / "ballast", _available_bytes() - (200 << 20))

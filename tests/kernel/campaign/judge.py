@@ -106,6 +106,7 @@ class Verdict:
     """The latest byte after a fall of the line."""
     pause_seconds: float = 0.0
     """The longest between two telegrams where there should have been no other."""
+    made: Sequence[Fault] = ()
     recovery_seconds: dict[str, float] = field(default_factory=dict)
     """By kind, the longest time from the end of a fault to a telegram."""
     faults: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -219,7 +220,9 @@ class _Telegram:
 
 def judge(evidence: Evidence, published: bytes) -> Verdict:
     """What is to be said of it. `published` is a right telegram, whatever its amperes."""
-    verdict = Verdict(faults=collections.Counter(fault.kind for fault in evidence.faults))
+    verdict = Verdict(
+        faults=collections.Counter(fault.kind for fault in evidence.faults), made=evidence.faults
+    )
     telegrams = list(_telegrams(evidence, published, verdict))
     verdict.telegrams = len(telegrams)
     _judge_amperes(telegrams, History(evidence.made), verdict)
@@ -330,7 +333,7 @@ def _judge_bytes(evidence: Evidence, verdict: Verdict) -> None:
             bad |= (begins > mute_ns) & (begins < fault.end_ns)
     verdict.unwanted = int(np.count_nonzero(bad))
     if verdict.unwanted:
-        verdict.details.append(f"unwanted bytes from {_at(int(begins[bad][0]))} on")
+        _tell(verdict, "unwanted bytes from here on", int(begins[bad][0]))
 
 
 def _judge_pauses(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: Verdict) -> None:
@@ -358,7 +361,7 @@ def _judge_pauses(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: V
         if pause > PAUSE_SECONDS:
             seconds = max(1, round(pause) - 1)
             verdict.missing_seconds += seconds
-            verdict.details.append(f"missing {seconds} s before {_at(after_ns)}")
+            _tell(verdict, f"{seconds} s missing before", after_ns)
 
 
 def _judge_recovery(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: Verdict) -> None:
@@ -373,13 +376,27 @@ def _judge_recovery(evidence: Evidence, telegrams: Sequence[_Telegram], verdict:
         verdict.recovery_seconds[fault.kind] = max(known, seconds)
         if seconds > fault.recovery_seconds:
             verdict.not_recovered += 1
-            text = f"{fault.kind} ended at {_at(fault.end_ns)}: a telegram after {seconds:.2f} s"
-            verdict.details.append(text)
+            _tell(verdict, f"no telegram for {seconds:.2f} s from here", fault.end_ns)
 
 
 def _fail(verdict: Verdict, what: str, ns: int, text: str) -> None:
     setattr(verdict, what, getattr(verdict, what) + 1)
-    verdict.details.append(f"{what} at {_at(ns)}: {text}")
+    _tell(verdict, what, ns, text)
+
+
+def _tell(verdict: Verdict, what: str, ns: int, text: str = "") -> None:
+    """What, when, and behind which fault."""
+    last = next((fault for fault in reversed(verdict.made) if fault.begin_ns <= ns), None)
+    behind = f", {(ns - last.begin_ns) / SECOND:.3f} s into {last.kind!r}" if last else ""
+    verdict.details.append(f"{what} at {_at(ns)}{behind}" + f": {text}" * bool(text))
+
+
+def growth_percent(samples: Sequence[tuple[float, float]], from_hours: float) -> float:
+    """By how much of their mean values grow in an hour: a straight line through those from
+    `from_hours` on. `samples`: hours, value.
+    """
+    hours, values = np.array([sample for sample in samples if sample[0] >= from_hours]).T
+    return float(np.polyfit(hours, values, 1)[0] / values.mean() * 100)
 
 
 def _at(ns: int) -> str:
