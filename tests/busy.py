@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE / "kernel"))
+sys.path.append(str(Path(__file__).resolve().parent / "kernel"))
 
-from campaign.judge import Evidence, Verdict, judge  # noqa: E402
-from guest.hat import Made  # noqa: E402
+from campaign.judge import Evidence, Verdict, judge
+from guest.hat import Made
+
+HERE = Path(__file__).resolve().parent
 
 SECOND = 1_000_000_000
 HOGS_A_PROCESSOR = 2
