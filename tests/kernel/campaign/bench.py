@@ -16,7 +16,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 from guest.board import SECOND, wait_for
 from guest.conftest import restore
 from guest.hat import Feeder, Hat
@@ -69,15 +68,16 @@ class Bench:
         hat.tty.clear()
         hat.line.clear()
 
-    def wait_for_start(self, after_ns: int, seconds: float) -> bool:
-        """Whether a telegram begins after a time, waited for."""
+    def wait_for_start(self, after_ns: int, seconds: float) -> int | None:
+        """When the first telegram after a time begins, waited for; None: none does."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             log = self.hat.tty.log()
-            if np.any((log["byte"] == ord("/")) & (log["ns"] > after_ns)):
-                return True
+            begins = log["ns"][(log["byte"] == ord("/")) & (log["ns"] > after_ns)]
+            if begins.size:
+                return int(begins[0])
             time.sleep(0.1)
-        return False
+        return None
 
     def collect(self) -> None:
         """Take the logs over when the wire is quiet, so that none of it is lost in between."""

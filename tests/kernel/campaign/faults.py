@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from guest.board import SECOND
+from guest.board import SECOND, sleep_until
 from guest.hat import TTY
 
 from .bench import Bench, nice
@@ -141,7 +141,9 @@ def _chatter(bench: Bench) -> None:
 
 
 def _fall_in_mid_telegram(bench: Bench) -> None:
-    bench.wait_for_start(time.monotonic_ns(), 3)
+    last_ns = bench.wait_for_start(time.monotonic_ns(), 3) or time.monotonic_ns()
+    # The next one comes a second later, give or take a cycle of the mains, and takes 66 ms.
+    sleep_until(last_ns + SECOND + round(bench.random.uniform(0, 0.08) * SECOND))
     bench.hat.line.set(False)
     bench.sleep(0.05, 2.5)
     bench.hat.line.set(True)
