@@ -102,6 +102,8 @@ class Verdict:
     not_recovered: int = 0
     oldest_seconds: float = 0.0
     """Of the first bytes' ages, each the least that explains its telegram."""
+    spreads_seconds: list[float] = field(default_factory=list)
+    """How far the ends of the windows that explain a telegram lie apart: how sharp the judge is."""
     reaction_seconds: float = 0.0
     """The latest byte after a fall of the line."""
     pause_seconds: float = 0.0
@@ -143,7 +145,8 @@ class Verdict:
             [
                 f"faults {self.faults.total()}",
                 *kinds,
-                f"telegrams {self.telegrams}, cut short with a cause {self.broken_off}",
+                f"telegrams {self.telegrams}, placed to {np.median(self.spreads_seconds or [0]):.3f} s "
+                f"(median), cut short with a cause {self.broken_off}",
                 f"wrong {self.wrong}, stale {self.stale}, torn {self.torn}, early {self.early}, "
                 f"unwanted bytes {self.unwanted}",
                 f"missing seconds {self.missing_seconds}, not back in time {self.not_recovered}",
@@ -295,6 +298,7 @@ def _judge_amperes(telegrams: Sequence[_Telegram], history: History, verdict: Ve
         if ends.size:
             age_seconds = (telegram.start_ns - float(ends[-1])) / SECOND
             verdict.oldest_seconds = max(verdict.oldest_seconds, age_seconds)
+            verdict.spreads_seconds.append(float(ends[-1] - ends[0]) / SECOND)
             ends = ends[ends >= last_end_ns + APART_SECONDS * SECOND]
             if ends.size:
                 last_end_ns = float(ends[0])
@@ -361,7 +365,7 @@ def _judge_pauses(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: V
         if pause > PAUSE_SECONDS:
             seconds = max(1, round(pause) - 1)
             verdict.missing_seconds += seconds
-            _tell(verdict, f"{seconds} s missing before", after_ns)
+            _tell(verdict, f"{seconds} s missing, the next", after_ns)
 
 
 def _judge_recovery(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: Verdict) -> None:
