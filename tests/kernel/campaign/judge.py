@@ -141,12 +141,13 @@ class Verdict:
             f"  {kind:<28} {count:>4}   {back.get(kind, 'no telegram missing')}"
             for kind, count in sorted(self.faults.items())
         ]
+        placed_seconds = float(np.median(self.spreads_seconds or [0]))
         return "\n".join(
             [
                 f"faults {self.faults.total()}",
                 *kinds,
-                f"telegrams {self.telegrams}, placed to {np.median(self.spreads_seconds or [0]):.3f} s "
-                f"(median), cut short with a cause {self.broken_off}",
+                f"telegrams {self.telegrams}, placed to {placed_seconds:.3f} s (median), "
+                f"cut short with a cause {self.broken_off}",
                 f"wrong {self.wrong}, stale {self.stale}, torn {self.torn}, early {self.early}, "
                 f"unwanted bytes {self.unwanted}",
                 f"missing seconds {self.missing_seconds}, not back in time {self.not_recovered}",
