@@ -38,6 +38,8 @@ APART_SECONDS = 0.9
 """Windows end at least so far apart."""
 MOST_LOST_SECONDS = 0.05
 """What a window may lack of its scans."""
+MOST_DETAILS = 12
+"""In the summary; more of them tell nothing new."""
 
 _LONGEST_AGE_SECONDS = 60
 _STEP_SECONDS = 0.001
@@ -154,7 +156,7 @@ class Verdict:
                 f"oldest first byte {self.oldest_seconds:.3f} s, longest pause "
                 f"{self.pause_seconds:.3f} s, last byte {self.reaction_seconds * 1000:.0f} ms "
                 "after the line's fall",
-                *self.details,
+                *self.details[:MOST_DETAILS],
             ]
         )
 
