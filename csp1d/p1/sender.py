@@ -126,6 +126,9 @@ class Sender:
         """A new reading is ready."""
         amperes = [reading.amperes(phase) for phase in Phase]
         telegram = Telegram(encode(self._config.p1, *amperes), reading.end_ns)
+        if self._protocol.requested:
+            # The line may have fallen while the reading was computed.
+            self._look()
         self._do(lambda now_ns, waiting: self._protocol.reading(telegram, now_ns, waiting))
 
     def time(self, now_ns: int) -> None:

@@ -31,9 +31,11 @@ FRESH_SECONDS = 1.0
 """How long after the end of its window the first byte of a telegram may begin."""
 REACTION_SECONDS = 0.1
 """How long after a fall of the line bytes may still leave: the daemon has to wake up and flush."""
-PAUSE_SECONDS = 1.2
-"""The longest time between the beginnings of two telegrams: a window, a cycle of the mains, and
-what reading, computing and writing take on the slow processor of an emulated machine."""
+BEGIN_SECONDS = 0.02
+"""How long after a fall a telegram may still begin: between the last look and the write."""
+PAUSE_SECONDS = 1.5
+"""The longest time between the beginnings of two telegrams. From here on one is missing; up to here
+it is late: on the slow processor of an emulated machine, or since its memory was taken away."""
 APART_SECONDS = 0.9
 """Windows end at least so far apart."""
 MOST_LOST_SECONDS = 0.05
@@ -281,9 +283,10 @@ def _begins(piece: bytes, published: bytes) -> bool:
 
 
 def _cut_short(evidence: Evidence, start_ns: int, end_ns: int) -> bool:
-    """Whether the line was low or a fault was on about where the last byte left."""
+    """Whether the line fell or a fault was on about where the last byte left."""
     until_ns = end_ns + REACTION_SECONDS * SECOND
-    if any(start_ns <= ns <= until_ns and not level for ns, level in evidence.line):
+    since_ns = start_ns - BEGIN_SECONDS * SECOND
+    if any(since_ns <= ns <= until_ns and not level for ns, level in evidence.line):
         return True
     return any(
         fault.silences
