@@ -60,6 +60,8 @@ PYTHON = {
 }
 # Of the machine, what the longest fault takes with its recovery.
 FAULT_SECONDS = 30
+# What makes a telegram one that must not be sent.
+SENT = {"wrong", "stale", "torn", "early"}
 # Of a soak: the part until memory has settled, and how much it may grow after that.
 WARM_UP = 0.25
 MOST_GROWTH_PERCENT = 1.0
@@ -221,7 +223,9 @@ class Guest:
         self._pytest("installed/test_removal.py")
 
     def _campaign(self, faults: int, mutant: str | None) -> None:
-        """Faults, and what the judge says of the evidence. A mutant has to be found."""
+        """Faults, and what the judge says of the evidence. A mutant has to be found by what it
+        sends.
+        """
         seed = self._task.seed
         self._say(f"campaign: {faults} faults, seed {seed}{f', {mutant}' if mutant else ''}")
         failures = self._witness(
@@ -230,10 +234,16 @@ class Guest:
             *(str(faults), str(seed)),
             *([mutant] if mutant else []),
         )
-        if bool(failures) is bool(mutant):
-            self.outcome.passed += 1
+        if mutant:
+            sent = [failure for failure in failures if failure.split()[0] in SENT]
+            failures = [] if sent else [f"mutant not found: {mutant}"]
+        self._conclude("campaign", failures)
+
+    def _conclude(self, what: str, failures: Sequence[str]) -> None:
+        if failures:
+            self.outcome.problems.append(f"{what}: {', '.join(failures)}")
         else:
-            self.outcome.problems.append(f"campaign: {', '.join(failures) or f'{mutant}: passed'}")
+            self.outcome.passed += 1
 
     def _soak(self) -> None:
         """A long time without a fault: every telegram right, no scan lost, nothing that grows."""
@@ -258,10 +268,7 @@ class Guest:
         )
         if lost := grew["csp1d_scans_lost_total"]:
             failures.append(f"{lost:.0f} scans lost")
-        if failures:
-            self.outcome.problems.append(f"soak: {', '.join(failures)}")
-        else:
-            self.outcome.passed += 1
+        self._conclude("soak", failures)
 
     def _witness(self, seconds: float, module: str, *arguments: str) -> list[str]:
         """Run a module that leaves evidence, and judge that; what is wrong."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import subprocess
 import threading
@@ -24,7 +23,6 @@ from installed.service import LOCAL_RULES, RULES, UNIT, Service, configure, run,
 from .judge import Fault
 from .record import Writer
 
-_ENDED = re.compile(rb"![0-9A-F]{4}\r\n\Z")
 _QUIET_NS = SECOND // 20
 """The wire has been quiet for so long: more than a pause in a telegram."""
 

@@ -113,14 +113,11 @@ class Verdict:
     pause_seconds: float = 0.0
     """The longest between two telegrams where there should have been no other."""
     made: Sequence[Fault] = ()
+    """The faults, to tell which one a failure came behind."""
     recovery_seconds: dict[str, float] = field(default_factory=dict)
     """By kind, the longest time from the end of a fault to a telegram."""
     faults: collections.Counter[str] = field(default_factory=collections.Counter)
     details: list[str] = field(default_factory=list)
-
-    @property
-    def good(self) -> bool:
-        return not self.failures()
 
     def failures(self) -> dict[str, int]:
         """What is not 0 and ought to be."""
