@@ -105,7 +105,7 @@ class Daemon:
         self._lamps.request(bool(self._sender.requested))
         readings = self._sampler.time(now_ns)
         if readings:
-            self._publish(readings, now_ns)
+            self._publish(readings, time.monotonic_ns())
         if changed or readings or now_ns >= self._search_ns:
             self._search_ns = now_ns + _SEARCH_NS
             self._sender.find()

@@ -7,6 +7,9 @@ and makes the next one later. An ADC that is silent counts as stalled, is said s
 up again every few seconds, since a lost trigger does not come back by itself.
 """
 
+import time
+from collections.abc import Callable
+
 from csp1d.config import Config
 from csp1d.events import Event
 from csp1d.hat.device import Adc, DeviceError, Hat, Slot
@@ -32,10 +35,13 @@ _SEARCH_NS = 1_000 * _MS
 class Sampler:
     """The ADC, present or not, and the metering behind it."""
 
-    def __init__(self, hat: Hat, config: Config) -> None:
+    def __init__(
+        self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self.stalled = False
         self.clipped_samples: dict[Phase, int] = {}
         self._hat = hat
+        self._clock = clock
         self._scans_before = 0
         self._lost_before = 0
         self._lateness_ns = _EARLIEST_NS
@@ -93,7 +99,9 @@ class Sampler:
             self.wake_ns = now_ns + _SEARCH_NS
             return []
         lost_before = metering.lost_scans_total
-        readings = metering.feed(scans, now_ns) if scans else []
+        # Not `now_ns`: between the two this process may have been stopped for longer than the scans
+        # of an honest clock can be ahead.
+        readings = metering.feed(scans, self._clock()) if scans else []
         lost = metering.lost_scans_total - lost_before
         self._complaints.fed(readings, lost, metering.clock_fault, now_ns)
         for reading in readings:
