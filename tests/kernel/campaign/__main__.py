@@ -15,11 +15,13 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from installed.service import InstalledBoard
+from installed.service import InstalledBoard, cursor, events
 
 from .bench import Bench, Weather, set_up
 from .faults import KINDS, Kind, take_most_memory
 from .mutants import MUTANTS, Mutant
+
+UNEXPLAINED = {"adc-clock", "internal-error"}
 
 
 def deck(bench: Bench, count: int, names: Collection[str]) -> list[Kind]:
@@ -48,6 +50,7 @@ def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> 
     with feeder, Weather(feeder, seed):
         InstalledBoard(hat, feeder).wait_until_measuring(seconds=60)
         bench = Bench(hat, feeder, seed, directory)
+        before = cursor()
         hat.line.set(True)
         time.sleep(3)
         for number, kind in enumerate(deck(bench, count, names), 1):
@@ -64,6 +67,8 @@ def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> 
         hat.line.set(False)
         time.sleep(1.5)
         bench.collect()
+        for event in UNEXPLAINED & set(events(before)):
+            bench.record.problem(f"the journal tells of {event}, which no fault explains")
 
 
 if __name__ == "__main__":
