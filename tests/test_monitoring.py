@@ -18,7 +18,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from csp1d.measuring.reading import Phase, PhaseCurrent, Reading
+from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
 
@@ -91,7 +91,8 @@ def test_promtool_finds_the_metrics_right(page: str) -> None:
 def emitted() -> Iterator[str]:
     """Every name that csp1d can give."""
     phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
-    reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, active_current_amperes={Phase.L1: 1.0})
+    direction = DirectionReading({Phase.L1: 1.0}, frozenset(), "", "")
+    reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, direction)
     state = Snapshot(reading=reading, clipped_samples_total={Phase.L1: 0})
     for family in SnapshotCollector(lambda: state, lambda: 0).collect():
         if family.type == "gauge":

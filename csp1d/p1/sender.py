@@ -130,6 +130,9 @@ class Sender:
         amperes = [of_phase(phase) for phase in Phase]
         data = encode(self._config.p1, amperes, time.localtime(), self._config.direction)
         telegram = Telegram(data, reading.end_ns)
+        if self._protocol.requested:
+            # The line may have fallen while the reading was computed.
+            self._look()
         self._do(lambda now_ns, waiting: self._protocol.reading(telegram, now_ns, waiting))
 
     def time(self, now_ns: int) -> None:

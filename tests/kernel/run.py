@@ -3,9 +3,16 @@
 """Run the tests of tests/kernel/guest on Debian's own kernels.
 
     tests/kernel/run [--package DIR] [--results DIR] [SUITE...] [-- pytest arguments]
+    tests/kernel/run --package DIR --only [--campaign FAULTS] [--seed N] [--mutants FAULTS]
+                     [--soak MINUTES] [SUITE...]
 
 For each suite: take its image (built when missing), compile the virtual HAT's module for its
 kernel, boot, load the module, run pytest in the guest.  The suites run side by side.
+
+With ``--campaign`` so many faults are made against the installed package, after its tests or with
+``--only`` instead of them, and every byte that it sends is judged (campaign/judge.py).  With
+``--mutants`` so many against csp1d without each of the safeguards in campaign/mutants.py: the judge
+has to find that.  ``--soak`` lets it run for so long without a fault.
 
 Nothing is skipped here: a machine that cannot be built or booted, a skipped test, a run without
 tests and a complaint of the kernel all count as failures.  The last line but the verdict is ``N
@@ -17,6 +24,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fcntl
+import json
+import random
 import re
 import shutil
 import subprocess
@@ -27,10 +36,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from campaign.mutants import MUTANTS
 from image import SUITES, ImageError, cache_directory, compiled_module, image, install_tools
 from machine import HOST_PACKAGES, CommandError, Machine, MachineError, Share, source_tree
 
 SUITE_SECONDS = 1200.0
+NUMPY = {"python3-numpy": "/usr/lib/python3/dist-packages/numpy"}
 PYTEST_OPTIONS = [
     "--rootdir=/csp1d/tests/kernel",
     # The project's settings for pytest are for the tests that run on the host.
@@ -40,6 +51,20 @@ PYTEST_OPTIONS = [
     "--durations=8",
     "--override-ini=faulthandler_timeout=300",
 ]
+# The tree is read-only in the guest, and compiling it anew for every daemon is slow under
+# emulation.
+PYTHON = {
+    "PYTHONPATH": "/csp1d:/csp1d/tests/kernel",
+    "PYTHONPYCACHEPREFIX": "/tmp/pycache",
+    "PYTHONUNBUFFERED": "1",
+}
+# Of the machine, what the longest fault takes with its recovery.
+FAULT_SECONDS = 30
+# What makes a telegram one that must not be sent.
+SENT = {"wrong", "stale", "torn", "early"}
+# Of a soak: the part until memory has settled, and how much it may grow after that.
+WARM_UP = 0.25
+MOST_GROWTH_PERCENT = 1.0
 # The lamps' triggers are modules here, built into the kernels of most boards; on those that have
 # them as modules, loading them is the business of csp1d's package.
 LOAD_TRIGGERS = """
@@ -97,10 +122,25 @@ def copy_source(target: Path) -> None:
         shutil.copytree(source_tree() / folder, target / folder, symlinks=True, ignore=unwanted)
 
 
-def run_suite(suite: str, results: Path, arguments: Sequence[str], package: Path | None) -> Outcome:
-    """Boot ``suite`` and run the tests in it, passing on what they print: those of the source tree,
-    or with ``package``, the directory of the package built for the suite, those of the package.
-    """
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be tested."""
+
+    arguments: Sequence[str] = ()
+    """For pytest."""
+    packages: Path | None = None
+    """Where a package for each suite is; None: the source tree is tested."""
+    faults: int = 0
+    """Of the campaign."""
+    only: bool = False
+    """The campaign without the package's tests."""
+    seed: int = 0
+    faults_a_mutant: int = 0
+    soak_minutes: float = 0
+
+
+def run_suite(suite: str, results: Path, task: Task) -> Outcome:
+    """Boot ``suite`` and run the tests in it, passing on what they print."""
 
     def say(text: str) -> None:
         for line in text.splitlines():
@@ -109,25 +149,25 @@ def run_suite(suite: str, results: Path, arguments: Sequence[str], package: Path
     start = time.monotonic()
     shutil.rmtree(results, ignore_errors=True)
     source = results / "source"
+    outcome = Outcome()
     try:
         copy_source(source)
         directory = image(suite)
         module = compiled_module(directory, source / "tests/kernel/module")
         shares = {"csp1d": Share(source), "module": Share(module)}
-        if package is not None:
-            shares["package"] = Share(package)
+        if task.packages is not None:
+            shares["package"] = Share(task.packages / suite)
         prepared = time.monotonic()
         with Machine(directory, results, shares=shares) as machine:
             say(f"up in {time.monotonic() - prepared:.0f} s, results in {results}")
-            guest = Guest(machine, results, arguments, say)
+            guest = Guest(machine, results, task, say, outcome)
             try:
-                guest.test_tree() if package is None else guest.test_package()
+                guest.test_tree() if task.packages is None else guest.test_package()
             except CommandError as error:
-                guest.outcome.problems.append(str(error))
+                outcome.problems.append(str(error))
             guest.keep_log()
-        outcome = guest.outcome
     except (ImageError, MachineError, OSError, subprocess.CalledProcessError) as error:
-        outcome = Outcome(problems=[f"{type(error).__name__}: {error}"])
+        outcome.problems.append(f"{type(error).__name__}: {error}")
     for problem in outcome.problems:
         say(f"FAILED {problem}")
     seconds = time.monotonic() - start
@@ -142,13 +182,14 @@ class Guest:
         self,
         machine: Machine,
         results: Path,
-        arguments: Sequence[str],
+        task: Task,
         say: Callable[[str], None],
+        outcome: Outcome,
     ) -> None:
-        self.outcome = Outcome()
+        self.outcome = outcome
         self._machine = machine
         self._results = results
-        self._arguments = arguments
+        self._task = task
         self._say = say
 
     def test_tree(self) -> None:
@@ -164,13 +205,97 @@ class Guest:
         machine.shell(KEEP_MODULE + LOAD_MODULE, timeout=300)
         machine.shell("apt-get install --yes /package/csp1d_*_all.deb", timeout=300)
         machine.shell("systemctl is-active csp1d && pidof -x csp1d")
-        self._pytest("installed/test_service.py")
+        task = self._task
+        if not task.only:
+            self._pytest("installed/test_service.py")
+        for mutant in MUTANTS if task.faults_a_mutant else ():
+            self._campaign(task.faults_a_mutant, mutant)
+        if task.faults:
+            self._campaign(task.faults, None)
+        if task.soak_minutes:
+            self._soak()
+        if task.only:
+            return
         for plugged, test in ((1, "boot_with_the_adc"), (0, "boot_without_the_adc")):
             machine.shell(f"echo options csp1_hat adc_plugged={plugged} >/etc/modprobe.d/hat.conf")
             self.keep_log()
             machine.reboot()
             self._pytest("installed/test_boot.py", "-k", test)
         self._pytest("installed/test_removal.py")
+
+    def _campaign(self, faults: int, mutant: str | None) -> None:
+        """Faults, and what the judge says of the evidence. A mutant has to be found by what it
+        sends.
+        """
+        seed = self._task.seed
+        self._say(f"campaign: {faults} faults, seed {seed}{f', {mutant}' if mutant else ''}")
+        failures = self._witness(
+            FAULT_SECONDS * faults + 300,
+            "campaign",
+            *(str(faults), str(seed)),
+            *([mutant] if mutant else []),
+        )
+        if mutant:
+            sent = [failure for failure in failures if failure.split()[0] in SENT]
+            failures = [] if sent else [f"mutant not found: {mutant}"]
+        self._conclude("campaign", failures)
+
+    def _conclude(self, what: str, failures: Sequence[str]) -> None:
+        if failures:
+            self.outcome.problems.append(f"{what}: {', '.join(failures)}")
+        else:
+            self.outcome.passed += 1
+
+    def _soak(self) -> None:
+        """A long time without a fault: every telegram right, no scan lost, nothing that grows."""
+        from campaign.judge import growth_percent
+
+        minutes = self._task.soak_minutes
+        failures = self._witness(minutes * 60 + 600, "campaign.soak", str(minutes))
+        seen = json.loads((self._evidence / "soak.json").read_text())
+        for number, what in ((1, "resident bytes"), (2, "descriptors")):
+            values = [(sample[0], sample[number]) for sample in seen["samples"]]
+            growth = growth_percent(values, minutes / 60 * WARM_UP)
+            self._say(f"{what}: {values[-1][1]} at the end, growth {growth:.3f} % an hour")
+            if growth > MOST_GROWTH_PERCENT:
+                failures.append(f"{what} grow by {growth:.2f} % an hour")
+        grew = seen["grew"]
+        self._say(
+            ", ".join(
+                f"{name.removeprefix('csp1d_')} +{count:.0f}"
+                for name, count in grew.items()
+                if count and name.startswith("csp1d_")
+            )
+        )
+        if lost := grew["csp1d_scans_lost_total"]:
+            failures.append(f"{lost:.0f} scans lost")
+        self._conclude("soak", failures)
+
+    def _witness(self, seconds: float, module: str, *arguments: str) -> list[str]:
+        """Run a module that leaves evidence, and judge that; what is wrong."""
+        # Late, since they need NumPy.
+        from campaign.judge import judge
+        from campaign.record import load
+
+        start = time.monotonic()
+        number = len(list(self._results.glob("evidence-*")))
+        self._evidence = self._results / f"evidence-{number}"
+        self._machine.run(
+            ["python3", "-m", module, f"/results/{self._evidence.name}", *arguments],
+            environment=PYTHON,
+            directory="/tmp",
+            timeout=seconds,
+            on_output=self._say,
+        )
+        evidence = load(self._evidence)
+        verdict = judge(evidence, (source_tree() / "tests/p1/golden-24A.p1").read_bytes())
+        self._say(verdict.text())
+        self._say(
+            f"{(evidence.end_ns - evidence.start_ns) / 1e9:.0f} s of the machine in "
+            f"{time.monotonic() - start:.0f} s"
+        )
+        failures = [f"{name} {count}" for name, count in verdict.failures().items()]
+        return [*failures, *evidence.problems]
 
     def keep_log(self) -> None:
         """Keep the journal of this boot; a complaint of the kernel in it is a problem."""
@@ -185,15 +310,9 @@ class Guest:
             [
                 *("python3", "-m", "pytest", f"/csp1d/tests/kernel/{tests}"),
                 *(*PYTEST_OPTIONS, f"--junitxml=/results/{junit.name}", *options),
-                *self._arguments,
+                *self._task.arguments,
             ],
-            # The tree is read-only in the guest, and compiling it anew for every daemon is slow
-            # under emulation.
-            environment={
-                "PYTHONPATH": "/csp1d",
-                "PYTHONPYCACHEPREFIX": "/tmp/pycache",
-                "PYTHONUNBUFFERED": "1",
-            },
+            environment=PYTHON,
             directory="/tmp",
             timeout=SUITE_SECONDS,
             on_output=self._say,
@@ -226,11 +345,33 @@ def main(arguments: Sequence[str]) -> int:
         help="test the packages that tools/package has built there, not the source tree",
     )
     parser.add_argument(
+        "--campaign",
+        type=int,
+        default=0,
+        metavar="FAULTS",
+        help="make so many faults in each suite",
+    )
+    parser.add_argument("--only", action="store_true", help="the campaign without other tests")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 16), help="of the faults")
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="without a fault")
+    parser.add_argument("--mutants", type=int, default=0, metavar="FAULTS", help="for each of them")
+    parser.add_argument(
         "--results", type=Path, default=cache_directory() / "results", help="default: %(default)s"
     )
     options = parser.parse_args(own)
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}; known: {', '.join(SUITES)}")
+    if (options.campaign or options.mutants or options.soak) and not options.package:
+        parser.error("faults and soaks are for an installed package: --package DIR")
+    task = Task(
+        pytest,
+        options.package and options.package.resolve(),
+        options.campaign,
+        options.only,
+        options.seed,
+        options.mutants,
+        options.soak,
+    )
     results: Path = options.results.resolve()
     results.mkdir(parents=True, exist_ok=True)
     with (results / "lock").open("w") as lock:
@@ -239,20 +380,10 @@ def main(arguments: Sequence[str]) -> int:
         except BlockingIOError:
             print("waiting for another run to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        install_tools(HOST_PACKAGES)
+        install_tools(HOST_PACKAGES | (NUMPY if options.package else {}))
         suites = options.suites or SUITES
         with ThreadPoolExecutor(len(suites)) as pool:
-            outcomes = list(
-                pool.map(
-                    lambda suite: run_suite(
-                        suite,
-                        results / suite,
-                        pytest,
-                        options.package and options.package.resolve() / suite,
-                    ),
-                    suites,
-                )
-            )
+            outcomes = list(pool.map(lambda suite: run_suite(suite, results / suite, task), suites))
     passed, failed = sum(o.passed for o in outcomes), sum(len(o.problems) for o in outcomes)
     print(f"{passed} passed, {failed} failed")
     return 0 if failed == 0 and passed > 0 else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sender at a port that does not let go of its bytes."""
+"""The sender at a port that does not let go of its bytes, and at a line that falls unseen."""
 
 import logging
 import time
@@ -51,20 +51,44 @@ class StuckPort:
         pass
 
 
+class Line:
+    """A level, and whether it has moved since the last look."""
+
+    def __init__(self) -> None:
+        self.high, self.moved = True, False
+
+    def fileno(self) -> int:
+        return -1
+
+    def set(self, high: bool) -> None:
+        self.high, self.moved = high, True
+
+    def look(self) -> tuple[bool, bool]:
+        moved, self.moved = self.moved, False
+        return moved, self.high
+
+    def close(self) -> None:
+        pass
+
+
 class Board(SimulatedHat):
     def __init__(self) -> None:
         super().__init__(parse(""))
         self.port = StuckPort()
+        self.line = Line()
+
+    def open_request_line(self, config: Config) -> Line:  # type: ignore[override]
+        return self.line
 
     def open_port(self, config: Config) -> StuckPort:  # type: ignore[override]
         return self.port
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, config: Config = ALWAYS) -> None:
         self.now_ns = 100 * SECOND
         self.board = Board()
-        self.sender = Sender(self.board, ALWAYS, lambda: self.now_ns)
+        self.sender = Sender(self.board, config, lambda: self.now_ns)
 
     def seconds(self, count: int) -> None:
         """A reading each second, and the looks that follow it."""
@@ -170,3 +194,17 @@ def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
     after = time.strftime("%y%m%d%H%M%S")
     sent = sender.last_telegram.decode().split("0-0:1.0.0(")[1][:12]
     assert before <= sent <= after
+
+
+def test_a_line_that_fell_while_the_reading_was_computed_gets_no_telegram() -> None:
+    bench = Bench(Config())
+    bench.seconds(2)
+    assert bench.sender.counts.sent == 2
+    bench.board.line.set(False)
+    bench.sender.last_telegram = b""
+    bench.seconds(1)
+    assert bench.sender.last_telegram == b""
+    # It waits for the next request as long as it is fresh.
+    bench.board.line.set(True)
+    bench.sender.find()
+    assert bench.sender.last_telegram != b""

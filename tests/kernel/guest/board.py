@@ -156,6 +156,11 @@ class Daemon:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def sleeps(self) -> int:
+        """How often its loop has gone to sleep so far, and so been woken."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"\nvoluntary_ctxt_switches:\s+(\d+)", status)[0])
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)

@@ -39,6 +39,7 @@ TTY = "/dev/ttyHAT0"
 
 # The sizes of the module's logs: a full one says that something is missing.
 LEDS_LOG_RECORDS = 1 << 16
+LINE_LOG_RECORDS = 1 << 18
 TTY_LOG_RECORDS = 1 << 20
 
 CHANNELS = 4
@@ -131,6 +132,10 @@ class Adc(_Part):
     def scan_bytes(self) -> int:
         """Size of a scan as the kernel has it now, 0 while the buffer is off."""
         return int(_read(CONTROL / "adc_scan_bytes"))
+
+    def fail(self, number: int) -> None:
+        """Let its attributes and the enabling of its buffer fail with this errno; 0: work again."""
+        _write(CONTROL / "adc_errno", str(number))
 
     @property
     def dropped(self) -> int:
@@ -255,6 +260,14 @@ class _Layout:
         return cls(channels, dtype)
 
 
+class Made(NamedTuple):
+    """Scans that the kernel's buffer took without a gap, up to where the next would have been."""
+
+    start_ns: int
+    end_ns: int
+    amperes: tuple[float, ...]
+
+
 class Feeder:
     """Converts currents in real time, as the ADC of a HAT would, while the buffer is on.
 
@@ -293,6 +306,7 @@ class Feeder:
         self._turns = 0.0  # of the mains at scan number _turns_at
         self._turns_at = 0
         self._pushed = 0
+        self.made: list[Made] = []
         self.set(amperes=amperes, frequency=frequency, angles=angles, harmonics=harmonics or {})
         self._t0 = time.monotonic_ns()
 
@@ -368,12 +382,27 @@ class Feeder:
         while self._next < end:
             stop = min(end, self._next + FEED_SCANS)
             with self._lock:
-                data = self._scans(self._layout, self._next, stop)
+                numbers, data = self._scans(self._layout, self._next, stop)
+                amperes = self._amperes[:3]
+            dropped = self._adc.dropped
             if data:
                 self._file.push(data)
             self._next = stop  # After the push: of what was refused nothing was delivered.
             with self._lock:
-                self._pushed += len(data) // self._layout.dtype.itemsize
+                self._pushed += len(numbers)
+            # A full buffer refuses the newest.
+            self._note(numbers[: len(numbers) - (self._adc.dropped - dropped)], amperes)
+
+    def _note(self, numbers: npt.NDArray[np.int64], amperes: tuple[float, ...]) -> None:
+        if not numbers.size:
+            return
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+            start_ns, end_ns = (int(ns) for ns in self._stamps(np.array([run[0], run[-1] + 1])))
+            last = self.made[-1] if self.made else None
+            if last and last.end_ns == start_ns and last.amperes == amperes:
+                self.made[-1] = last._replace(end_ns=end_ns)
+            else:
+                self.made.append(Made(start_ns, end_ns, amperes))
 
     def _begin(self) -> bool:
         """Take up an enabling of the buffer, from its start.  False while it is off."""
@@ -419,8 +448,11 @@ class Feeder:
             self._left_out.append((first, first + scans))
         return int(self._stamps(np.array([first]))[0])
 
-    def _scans(self, layout: _Layout, first: int, end: int) -> bytes:
-        """The bytes of scans ``first`` to ``end``, less those that are left out."""
+    def _scans(self, layout: _Layout, first: int, end: int) -> tuple[npt.NDArray[np.int64], bytes]:
+        """The scans ``first`` to ``end``, less those that are left out: their numbers, and their
+        bytes.
+        """
+        self._left_out = [span for span in self._left_out if span[1] > first]
         numbers: npt.NDArray[np.int64] = np.arange(first, end, dtype=np.int64)
         for out_first, out_end in self._left_out:
             numbers = numbers[(numbers < out_first) | (numbers >= out_end)]
@@ -429,7 +461,7 @@ class Feeder:
         self._turns = (self._turns + (end - self._turns_at) * (self._frequency / rate)) % 1.0
         self._turns_at = end
         if not numbers.size:
-            return b""
+            return numbers, b""
         scans = np.zeros(numbers.size, layout.dtype)
         for channel in layout.channels:
             amperes = self._amperes[channel.number]
@@ -443,7 +475,7 @@ class Feeder:
         if "timestamp" in (layout.dtype.names or ()):
             late = self._random.integers(0, self._jitter_ns, numbers.size, endpoint=True)
             scans["timestamp"] = self._stamps(numbers) + late
-        return scans.tobytes()
+        return numbers, scans.tobytes()
 
 
 class Line(_Part):
@@ -473,6 +505,14 @@ class Line(_Part):
         _write(CONTROL / "line_storm", f"{half_period_us} {edges}")
         while wait and self.storm_left:
             time.sleep(0.01)
+
+    def log(self) -> npt.NDArray[np.void]:
+        """Every change, a structured array: ``ns`` and the new ``level``."""
+        return _log("line_log", [("ns", "<u8"), ("level", "<u8")], LINE_LOG_RECORDS)
+
+    def clear(self) -> None:
+        """Forget the changes so far."""
+        _write(CONTROL / "line_log", "0")
 
     @property
     def storm_left(self) -> int:

@@ -20,8 +20,11 @@
  *   adc_enabled, adc_enabled_ns   r   is (0: not), and since when, the buffer on
  *   adc_scan_bytes                r   size of a scan as enabled now
  *   adc_dropped                   r   scans that a full buffer refused
+ *   adc_errno                     rw  not 0: attributes of the ADC and enabling its
+ *                                     buffer fail with this errno
  *   line                          rw  physical level of P1_REQUEST
  *   line_storm                    rw  "HALF_PERIOD_US EDGES"; reads edges to go
+ *   line_log                      rw  struct hat_record, value = the new level
  *   leds_log                      rw  struct hat_record, value = brightness << 32
  *                                     | LED (0 power, 1 current, 2 p1)
  *   tty_log                       rw  struct hat_record, value = the byte
@@ -86,6 +89,7 @@ struct hat_log {
 
 /* A full log takes no more: readers see that from its size. */
 static struct hat_log leds_log = { .size = 1 << 16 };
+static struct hat_log line_log = { .size = 1 << 18 };
 static struct hat_log tty_log = { .size = 1 << 20 };
 
 static int hat_log_init(struct hat_log *log)
@@ -151,6 +155,7 @@ static u32 adc_triggered;
 static u32 adc_separate;
 static struct adc_value adc_rate = { 4000, 0 };
 static u64 adc_dropped;
+static u32 adc_errno;		/* of a converter that no longer answers on its bus */
 
 static struct {
 	char endian, sign;
@@ -178,6 +183,8 @@ static int adc_read_raw(struct iio_dev *indio_dev, struct iio_chan_spec const *c
 {
 	const struct adc_value *value;
 
+	if (READ_ONCE(adc_errno))
+		return -READ_ONCE(adc_errno);
 	switch (mask) {
 	case IIO_CHAN_INFO_SCALE:
 		value = &adc_scale.values[chan->channel];
@@ -201,6 +208,8 @@ static int adc_write_raw(struct iio_dev *indio_dev, struct iio_chan_spec const *
 {
 	int ret;
 
+	if (READ_ONCE(adc_errno))
+		return -READ_ONCE(adc_errno);
 	if (mask != IIO_CHAN_INFO_SAMP_FREQ || val < 0 || val2 < 0 || (!val && !val2))
 		return -EINVAL;
 	/* Like most real drivers: EBUSY while the buffer is on. */
@@ -225,6 +234,11 @@ static const struct iio_info adc_info = {
 	.write_raw_get_fmt = adc_write_raw_get_fmt,
 };
 
+static int adc_preenable(struct iio_dev *indio_dev)
+{
+	return -READ_ONCE(adc_errno);
+}
+
 static int adc_postenable(struct iio_dev *indio_dev)
 {
 	mutex_lock(&adc_lock);
@@ -243,6 +257,7 @@ static int adc_predisable(struct iio_dev *indio_dev)
 }
 
 static const struct iio_buffer_setup_ops adc_setup_ops = {
+	.preenable = adc_preenable,
 	.postenable = adc_postenable,
 	.predisable = adc_predisable,
 };
@@ -449,6 +464,21 @@ static int adc_dropped_get(void *data, u64 *value)
 }
 DEFINE_SIMPLE_ATTRIBUTE(adc_dropped_fops, adc_dropped_get, NULL, "%llu\n");
 
+static int adc_errno_get(void *data, u64 *value)
+{
+	*value = READ_ONCE(adc_errno);
+	return 0;
+}
+
+static int adc_errno_set(void *data, u64 value)
+{
+	if (value > MAX_ERRNO)
+		return -EINVAL;
+	WRITE_ONCE(adc_errno, value);
+	return 0;
+}
+DEFINE_SIMPLE_ATTRIBUTE(adc_errno_fops, adc_errno_get, adc_errno_set, "%llu\n");
+
 static int adc_scan_bytes_get(void *data, u64 *value)
 {
 	mutex_lock(&adc_lock);
@@ -622,6 +652,7 @@ static int adc_init(void)
 	debugfs_create_file("adc_enabled", 0400, hat_dir, NULL, &adc_enabled_fops);
 	debugfs_create_file("adc_enabled_ns", 0400, hat_dir, NULL, &adc_enabled_ns_fops);
 	debugfs_create_file("adc_dropped", 0400, hat_dir, NULL, &adc_dropped_fops);
+	debugfs_create_file("adc_errno", 0600, hat_dir, NULL, &adc_errno_fops);
 	debugfs_create_file("adc_scan_bytes", 0400, hat_dir, NULL, &adc_scan_bytes_fops);
 	return 0;
 }
@@ -701,6 +732,8 @@ static void line_set(bool level)
 	spin_lock_irqsave(&line_lock, flags);
 	changed = line_level != level;
 	WRITE_ONCE(line_level, level);
+	if (changed)
+		hat_log_add(&line_log, ktime_get_ns(), level);
 	spin_unlock_irqrestore(&line_lock, flags);
 
 	/* An edge while masked is lost, as on a chip without a latch. */
@@ -1256,6 +1289,7 @@ static int __init hat_init(void)
 	int i, ret;
 
 	ret = hat_log_init(&leds_log);
+	ret = hat_log_init(&line_log) ?: ret;
 	ret = hat_log_init(&tty_log) ?: ret;
 	if (ret)
 		goto err_logs;
@@ -1272,6 +1306,7 @@ static int __init hat_init(void)
 	if (ret)
 		goto err_adc;
 	line_init();
+	debugfs_create_file("line_log", 0600, hat_dir, &line_log, &hat_log_fops);
 	debugfs_create_file("leds_log", 0600, hat_dir, &leds_log, &hat_log_fops);
 	debugfs_create_file("tty_log", 0600, hat_dir, &tty_log, &hat_log_fops);
 
@@ -1299,6 +1334,7 @@ err_device:
 	platform_device_unregister(hat_device);
 err_logs:
 	vfree(tty_log.records);
+	vfree(line_log.records);
 	vfree(leds_log.records);
 	return ret;
 }
@@ -1313,6 +1349,7 @@ static void __exit hat_exit(void)
 	adc_exit();
 	platform_device_unregister(hat_device);
 	vfree(tty_log.records);
+	vfree(line_log.records);
 	vfree(leds_log.records);
 }
 

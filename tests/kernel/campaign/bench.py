@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installed service on the virtual HAT, with currents that change at random, and all of it on
+record.
+
+The currents change every half second or so, so that amperes tell when they were measured.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from guest.board import SECOND, wait_for
+from guest.conftest import restore
+from guest.hat import Feeder, Hat
+from installed.service import LOCAL_RULES, RULES, UNIT, Service, configure, run, show
+
+from .judge import Fault
+from .record import Writer
+
+_QUIET_NS = SECOND // 20
+"""The wire has been quiet for so long: more than a pause in a telegram."""
+
+
+class Weather:
+    """Changes the currents, as a house does; a context manager."""
+
+    def __init__(self, feeder: Feeder, seed: int) -> None:
+        self._feeder, self._random = feeder, random.Random(seed)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="weather", daemon=True)
+        self._change()
+
+    def __enter__(self) -> Weather:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._random.uniform(0.3, 1.2)):
+            self._change()
+
+    def _change(self) -> None:
+        self._feeder.set(amperes=[round(self._random.uniform(0, 80), 1) for _ in range(3)])
+
+
+class Bench:
+    """What faults are made on, and the record of what came of them."""
+
+    def __init__(self, hat: Hat, feeder: Feeder, seed: int, directory: Path) -> None:
+        """`directory`: where the record is made."""
+        self.hat, self.feeder, self.random = hat, feeder, random.Random(seed)
+        self.service = Service()
+        self.pid = self.service.pid
+        self.start_ns = time.monotonic_ns()
+        self.faults: list[Fault] = []
+        self.record = Writer(directory, self.start_ns)
+        hat.tty.clear()
+        hat.line.clear()
+
+    def wait_for_start(self, after_ns: int, seconds: float) -> int | None:
+        """When the first telegram after a time begins, waited for; None: none does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            log = self.hat.tty.log()
+            begins = log["ns"][(log["byte"] == ord("/")) & (log["ns"] > after_ns)]
+            if begins.size:
+                return int(begins[0])
+            time.sleep(0.1)
+        return None
+
+    def collect(self) -> None:
+        """Take the logs over when the wire is quiet, so that none of it is lost in between."""
+        for _ in range(100):
+            tty = self.hat.tty.log()
+            if not tty.size or int(tty["ns"][-1]) < time.monotonic_ns() - _QUIET_NS:
+                break
+            time.sleep(0.02)
+        line = self.hat.line.log()
+        self.hat.tty.clear()
+        self.hat.line.clear()
+        self.record.add(tty, line, self.feeder.made, self.faults, time.monotonic_ns())
+        if not Path(f"/proc/{self.pid}").exists():
+            self.record.problem(f"the service ended by itself before {time.monotonic():.1f}")
+            wait_for("another one", lambda: show("ActiveState") == "active", 30)
+            self.pid = self.service.pid
+
+    def sleep(self, shortest_seconds: float, longest_seconds: float) -> None:
+        time.sleep(self.random.uniform(shortest_seconds, longest_seconds))
+
+    def state(self) -> tuple[str, int, int]:
+        """Of the service: its state, its process, and since when it is ready (microseconds)."""
+        names = ("ActiveState", "MainPID", "ActiveEnterTimestampMonotonic")
+        shown = run("systemctl", "show", f"--property={','.join(names)}", UNIT).split()
+        values = dict(word.split("=", 1) for word in shown)
+        return values[names[0]], int(values[names[1]]), int(values[names[2]])
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+
+def nice(*command: str) -> subprocess.Popen[bytes]:
+    """A process that is no more important than the service: this one is."""
+    return subprocess.Popen(["chrt", "--other", "0", *command], stderr=subprocess.DEVNULL)
+
+
+def set_up() -> tuple[Hat, Feeder]:
+    """The board as its owner has configured it, the service measuring, the line low."""
+    # The hardware does not wait for the processor.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    hat = Hat()
+    restore(hat)
+    configure()
+    LOCAL_RULES.write_text(RULES)
+    run("udevadm", "control", "--reload")
+    run("udevadm", "trigger", "--settle", "--subsystem-match=tty", "--subsystem-match=gpio")
+    run("systemctl", "restart", UNIT)
+    return hat, Feeder(hat.adc, rate=4000)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP clients as nobody wants them: ``clients.py KIND SECONDS``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+
+ADDRESS = ("127.0.0.1", 19510)
+CONNECTIONS = 40
+SCRAPES_A_SECOND = 100
+
+
+def connect() -> socket.socket:
+    """A connection that waits for nothing."""
+    client = socket.create_connection(ADDRESS, 1)
+    client.setblocking(False)
+    return client
+
+
+def offer(client: socket.socket, data: bytes) -> None:
+    """Send what is taken; the other side may have hung up."""
+    with contextlib.suppress(OSError):
+        client.send(data)
+
+
+def main(kind: str, seconds: float) -> None:
+    """Be such clients for so long."""
+    end = time.monotonic() + seconds
+    if kind == "scrapes":
+        due = time.monotonic()
+        while time.monotonic() < end:
+            client = connect()
+            offer(client, b"GET /metrics HTTP/1.0\r\n\r\n")
+            due += 1 / SCRAPES_A_SECOND
+            time.sleep(max(0, due - time.monotonic()))
+            client.close()
+        return
+    clients = [connect() for _ in range(CONNECTIONS)]
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    if kind == "half":
+        for client in clients:
+            offer(client, request[:9])
+        time.sleep(seconds)
+        return
+    while time.monotonic() < end:
+        for client in clients:
+            if kind == "slow":
+                offer(client, request[:1])
+            elif kind == "headers":
+                offer(client, b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20))
+            else:
+                offer(client, os.urandom(512))
+        request = request[1:] or b"\r"
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]))

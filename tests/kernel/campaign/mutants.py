@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""csp1d with a safeguard taken out: the campaign has to find each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import py_compile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+INSTALLED = Path("/usr/lib/python3/dist-packages/csp1d")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A text of a module, and what takes its place."""
+
+    module: str
+    text: str
+    instead: str
+    kinds: tuple[str, ...]
+    """The faults against which the safeguard is."""
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Change the installed module for a while. Raises ValueError where the text is not there
+        once.
+        """
+        path = INSTALLED / self.module
+        source = path.read_text()
+        if source.count(self.text) != 1:
+            raise ValueError(f"{path}: {self.text!r} stands there {source.count(self.text)} times")
+        try:
+            _write(path, source.replace(self.text, self.instead))
+            yield
+        finally:
+            _write(path, source)
+
+
+def _write(path: Path, source: str) -> None:
+    path.write_text(source)
+    py_compile.compile(str(path), doraise=True)
+
+
+GAPS = ("ADC stalls", "ADC loses more", "stopped, buffer overflows")
+MUTANTS = {
+    "stale readings are sent": Mutant(
+        "p1/port.py",
+        "if now_ns - telegram.end_ns > FRESH_NS:",
+        "if False:",
+        ("asked while stalled", "stopped, buffer overflows"),
+    ),
+    "nothing is flushed": Mutant(
+        "p1/sender.py",
+        "port.flush()",
+        "pass",
+        ("request falls in telegram", "request chatters", "port takes nothing"),
+    ),
+    "lost scans are not found": Mutant(
+        "measuring/timeline.py", "in find_lost(late, clock.period_ns):", "in []:", GAPS
+    ),
+    "gaps do not matter": Mutant(
+        "measuring/timeline.py", "MOST_LOST = 0.05", "MOST_LOST = 1e9", GAPS
+    ),
+}

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In the guest: an hour of the installed service without a fault, its memory and descriptors.
+
+    python3 -m campaign.soak DIRECTORY MINUTES
+
+The currents change and the line stays high.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from guest.board import sleep_until
+from installed.service import InstalledBoard
+
+from .bench import Bench, Weather, set_up
+
+SEED = 1
+SAMPLE_SECONDS = 30
+
+
+def main(directory: Path, minutes: float) -> None:
+    """See above."""
+    hat, feeder = set_up()
+    with feeder, Weather(feeder, SEED):
+        InstalledBoard(hat, feeder).wait_until_measuring(seconds=60)
+        bench = Bench(hat, feeder, SEED, directory)
+        hat.line.set(True)
+        samples = []
+        before = bench.service.metrics()
+        for number in range(round(minutes * 60 / SAMPLE_SECONDS) + 1):
+            sleep_until(bench.start_ns + number * SAMPLE_SECONDS * 1_000_000_000)
+            process = Path(f"/proc/{bench.pid}")
+            pages = int((process / "statm").read_text().split()[1])
+            descriptors = len(list((process / "fd").iterdir()))
+            hours = (time.monotonic_ns() - bench.start_ns) / 3.6e12
+            samples.append((hours, pages * os.sysconf("SC_PAGE_SIZE"), descriptors))
+            bench.collect()
+        after = bench.service.metrics()
+        hat.line.set(False)
+        time.sleep(1.5)
+        bench.collect()
+    grew = {name: after[name] - value for name, value in before.items() if name.endswith("_total")}
+    (directory / "soak.json").write_text(json.dumps({"samples": samples, "grew": grew}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))
