@@ -231,4 +231,4 @@ def split_address(listen: str) -> tuple[str, int]:
         raise ValueError(
             'must be "ADDRESS:PORT" (an IPv6 address in brackets), or "" for none'
         ) from None
-    return host, int(match[3])
+    return "127.0.0.1" if host == "localhost" else host, int(match[3])

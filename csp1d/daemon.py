@@ -188,8 +188,7 @@ class Daemon:
     def _swap(self, config: Config) -> None:
         old, self._config = self._config, config
         journal.set_up(config.log.level)
-        measuring = ("adc", "channels", "measurement", "direction")
-        if any(getattr(old, part) != getattr(config, part) for part in measuring):
+        if _measures(old) != _measures(config):
             self._sampler.configure(config)
             # It was measured by other rules: nobody shall take it for what these say.
             self._reading = None
@@ -221,6 +220,13 @@ class Daemon:
 
     def _on_reload(self, number: int, frame: FrameType | None) -> None:
         self._reload = True
+
+
+def _measures(config: Config) -> tuple[object, ...]:
+    """What the ADC and the metering are set up by."""
+    # How export is told is the telegram's business.
+    direction = replace(config.direction, export_current="magnitude")
+    return config.adc, config.channels, config.measurement, direction
 
 
 def _words(state: Snapshot, now_ns: int) -> str:

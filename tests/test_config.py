@@ -303,7 +303,7 @@ def test_an_unreadable_file_is_named(file: Path, make: Any, reason: str) -> None
         ("127.0.0.1:19510", "127.0.0.1", 19510),
         ("[::1]:80", "::1", 80),
         (":9100", "", 9100),
-        ("localhost:0", "localhost", 0),
+        ("localhost:0", "127.0.0.1", 0),
         ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
     ],
 )

@@ -31,6 +31,10 @@ _LEAST_AMPERES = 0.1
 _BAND = math.sin(math.radians(4 + 2))
 """Part of a current within which its sign may be wrong: 4 degrees of phase error that nobody has
 taken out, and 2 to spare."""
+_SHARE = 0.1
+"""Least part of the reference's power that is in the fundamental: noise has less, any load more."""
+_CLEAR = 0.1
+"""By so much of it a reference that was too weak has to exceed the minimum."""
 _CONFIRM = 2
 """Readings in a row that it takes to change the sign."""
 
@@ -85,15 +89,20 @@ class DirectionMeter:
         }
         self._find_reference(scan_format, reference)
         self._lag = {p: cmath.rect(1, math.radians(direction.lag_degrees(p))) for p in channels}
+        self._is_weak = False
         self._signs = {phase: _Sign() for phase in channels}
         self._wiring = Wiring(direction, channels)
 
     def measure(
-        self, fundamentals: Complexes | None, currents: Mapping[Phase, PhaseCurrent]
+        self,
+        fundamentals: Complexes | None,
+        currents: Mapping[Phase, PhaseCurrent],
+        reference_rms: float = 0.0,
     ) -> DirectionReading:
         """From the phasors of the phases and, if it has a row, of the reference, all in codes.
 
-        None stands for phasors that are not known, for want of a mains frequency.
+        None stands for phasors that are not known, for want of a mains frequency. `reference_rms`
+        is what the reference has besides its fundamental, too, in codes.
         """
         fault = self._fault
         if not fault and fundamentals is None:
@@ -101,7 +110,11 @@ class DirectionMeter:
         if not fault and fundamentals is not None:
             reference = complex(fundamentals[-1]) * self._reference_factor
             unit = "V" if self._direction.reference == "voltage" else "A"
-            if abs(reference) < self._direction.minimum or not reference:
+            minimum = self._direction.minimum * (1 + _CLEAR * self._is_weak)
+            self._is_weak = abs(reference) < minimum
+            if abs(complex(fundamentals[-1])) ** 2 <= _SHARE * reference_rms**2:
+                fault = "the reference carries nothing of the mains frequency"
+            elif self._is_weak:
                 fault = (
                     f"the reference has {abs(reference):.3g} {unit}, less than"
                     f" direction.minimum = {self._direction.minimum:g}"

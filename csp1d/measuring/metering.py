@@ -124,7 +124,9 @@ class Metering:
         if self._direction:
             first = float(span.positions[0])
             known = phasors(series, start - first, end - first, cycle) if cycle else None
-            direction = self._direction.measure(known, phases)
+            reference = series[-1]
+            rms = math.sqrt(float(reference @ reference) / len(reference))
+            direction = self._direction.measure(known, phases, rms)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,

@@ -26,6 +26,7 @@ class LiveReading:
     frequency_hertz: float | None
     scans: int
     phases: Mapping[Phase, PhaseCurrent]
+    exporting: frozenset[Phase] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def _reading(table: Mapping[str, Any]) -> LiveReading:
             Phase(phase): PhaseCurrent(**{name: current[name] for name in names})
             for phase, current in table["phases"].items()
         },
+        exporting=frozenset(map(Phase, (table["direction"] or {"exporting": ()})["exporting"])),
     )
 
 
@@ -90,10 +92,11 @@ def _currents(reading: LiveReading | None) -> Iterator[tuple[str, str]]:
         yield "currents", "not known: there is no fresh reading"
         return
     for phase, current in reading.phases.items():
+        exports = "  exports" if phase in reading.exporting else ""
         clips = "  clips, so it reads too low" if current.clipped_samples else ""
         yield (
             phase,
-            f"{current.rms_amperes:7.2f} A   peak {current.peak_amperes:6.1f} A{clips}",
+            f"{current.rms_amperes:7.2f} A   peak {current.peak_amperes:6.1f} A{exports}{clips}",
         )
     yield "mains", frequency_words(reading.frequency_hertz)
     yield (

@@ -36,7 +36,7 @@ def serving(config: HttpConfig) -> Iterator[None]:
     ("listen", "asked"),
     [
         ("127.0.0.1:{}", "127.0.0.1"),
-        ("localhost:{}", "localhost"),
+        ("localhost:{}", "127.0.0.1"),
         ("0.0.0.0:{}", "127.0.0.1"),
         (":{}", "127.0.0.1"),
         ("[::1]:{}", "[::1]"),

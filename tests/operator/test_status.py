@@ -71,6 +71,14 @@ def test_in_words() -> None:
     )
 
 
+def test_a_phase_that_exports_is_told() -> None:
+    assert STATUS.reading
+    exporting = replace(STATUS.reading, exporting=frozenset({Phase.L1}))
+    told = words(replace(STATUS, reading=exporting), URL)
+    assert [line[:2] for line in told.splitlines() if line.endswith("exports")] == ["L1"]
+    assert "exports" not in words(STATUS, URL)
+
+
 def test_in_words_where_nothing_works() -> None:
     assert words(parse(told(Snapshot())), URL).split("\n")[2:] == [
         "currents      not known: there is no fresh reading",
