@@ -39,6 +39,7 @@ def main(directory: Path, minutes: float) -> None:
             descriptors = len(list((process / "fd").iterdir()))
             hours = (time.monotonic_ns() - bench.start_ns) / 3.6e12
             samples.append((hours, pages * os.sysconf("SC_PAGE_SIZE"), descriptors))
+            print(f"{hours:.3f} h: {samples[-1][1]} bytes, {descriptors} descriptors", flush=True)
             bench.collect()
         after = bench.service.metrics()
         hat.line.set(False)
