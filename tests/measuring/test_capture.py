@@ -303,7 +303,7 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
         (180, 120, 240),
         DIRECTION,
         -10,
-        ["L1 flows against the others: .* set channels.L1.reversed = true"],
+        ["if nothing feeds in on L1: .* set channels.L1.reversed = true"],
     ),
     "L1 reversed, and said so": (
         (180, 120, 240),
@@ -315,7 +315,9 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
         (0, 240, 120),
         DIRECTION,
         10,
-        ["the inputs of L2 and L3 look swapped: .* set direction.phase_order = .L1-L3-L2."],
+        [
+            "if nothing feeds in, the inputs of L2 and L3 are swapped: .* set direction.phase_order = .L1-L3-L2."
+        ],
     ),
     "the phases turn the other way, and that is said": (
         (0, 240, 120),
