@@ -316,7 +316,8 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
         DIRECTION,
         10,
         [
-            "if nothing feeds in, the inputs of L2 and L3 are swapped: .* set direction.phase_order = .L1-L3-L2."
+            "if nothing feeds in, the inputs of L2 and L3 are swapped:"
+            " .* set direction.phase_order = .L1-L3-L2."
         ],
     ),
     "the phases turn the other way, and that is said": (
