@@ -6,8 +6,8 @@ import math
 from csp1d.measuring.clock import Floats
 
 CYCLES = 3
-MOST_POINTS = 200
-"""Of a channel."""
+MOST_POINTS = 240
+"""Of a channel: at 4000 scans a second and 50 Hz every sample is one."""
 
 
 def last_cycles(series: Floats, after: int, cycle: float) -> tuple[Floats, int]:
