@@ -119,12 +119,16 @@ describe("the page", { concurrency: false }, () => {
   it("lights the LEDs as the case does", async () => {
     assert.equal(await text("led-power").then((words) => words.trim()), "poweron");
     assert.match(await text("led-current"), /27[34] ms a second/);
-    await page.waitForSelector("#led-current.lit");
-    const lit = Date.now();
-    await page.waitForSelector("#led-current:not(.lit)");
-    const darkMs = Date.now() - lit;
-    // Less than it takes until the next light.
-    assert.ok(darkMs < 900, `dark after ${darkMs} ms`);
+    const litMs = await page.evaluate(() => new Promise((resolve) => {
+      const led = document.getElementById("led-current");
+      let since;
+      new MutationObserver(() => {
+        if (led.className === "lit") since = performance.now();
+        else if (since) resolve(performance.now() - since);
+      }).observe(led, { attributeFilter: ["class"] });
+    }));
+    // A busy machine is late to darken it, but not until the next light.
+    assert.ok(litMs > 250 && litMs < 900, `lit for ${litMs} ms`);
   });
 
   it("follows a step of the current", async () => {
