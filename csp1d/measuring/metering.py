@@ -126,6 +126,7 @@ class Metering:
             first = float(span.positions[0])
             known = phasors(series, start - first, end - first, cycle) if cycle else None
             direction = self._direction.measure(known, phases)
+        # Before the window is ended, which takes the span's scans away.
         waveform = self._waveform(series, math.ceil(end) - int(span.positions[0]), span)
         self._sequence += 1
         return Reading(
