@@ -64,6 +64,10 @@ class Running:
         with urllib.request.urlopen(f"{self.url}status.json", timeout=5) as reply:
             return json.load(reply)
 
+    def waveform(self) -> Any:
+        with urllib.request.urlopen(f"{self.url}waveform.json", timeout=5) as reply:
+            return json.load(reply)["waveform"]
+
     def log(self) -> str:
         return self._log.read_text()
 
@@ -129,6 +133,9 @@ def test_a_high_line_gets_a_telegram_a_second(tmp_path: Path) -> None:
         assert status["leds"]["power"]
         assert status["leds"]["p1"]
         assert status["last_telegram"].startswith("/XMX5")
+        waveform = daemon.waveform()
+        peaks = [max(waveform["current_amperes"][phase]) for phase in ("L1", "L2", "L3")]
+        assert peaks == pytest.approx([24.2 * 2**0.5, 10.7 * 2**0.5, 0], rel=0.01, abs=0.1)
 
 
 def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:

@@ -79,6 +79,10 @@ class DirectionMeter:
         """`reference`: as of `Config.reference`; `fault`: why it has no channel, where known."""
         self.row: int | None = None
         """Of the reference, among the channels of the format; None: it is not there."""
+        self.unit = "V" if direction.reference == "voltage" else "A"
+        """Of the reference."""
+        self.unit_a_code = 0.0
+        """Volts or amperes of a code of the reference, negative where that turns it round."""
         self.strength = 0.0
         """Of a code of the reference, as of a CT of the usual kind: amperes."""
         self._direction = direction
@@ -109,14 +113,13 @@ class DirectionMeter:
             fault = "no channel carries a steady mains frequency"
         if not fault and fundamentals is not None:
             reference = complex(fundamentals[-1]) * self._reference_factor
-            unit = "V" if self._direction.reference == "voltage" else "A"
             minimum = self._direction.minimum * (1 + _CLEAR * self._is_weak)
             self._is_weak = abs(reference) < minimum
             if abs(complex(fundamentals[-1])) ** 2 <= _SHARE * reference_rms**2:
                 fault = "the reference carries nothing of the mains frequency"
             elif self._is_weak:
                 fault = (
-                    f"the reference has {abs(reference):.3g} {unit}, less than"
+                    f"the reference has {abs(reference):.3g} {self.unit}, less than"
                     f" direction.minimum = {self._direction.minimum:g}"
                 )
         if fault or fundamentals is None:
@@ -147,12 +150,12 @@ class DirectionMeter:
         volts = (reference.scale_millivolts or channel.scale) / 1000
         usual = ChannelConfig()
         self.strength = abs(volts) / usual.burden_ohms * usual.ct_ratio
-        factor = volts * _back(reference)
+        self.unit_a_code = volts
         if self._direction.reference == "current":
-            factor *= reference.ct_ratio / reference.burden_ohms
+            self.unit_a_code *= reference.ct_ratio / reference.burden_ohms
             if self._direction.reference_flow == "producing":
-                factor = -factor
-        self._reference_factor = factor
+                self.unit_a_code = -self.unit_a_code
+        self._reference_factor = self.unit_a_code * _back(reference)
 
 
 class _Sign:

@@ -18,9 +18,10 @@ from csp1d.measuring.clock import SECOND_NS, Floats
 from csp1d.measuring.ct import Ct
 from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.frequency import FrequencyMeter
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import Phase, Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
+from csp1d.measuring.waveform import last_cycles
 from csp1d.measuring.window import runs, window_sums, without_gaps
 
 
@@ -127,6 +128,8 @@ class Metering:
             reference = series[-1]
             rms = math.sqrt(float(reference @ reference) / len(reference))
             direction = self._direction.measure(known, phases, rms)
+        # Before the window is ended, which takes the span's scans away.
+        waveform = self._waveform(series, math.ceil(end) - int(span.positions[0]), span)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,
@@ -137,10 +140,30 @@ class Metering:
             scans=sums.scans,
             lost_scans=math.ceil(end) - math.ceil(start) - sums.scans,
             direction=direction,
+            waveform=waveform,
         )
+
+    def _waveform(self, series: Floats, after: int, span: Span) -> Waveform:
+        points, step = last_cycles(series, after, self._cycle(span))
+        meter = self._direction
+        reference = None
+        if meter and meter.row is not None:
+            reference = tuple((points[-1] * meter.unit_a_code).tolist())
+        return Waveform(
+            spacing_seconds=step * span.period_ns / SECOND_NS,
+            current_amperes={
+                ct.phase: tuple((row * ct.amperes_a_code).tolist())
+                for ct, row in zip(self._cts, points, strict=False)
+            },
+            reference=reference,
+            reference_unit=meter.unit if meter and reference else "",
+        )
+
+    def _cycle(self, span: Span) -> float:
+        """Samples in a mains cycle, as far as it is known."""
+        return SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
 
     def _without_gaps(self, span: Span, centered: Floats) -> Floats:
         if len(runs(span.positions)) == 1:
             return centered
-        cycle = SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
-        return without_gaps(centered, span.positions, cycle)
+        return without_gaps(centered, span.positions, self._cycle(span))

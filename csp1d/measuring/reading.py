@@ -56,6 +56,20 @@ class DirectionReading:
 
 
 @dataclass(frozen=True)
+class Waveform:
+    """The last mains cycles of a reading, the newest point last: it ends with the reading, to a
+    sample. DC is removed; polarity and gain are as configured, phase errors are not taken out."""
+
+    spacing_seconds: float
+    """Between points, each of which is the mean of the samples there."""
+    current_amperes: Mapping[Phase, tuple[float, ...]]
+    reference: tuple[float, ...] | None
+    """Of the direction; None where there is none."""
+    reference_unit: str
+    """ "V" or "A"; "" without a reference."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """All phases over one window of whole mains cycles, about one second long."""
 
@@ -74,6 +88,7 @@ class Reading:
     """Scans that the window should have held besides."""
     direction: DirectionReading | None = None
     """None where direction is off."""
+    waveform: Waveform | None = None
 
     @property
     def failed_phases(self) -> tuple[Phase, ...]:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HTTP shows: the metrics, and the state as JSON."""
+"""What HTTP shows: the page, the metrics, and state and waveforms as JSON."""
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib import resources
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,11 +17,6 @@ from csp1d.operator.answer import Page, html_page
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
 
-_INDEX = b"""<!DOCTYPE html>
-<html lang="en"><title>csp1d</title><h1>csp1d</h1>
-<p><a href="metrics">metrics</a> for Prometheus, <a href="status.json">state</a> as JSON</p></html>
-"""
-
 
 def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
     """The pages by path; each is made from the snapshot of its moment."""
@@ -30,10 +26,14 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
     def status() -> bytes:
         return json.dumps(status_json(snapshot(), time.monotonic_ns())).encode()
 
+    def waveform() -> bytes:
+        return json.dumps(waveform_json(snapshot(), time.monotonic_ns())).encode()
+
     return {
-        "/": html_page(_INDEX),
+        "/": html_page(resources.files("csp1d.operator").joinpath("page.html").read_bytes()),
         "/metrics": Page(CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
         "/status.json": Page("application/json", status),
+        "/waveform.json": Page("application/json", waveform),
     }
 
 
@@ -50,6 +50,34 @@ def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
         "leds": {role: state.lamps.get(role) for role in ("power", "current", "p1")},
         "last_telegram": state.last_telegram.decode("ascii") or None,
     }
+
+
+def waveform_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
+    """The last mains cycles, null where there is no fresh reading."""
+    reading = state.fresh(now_ns)
+    if reading is None or reading.waveform is None:
+        return {"waveform": None}
+    waveform = reading.waveform
+    reference = None
+    if waveform.reference is not None:
+        reference = {"unit": waveform.reference_unit, "values": _rounded(waveform.reference)}
+    return {
+        "waveform": {
+            "sequence": reading.sequence,
+            "age_seconds": round((now_ns - reading.end_ns) / 1e9, 3),
+            "end_timestamp_seconds": state.reading_timestamp_seconds,
+            "spacing_seconds": waveform.spacing_seconds,
+            "current_amperes": {
+                phase: _rounded(values) for phase, values in waveform.current_amperes.items()
+            },
+            "reference": reference,
+        }
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    # To what can be seen, so that the page stays small.
+    return [round(value, 3) for value in values]
 
 
 def _reading_json(reading: Reading | None, now_ns: int) -> dict[str, Any] | None:

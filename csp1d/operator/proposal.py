@@ -293,5 +293,5 @@ def _may_be(table: type, key: str, value: str) -> bool:
 
 
 def _toml(text: str) -> str:
-    # A JSON string is a TOML string as well, but for surrogates, which no name here has.
-    return json.dumps(text, ensure_ascii=False)
+    # A JSON string is a TOML string as well, but for DEL, and surrogates, which no name here has.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page in a browser, against csp1d on its virtual HAT. tools/browser runs it; pictures go to the
+// folder in PICTURES.
+"use strict";
+const { spawn } = require("node:child_process");
+const assert = require("node:assert/strict");
+const fs = require("node:fs");
+const os = require("node:os");
+const path = require("node:path");
+const { after, before, describe, it } = require("node:test");
+const { chromium } = require("playwright-core");
+const axe = require("axe-core");
+
+const ROOT = path.resolve(__dirname, "../..");
+const PICTURES = process.env.PICTURES;
+const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 1120 };
+const STEP_SECONDS = 12, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
+const requests = [], complaints = [];
+let daemon, browser, page;
+
+// csp1d on the virtual HAT; resolves when it has said where its page is.
+function start(listen, scenario) {
+  const config = path.join(folder, "csp1d.toml");
+  fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\n` +
+    "[p1]\nnominal_voltage = 230\n");
+  const process_ = spawn(process.env.PYTHON,
+    ["-m", "csp1d", "--config", config, "--simulate", scenario],
+    { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
+  return new Promise((resolve, reject) => {
+    let told = "";
+    process_.stdout.on("data", (data) => {
+      told += data;
+      const match = told.match(/^P1 port: (\S+)\nPage: (\S+)\n/);
+      if (!match) return;
+      // Somebody has to read the telegrams, or the port does not take them.
+      const consumer = fs.createReadStream(match[1]);
+      consumer.on("data", () => {}).on("error", () => {});
+      // The scenario began a moment before.
+      resolve({ process: process_, consumer, url: match[2], startMs: Date.now() });
+    });
+    process_.on("exit", (code) => reject(new Error(`csp1d ended (${code})`)));
+  });
+}
+
+async function stop() {
+  const ended = new Promise((resolve) => daemon.process.on("exit", resolve));
+  daemon.process.kill("SIGTERM");
+  await ended;
+}
+
+const text = (id) => page.locator(`#${id}`).textContent();
+const amperes = async (phase) => parseFloat(await text(`amperes-${phase}`));
+
+// Waits until the page shows what a function of it, run in it, takes for right.
+const shown = (right, argument) => page.waitForFunction(right, argument,
+  { polling: 50, timeout: PATIENCE_MS });
+const stateHas = (words) => shown(
+  (wanted) => document.getElementById("state").textContent.includes(wanted), words);
+
+async function picture(name, viewport, colorScheme) {
+  await page.setViewportSize(viewport);
+  await page.emulateMedia({ colorScheme });
+  if (PICTURES) await page.screenshot({ path: path.join(PICTURES, name) });
+}
+
+describe("the page", { concurrency: false }, () => {
+  before(async () => {
+    daemon = await start("127.0.0.1:0", path.join(__dirname, "scenario.toml"));
+    // A profile of its own, and nothing that the browser would ask anybody on its own account.
+    browser = await chromium.launchPersistentContext(path.join(folder, "profile"), {
+      executablePath: process.env.CHROMIUM,
+      headless: true,
+      viewport: DESKTOP,
+      colorScheme: "light",
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+    });
+    page = browser.pages()[0];
+    page.on("request", (request) => requests.push(request.url()));
+    page.on("console", (message) => {
+      if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+    });
+    page.on("pageerror", (error) => complaints.push(String(error)));
+    await page.goto(daemon.url);
+  });
+
+  after(async () => {
+    await browser?.close();
+    await stop();
+    fs.rmSync(folder, { recursive: true });
+  });
+
+  it("shows the currents, and which way they flow", async () => {
+    await shown(() => document.getElementById("phases").textContent.includes("export"));
+    assert.ok(Math.abs(await amperes("L1") - 6.2) < 0.05);
+    assert.ok(Math.abs(await amperes("L2") - 5.4) < 0.05);
+    const ways = await page.locator(".way").allTextContents();
+    assert.match(ways[0], /^↑ export to the grid, 6\.\d\d A/);
+    assert.match(ways[1], /^↓ import from the grid, 5\.\d\d A/);
+    await stateHas("Measuring, all is well");
+  });
+
+  it("tells a screen reader nothing while nothing changes", async () => {
+    const changes = await page.evaluate(async () => {
+      let count = 0;
+      const observer = new MutationObserver((records) => { count += records.length; });
+      const heard = document.querySelectorAll("[role=status], [role=alert], [aria-live]");
+      for (const element of heard)
+        observer.observe(element, { subtree: true, childList: true, characterData: true });
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      return heard.length === 1 ? count : -1;
+    });
+    assert.equal(changes, 0);
+  });
+
+  it("lights the LEDs as the case does", async () => {
+    assert.equal(await text("led-power").then((words) => words.trim()), "poweron");
+    assert.match(await text("led-current"), /27[34] ms a second/);
+    const litMs = await page.evaluate(() => new Promise((resolve) => {
+      const led = document.getElementById("led-current");
+      let since;
+      new MutationObserver(() => {
+        if (led.className === "lit") since = performance.now();
+        else if (since) resolve(performance.now() - since);
+      }).observe(led, { attributeFilter: ["class"] });
+    }));
+    // A busy machine is late to darken it, but not until the next light.
+    assert.ok(litMs > 250 && litMs < 900, `lit for ${litMs} ms`);
+  });
+
+  it("follows a step of the current", async () => {
+    await shown(() => parseFloat(document.getElementById("amperes-L2").textContent) > 18.6);
+    const lateMs = Date.now() - daemon.startMs - STEP_SECONDS * 1000;
+    console.log(`      the step was shown after ${lateMs} ms`);
+    assert.ok(lateMs > 0 && lateMs <= FOLLOWS_MS, `${lateMs} ms`);
+  });
+
+  it("draws two cycles of every channel", async () => {
+    const drawn = await page.locator("#scope .wave").evaluateAll(
+      (paths) => paths.map((each) => each.getAttribute("d").split("L").length));
+    assert.equal(drawn.length, 4);
+    for (const points of drawn) assert.ok(points >= 150 && points <= 240, `${points} points`);
+    assert.match(await text("legend"), /L2, 2\d\.\d A at its peak.*reference, 1\.4 V/);
+    await page.locator("#legend input").nth(0).uncheck();
+    assert.equal(await page.locator("#scope .c-L1").getAttribute("d"), "");
+    await page.locator("#legend input").nth(0).check();
+  });
+
+  it("explains each object of the telegram", async () => {
+    const objects = await page.locator("#telegram dt").allTextContents();
+    const meanings = await page.locator("#telegram dd").allTextContents();
+    assert.equal(objects.length, meanings.length);
+    assert.deepEqual(objects.filter((_, i) => !meanings[i]), []);
+    const meaningOf = (start) => meanings[objects.findIndex((line) => line.startsWith(start))];
+    assert.equal(meaningOf("1-0:51.7.0"), "current, L2");
+    assert.equal(meaningOf("1-0:22.7.0"), "power exported, L1");
+  });
+
+  it("looks right on a desktop and on a phone, light and dark", async () => {
+    // Without motion, so that the lamp that blinks is lit in every picture.
+    await page.emulateMedia({ reducedMotion: "reduce" });
+    await page.reload();
+    await page.waitForSelector("#led-current.lit");
+    await picture("page-desktop-light.png", DESKTOP, "light");
+    await picture("page-phone-dark.png", PHONE, "dark");
+    const overflow = await page.evaluate(() =>
+      document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(overflow, 0);
+  });
+
+  for (const [viewport, scheme] of [[DESKTOP, "light"], [DESKTOP, "dark"], [PHONE, "light"],
+    [PHONE, "dark"]]) {
+    it(`has no accessibility problem (${viewport.width} wide, ${scheme})`, async () => {
+      await page.setViewportSize(viewport);
+      await page.emulateMedia({ colorScheme: scheme });
+      // Not by a <script>, which the page's policy forbids.
+      await page.evaluate(axe.source);
+      const { violations, passes } = await page.evaluate(() => window.axe.run());
+      const found = violations.map(({ id, impact, nodes }) =>
+        `${impact} ${id}: ${nodes.map((node) => node.html).join(" ")}`);
+      assert.deepEqual(found, []);
+      assert.ok(passes.length > 10);
+    });
+  }
+
+  it("can be used from the keyboard", async () => {
+    await page.reload();
+    await stateHas("Measuring");
+    await shown(() => !document.querySelector("#legend label:last-child").hidden);
+    for (const wanted of ["hold", "fuse", ...Array(4).fill("checkbox"), "alike", "a", "a", "a"]) {
+      await page.keyboard.press("Tab");
+      const reached = await page.evaluate(() => {
+        const { id, type, localName } = document.activeElement;
+        return id || type || localName;
+      });
+      assert.equal(reached, wanted);
+    }
+    await page.locator("#hold").focus();
+    await page.keyboard.press("Space");
+    await stateHas("Held");
+    const count = requests.length;
+    await page.waitForTimeout(1200);
+    assert.equal(requests.length, count);
+    await page.keyboard.press("Space");
+    await shown(() => !document.getElementById("state").textContent.includes("Held"));
+  });
+
+  it("has complained of nothing, and asked nobody but csp1d", () => {
+    assert.deepEqual(complaints, []);
+    const { origin } = new URL(daemon.url);
+    assert.ok(requests.length > 10);
+    assert.deepEqual(requests.filter((url) => new URL(url).origin !== origin), []);
+  });
+
+  it("says when csp1d does not answer, and goes on when it does", async () => {
+    await stop();
+    await stateHas("No answer from csp1d since");
+    assert.equal(await text("amperes-L1"), "— A");
+    assert.match(await text("led-current"), /not known/);
+    const stalling = path.join(folder, "stalling.toml");
+    fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16 }\n" +
+      "[[step]]\nat_seconds = 8\nstall_seconds = 4\n");
+    daemon = await start(new URL(daemon.url).host, stalling);
+    await stateHas("Measuring");
+    await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+    // That nobody answered is for the browser to tell; the page has nothing to add.
+    assert.deepEqual(complaints.filter((each) => !each.includes("net::ERR_")), []);
+  });
+
+  it("says that the ADC is silent, and shows no current", async () => {
+    await stateHas("ADC missing or silent");
+    assert.equal(await text("amperes-L1"), "— A");
+    assert.match(await text("seen"), /nothing to see/);
+    assert.equal(await page.locator("#led-current.lit").count(), 0);
+    await stateHas("Measuring");
+    await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+  });
+});
