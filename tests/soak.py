@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A day of signal through metering, telegram and port protocol, as fast as it goes.
 
-What the ADC of a HAT delivers in that time, on a clock of its own that is 37 ppm fast, is read once
+What the ADC of a HAT delivers in that time, on a clock of its own that is 37 ppm slow, is read once
 a second and judged: amperes, gapless windows, no scan lost, one telegram for each reading, and
 memory that does not grow.
 """
