@@ -57,6 +57,7 @@ CSP1D_DEPENDS = [
     "python3-periphery",
     "python3-prometheus-client",
     "python3-pyudev",
+    "python3-rich",
     "python3-systemd",
     "tzdata",
 ]
