@@ -14,7 +14,7 @@ const axe = require("axe-core");
 const ROOT = path.resolve(__dirname, "../..");
 const PICTURES = process.env.PICTURES;
 const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 1120 };
-const STEP_SECONDS = 12, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
+const STEP_SECONDS = 16, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
 const requests = [], complaints = [];
@@ -104,6 +104,8 @@ describe("the page", { concurrency: false }, () => {
   });
 
   it("tells a screen reader nothing while nothing changes", async () => {
+    // That L1 feeds in from the start is told once it has lasted.
+    await stateHas("see Wiring below");
     const changes = await page.evaluate(async () => {
       let count = 0;
       const observer = new MutationObserver((records) => { count += records.length; });
