@@ -85,8 +85,8 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
         # Not by glob(), which finds nothing in a folder that it may not read.
         names = sorted(os.listdir(folder))
         files = [folder / n for n in names if n.endswith(".toml") and not n.startswith(".")]
-        # Not a named pipe, which would be waited for.
-        return [file for file in files if not file.is_fifo()]
+        # Not a pipe or a device, which might be waited for, or never end.
+        return [file for file in files if not (file.is_fifo() or file.is_char_device())]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -96,7 +96,11 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
 
 def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode())
+        text = file.read_bytes().decode()
+        if text.startswith("\ufeff"):
+            problems.append(Problem(file, "", "starts with a byte order mark; save it without"))
+            return {}
+        return tomllib.loads(text)
     except FileNotFoundError as error:
         if required:
             problems.append(Problem(file, "", f"can not be read: {error.strerror}"))

@@ -107,7 +107,7 @@ _csp1() {
             kind=$(_csp1_value "$word" "$grammar")
         else
             read -ra places <<<"${grammar%%--*}"
-            if [[ ${places[place]} == COMMAND ]]; then
+            if [[ ${places[place]-} == COMMAND ]]; then
                 words+=-$word
                 grammar=$(_csp1_line "$words")
                 place=0

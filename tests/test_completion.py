@@ -123,6 +123,8 @@ CASES: list[tuple[str, set[str]]] = [
     ("csp1ctl replay house ''", set()),
     ("csp1ctl nonsense ''", set()),
     ("csp1d ''", set()),
+    ("csp1d no place for it ''", set()),
+    ("csp1ctl telegram 1 2 3 4 5 ''", set()),
     ("csp1d --ch", {"--check-config"}),
     ("csp1d --simulate ''", {"a.toml", "captures"}),
     ("csp1d --simulate --ch", {"--check-config"}),

@@ -267,8 +267,16 @@ def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -
 
 def test_a_drop_in_that_is_no_file_is_not_waited_for(file: Path) -> None:
     drop_in(file, ".hidden.toml", "gibberish")
-    os.mkfifo(drop_in(file, "x", "").with_name("10.toml"))
+    folder = drop_in(file, "x", "").parent
+    os.mkfifo(folder / "10.toml")
+    (folder / "20.toml").symlink_to("/dev/zero")
     assert load(file) == Config()
+
+
+def test_a_byte_order_mark_is_named(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf[log]\nlevel = 'info'")
+    with pytest.raises(ConfigError, match="starts with a byte order mark; save it without"):
+        load(file)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])

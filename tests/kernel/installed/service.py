@@ -172,11 +172,12 @@ def measuring_again(board: Board, since_ns: int, seconds: float = 5) -> None:
     board.wait_for_telegram(left, since_ns)
 
 
-def wait_for_event(name: str, since: str, seconds: float = 10) -> dict[str, str]:
-    """The first such event after a cursor."""
+def wait_for_event(name: str, since: str, seconds: float = 10, reason: str = "") -> dict[str, str]:
+    """The first such event after a cursor whose reason has these words."""
 
     def found() -> list[dict[str, str]]:
-        return [entry for entry in entries(since) if entry.get("CSP1D_EVENT") == name]
+        told = [entry for entry in entries(since) if entry.get("CSP1D_EVENT") == name]
+        return [entry for entry in told if reason in entry.get("CSP1D_REASON", "")]
 
-    wait_for(f"the event {name}", lambda: bool(found()), seconds)
+    wait_for(f"the event {name} {reason}", lambda: bool(found()), seconds)
     return found()[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from guest.board import CURRENT, P1, SECOND, wait_for
+from guest.conftest import AMPERES
 from guest.hat import TTY
 
 from .service import (
@@ -182,7 +183,9 @@ def test_broken_configuration_ends_in_78_and_stays_down(board: InstalledBoard) -
         assert (show("ActiveState"), show("ExecMainStatus")) == ("failed", "78")
         assert show("NRestarts") == "0"
         status = run("systemctl", "status", "--no-pager", "--full", UNIT, check=False)
-        assert re.search(r"test\.toml.*leds\.curent", status), status
+        assert re.search(
+            r"test\.toml: leds\.curent: unknown key; did you mean 'current'", status
+        ), status
         entry = wait_for_event("configuration-rejected", before)
         assert entry["CSP1D_FILE"] == "/etc/csp1d/csp1d.toml.d/test.toml"
         assert entry["CSP1D_KEY"] == "leds.curent"
@@ -268,6 +271,25 @@ def test_journal_has_fields_and_the_catalog_explains(board: InstalledBoard) -> N
     assert started[-1]["CSP1D_VERSION"]
 
 
+def test_what_an_operator_acts_on_is_told_once_and_explained(board: InstalledBoard) -> None:
+    before = cursor()
+    board.feeder.hole(400)
+    wait_for_event("scans-complete", before)
+    board.feeder.set(amperes=(140, *AMPERES[1:]))
+    wait_for_event("clipping", before)
+    board.feeder.set(amperes=AMPERES)
+    wait_for_event("clipping-ended", before)
+    board.hat.tty.stuck = True
+    wait_for_event("telegram-dropped", before)
+    board.hat.tty.stuck = False
+    wait_for_event("telegrams-resumed", before)
+    told = events(before)
+    assert sorted(told) == sorted({*told}), "each once"
+    explained = run("journalctl", "-x", "--no-pager", f"--unit={UNIT}", before)
+    for subject in ("Scans of the ADC were lost", "A phase clips", "A telegram was dropped"):
+        assert f"Subject: {subject}" in explained
+
+
 def test_hrtimer_trigger_is_made_without_root(
     board: InstalledBoard, kernel: tuple[int, int]
 ) -> None:
@@ -278,7 +300,7 @@ def test_hrtimer_trigger_is_made_without_root(
     try:
         run("systemctl", "reload", UNIT)
         if kernel < (6, 12):  # Debian's 6.1 was built without them: then the journal says so.
-            assert "hrtimer" in wait_for_event("adc-lost", before)["CSP1D_REASON"]
+            wait_for_event("adc-lost", before, reason="hrtimer")
             return
         reloaded_ns = time.monotonic_ns()
         board.hat.tty.clear()
@@ -317,20 +339,34 @@ def test_stable_names_serve_in_the_configuration(board: InstalledBoard) -> None:
         run("systemctl", "reload", UNIT)
 
 
-def test_installing_again_keeps_what_the_operator_wrote_and_hardly_interrupts(
-    board: InstalledBoard,
+def test_upgrade_keeps_what_the_operator_wrote_and_hardly_interrupts(
+    board: InstalledBoard, tmp_path: Path
 ) -> None:
-    text = CONFIG.read_text()
+    service = board.daemon
+    assert isinstance(service, Service)
+    pid, text = service.pid, CONFIG.read_text()
     CONFIG.write_text(text + "\n# The operator was here.\n")
-    (package,) = Path("/package").glob("csp1d_*_all.deb")
     try:
-        run("apt-get", "install", "--yes", "--reinstall", str(package))
+        run("apt-get", "install", "--yes", str(later_version(tmp_path)))
         assert CONFIG.read_text().endswith("# The operator was here.\n")
+        assert service.pid != pid
         board.wait_for_telegram(15)
     finally:
         CONFIG.write_text(text)
     gaps = [(b.start_ns - a.start_ns) / SECOND for a, b in pairwise(board.complete())]
     assert max(gaps) < SILENCE_SECONDS
     assert show("ActiveState") == "active"
-    check_unprivileged(int(show("MainPID")))
+    check_unprivileged(service.pid)
     assert Path(TTY).exists()
+
+
+def later_version(folder: Path) -> Path:
+    """The package, with nothing but another version."""
+    (package,) = Path("/package").glob("csp1d_*_all.deb")
+    tree, later = folder / "tree", folder / "csp1d_later_all.deb"
+    run("dpkg-deb", "--raw-extract", str(package), str(tree))
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub("(?m)^Version: .*", r"\g<0>+later", control.read_text()))
+    run("dpkg-deb", "-Zgzip", "--build", str(tree), str(later))
+    folder.chmod(0o755)
+    return later
