@@ -8,7 +8,9 @@ that is missing shows as a step of whole periods by which all later stamps stay 
 here works on positions: the count of a sample, lost ones included.
 """
 
+import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +36,7 @@ class SampleClock:
         self.period_ns = period_ns
         self.is_fitted = False
         """Whether a whole block of stamps has shaped the line."""
-        self._blocks: deque[Integers] = deque(maxlen=_BLOCKS)
+        self._blocks: deque[list[tuple[int, int]]] = deque(maxlen=_BLOCKS)
         self._position, self._time_ns = 0, 0
         self.restart(stamps, positions)
 
@@ -59,8 +61,8 @@ class SampleClock:
         self._position, self._time_ns = int(positions[0]), int(stamps[0])
         self._time_ns += round(float(self.lateness_ns(stamps, positions).min()))
 
-    def fit(self, stamps: Integers, positions: Integers) -> None:
-        """Take further stamps into account.
+    def fit(self, stamps: Integers, positions: Integers, late: Floats) -> None:
+        """Take further stamps into account; `late` is their lateness.
 
         The line is fitted to the earliest stamp of each sixteenth of a block. The last block alone
         makes it where its stamps are even, so that it follows the drift of the ADC; more of them
@@ -69,23 +71,16 @@ class SampleClock:
         length = len(stamps) // _SEGMENTS
         if length == 0:
             return
-        stamps, positions = stamps[-_SEGMENTS * length :], positions[-_SEGMENTS * length :]
-        late = self.lateness_ns(stamps, positions).reshape(_SEGMENTS, length)
-        earliest = late.argmin(axis=1) + np.arange(0, _SEGMENTS * length, length)
-        self._blocks.appendleft(np.array((positions[earliest], stamps[earliest])))
-        for count in range(1, len(self._blocks) + 1):
-            chosen_positions, chosen_stamps = np.concatenate(list(self._blocks)[:count], axis=1)
-            y = self.lateness_ns(chosen_stamps, chosen_positions)
-            # A sixteenth may be late as a whole, while a driver was held up.
-            level = _median(y)
-            keep = y - level <= 6 * _median(np.abs(y - level)) + self.period_ns / 4
-            x, y = (chosen_positions - float(self._position))[keep], y[keep]
-            x_mean, y_mean = float(x.mean()), float(y.mean())
-            x -= x_mean
-            spread = float(x @ x)
-            slope = float(x @ y) / spread
-            rest = y - y_mean - slope * x
-            error = np.sqrt(float(rest @ rest) / len(x) / spread)
+        skipped = len(stamps) - _SEGMENTS * length
+        earliest = late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
+        earliest += np.arange(skipped, len(stamps), length)
+        self._blocks.appendleft(
+            list(zip(positions[earliest].tolist(), stamps[earliest].tolist(), strict=True))
+        )
+        points: list[tuple[int, int]] = []
+        for block in self._blocks:
+            points = points + block
+            slope, x_mean, y_mean, error = self._line(points)
             if error < _SLOPE_ERROR * self.period_ns:
                 break
         last = int(positions[-1])
@@ -93,6 +88,28 @@ class SampleClock:
         self.period_ns += slope
         self.is_fitted = True
         self._position, self._time_ns = last, time_ns
+
+    def _line(self, points: Sequence[tuple[int, int]]) -> tuple[float, float, float, float]:
+        """How the line of these positions and stamps lies to this one: its slope, a position and
+        the lateness there, and the standard error of the slope.
+
+        By hand, since these are too few to be worth numpy's calls.
+        """
+        seen = []
+        for position, stamp in points:
+            ahead = position - self._position
+            seen.append((ahead, stamp - self._time_ns - self.period_ns * ahead))
+        # A sixteenth may be late as a whole, while a driver was held up.
+        level = _median([late for _, late in seen])
+        scatter = _median([abs(late - level) for _, late in seen])
+        most = level + 6 * scatter + self.period_ns / 4
+        kept = [(ahead, late) for ahead, late in seen if late <= most]
+        x_mean = sum(ahead for ahead, _ in kept) / len(kept)
+        y_mean = sum(late for _, late in kept) / len(kept)
+        spread = sum((ahead - x_mean) ** 2 for ahead, _ in kept)
+        slope = sum((ahead - x_mean) * (late - y_mean) for ahead, late in kept) / spread
+        rest = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
+        return slope, x_mean, y_mean, math.sqrt(rest / len(kept) / spread)
 
 
 def estimate_period_ns(stamps: Integers) -> float:
@@ -121,7 +138,7 @@ def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
     """
     before = max(0, round(float(late[0]) / period_ns))
     step = late[1:] - late[:-1]
-    if len(step) == 0 or max(float(step.max()), -float(step.min())) < period_ns / 4:
+    if len(step) == 0 or _greatest(step) < period_ns / 4:
         return [(0, before)] if before else []
     lost = _whole_periods(step, period_ns)
     if lost is None:
@@ -155,9 +172,13 @@ def _whole_periods(step: Floats, period_ns: float) -> Integers | None:
     return lost
 
 
-def _median(values: Floats) -> float:
-    # Near enough for what it serves here, and many times as fast as numpy's for short rows.
-    return float(np.sort(values)[len(values) // 2])
+def _greatest(values: Floats) -> float:
+    return max(float(np.maximum.reduce(values)), -float(np.minimum.reduce(values)))
+
+
+def _median(values: Sequence[float]) -> float:
+    # Near enough for what it serves here.
+    return sorted(values)[len(values) // 2]
 
 
 def _lost_in_jitter(late: Floats, period_ns: float) -> list[tuple[int, int]]:

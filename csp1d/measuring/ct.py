@@ -3,13 +3,11 @@
 
 import math
 
-import numpy as np
-
 from csp1d.config import ChannelConfig
 from csp1d.measuring.clock import Floats
 from csp1d.measuring.reading import Phase, PhaseCurrent
 from csp1d.measuring.scan import EXACT_BITS, Channel, ScanFormat
-from csp1d.measuring.window import WindowSums
+from csp1d.measuring.window import Moments, Window
 
 
 def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
@@ -59,29 +57,30 @@ class Ct:
 
     def current(
         self,
-        sums: WindowSums,
-        row: int,
-        center: float,
+        window: Window,
         codes: Floats,
+        moments: Moments,
+        center: float,
         no_load_amperes: float,
     ) -> PhaseCurrent:
-        """From the sums of row `row`, taken around `center`, and the codes of the window.
+        """Over a window of `codes` (samples,), which has these moments, less their `center`.
 
         Noise adds to the current in squares, so its floor is taken out in squares.
         """
         factor = self.amperes_a_code
-        mean, lowest, highest = (float(v[row]) for v in (sums.mean, sums.lowest, sums.highest))
-        mean_square = float(sums.variance[row]) * factor**2
+        mean, variance, lowest, highest = moments
+        mean_square = variance * factor**2
         rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))
         low = high = 0
-        if round(center + lowest) <= self._lowest or round(center + highest) >= self._highest:
-            low = int(np.count_nonzero(codes <= self._lowest))
-            high = int(np.count_nonzero(codes >= self._highest))
+        # To half a code, since what has had its center taken off is a whole one no more.
+        low_rail, high_rail = self._lowest - center + 0.5, self._highest - center - 0.5
+        if lowest <= low_rail or highest >= high_rail:
+            low, high = window.count_beyond(codes, low_rail, high_rail)
         return PhaseCurrent(
             rms_amperes=rms if rms >= no_load_amperes else 0.0,
             peak_amperes=max(highest - mean, mean - lowest) * abs(factor),
             dc_offset_amperes=(center + mean + self._offset) * factor,
             clipped_samples=low + high,
-            at_rail=max(low, high) > len(codes) / 2,
+            at_rail=max(low, high) > window.scans / 2,
             uncorrected_rms_amperes=math.sqrt(mean_square) / self._gain,
         )

@@ -42,7 +42,7 @@ _CONFIRM = 2
 def phasors(series: Floats, start: float, end: float, cycle: float) -> Complexes:
     """RMS fundamentals of `series` (channels, samples): (channels,), of a common angle.
 
-    `start` and `end` are positions in the series, between samples as in `window_sums`, whole
+    `start` and `end` are positions in the series, between samples as in `Window`, whole
     cycles apart; `cycle` is the samples in one. What lies before the series is left out by whole
     cycles.
     """

@@ -7,10 +7,11 @@ that angle can be read to a few microhertz of a turn. Only a channel whose funda
 of its noise and was steady through both halves is fit for it.
 """
 
+import cmath
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from csp1d.measuring.clock import SECOND_NS, Floats
 
@@ -18,6 +19,8 @@ _HALF_SECONDS = 0.495
 _SLOWEST_HERTZ, _FASTEST_HERTZ = 42.0, 68.0
 _SHARE = 0.02
 """Least part of a channel's power that is in the fundamental. Noise alone has about 0.002."""
+_SURE = 0.8
+"""From this part on it is less than 1 Hz off, where the window lets pass 0.72 of a line's power."""
 _STEADY = 0.8
 """Least ratio of the amplitudes in the halves."""
 _CLOSE_HERTZ = 0.25
@@ -31,13 +34,13 @@ class FrequencyMeter:
         self._certain = False
         self._half = 0
         self._center = 0.0
-        self._waves: list[tuple[Floats, Floats]] = []
+        self._waves: Floats = np.empty((6, 0))
 
-    def measure(self, series: Floats, period_ns: float, strength: Floats) -> float | None:
+    def measure(self, series: Floats, period_ns: float, strength: Sequence[float]) -> float | None:
         """Hertz, or None where no channel carries a coherent current.
 
-        `series` is (channels, samples), free of DC, at least 0.99 s of it; `strength` (channels,)
-        is what a code of each is worth, for the choice of the strongest.
+        `series` is (channels, samples), free of DC, at least 0.99 s of it; `strength` is what a
+        code of each channel is worth, for the choice of the strongest.
         """
         if not self._certain:
             self._search(series, period_ns, strength)
@@ -49,7 +52,7 @@ class FrequencyMeter:
         self._certain = found is not None
         return found
 
-    def _follow(self, series: Floats, period_ns: float, strength: Floats) -> float | None:
+    def _follow(self, series: Floats, period_ns: float, strength: Sequence[float]) -> float | None:
         found = None
         for _ in range(3):
             found = self._turn(series, period_ns, strength)
@@ -61,37 +64,45 @@ class FrequencyMeter:
             self._hertz = found
         return found
 
-    def _turn(self, series: Floats, period_ns: float, strength: Floats) -> float | None:
+    def _turn(self, series: Floats, period_ns: float, strength: Sequence[float]) -> float | None:
         per_hertz = period_ns / SECOND_NS
         self._prepare(per_hertz, series.shape[1])
         half = self._half
-        halves = series[:, -2 * half :].reshape(len(series), 2, half)
-        # Hann: the sum of the weights is half their number, so this is an amplitude.
-        turning = self._turning(halves, 0) * (4 / half)
-        amplitude = np.abs(turning)
-        weaker = amplitude.min(axis=1)
-        quarters = halves.reshape(len(series), 4, half // 2)
-        power = np.einsum("cij,cij->ci", quarters, quarters) * (2 / half)
-        coherent = weaker**2 / 2 > _SHARE * power.mean(axis=1)
-        coherent &= weaker > _STEADY * amplitude.max(axis=1)
-        if not coherent.any():
+        recent = series[:, -2 * half :]
+        turning = self._phasors(recent, slice(0, 2))
+        weaker = [
+            min(map(abs, both)) * worth for both, worth in zip(turning, strength, strict=True)
+        ]
+        best, share = None, 0.0
+        for row in sorted(range(len(weaker)), key=weaker.__getitem__, reverse=True):
+            coherent, steady, part = self._fitness(recent[row], turning[row])
+            # A load that switches in a pattern may look the same in both halves: rather one that
+            # does not.
+            if steady or (coherent and best is None):
+                best, share = row, part
+            if steady:
+                break
+        if best is None:
             return None
-        # A load that switches in a pattern may look the same in both halves: rather one that
-        # does not.
-        steady = coherent & (power.min(axis=1) > _STEADY**2 * power.max(axis=1))
-        fit = steady if steady.any() else coherent
-        best = int(np.argmax(np.where(fit, weaker * strength, 0.0)))
-        for side in (1, 2):
-            beside = np.abs(self._turning(halves[best : best + 1], side)) * (4 / half)
-            if beside.sum() > amplitude[best].sum():
-                return None  # it is more than 1 Hz off, where the angle is ambiguous
-        first, second = complex(turning[best, 0]), complex(turning[best, 1])
-        angle = math.remainder(
-            math.atan2((second * first.conjugate()).imag, (second * first.conjugate()).real)
-            - 2 * math.pi * self._center * half,
-            2 * math.pi,
-        )
+        first, second = turning[best]
+        if share < _SURE:
+            for side in (slice(2, 4), slice(4, 6)):
+                (beside,) = self._phasors(recent[best : best + 1], side)
+                if sum(map(abs, beside)) > abs(first) + abs(second):
+                    return None  # it is more than 1 Hz off, where the angle is ambiguous
+        turned = cmath.phase(second * first.conjugate())
+        angle = math.remainder(turned - 2 * math.pi * self._center * half, 2 * math.pi)
         return (self._center + angle / (2 * math.pi * half)) / per_hertz
+
+    def _fitness(self, row: Floats, turning: tuple[complex, complex]) -> tuple[bool, bool, float]:
+        """Whether a channel's fundamental stands out and lasts, whether all of it is steady, and
+        the fundamental's part of its power."""
+        quarters = row.reshape(4, -1)
+        power = (np.einsum("qs,qs->q", quarters, quarters) * (2 / self._half)).tolist()
+        weaker, stronger = sorted(map(abs, turning))
+        share = 2 * weaker**2 / sum(power) if weaker else 0.0
+        coherent = share > _SHARE and weaker > _STEADY * stronger
+        return coherent, coherent and min(power) > _STEADY**2 * max(power), share
 
     def _prepare(self, per_hertz: float, length: int) -> None:
         """Phasors of a half window: at the frequency expected, and 1/half-window to each side."""
@@ -105,21 +116,26 @@ class FrequencyMeter:
             return
         self._half, self._center = half, center
         sample = np.arange(half)
-        hann = np.sin(np.pi * (sample + 0.5) / half) ** 2
+        # Hann: the sum of the weights is half their number, so 4 / half makes amplitudes.
+        hann = np.sin(np.pi * (sample + 0.5) / half) ** 2 * (4 / half)
         angles = [2 * np.pi * (center + side / half) * sample for side in (0, -1, 1)]
-        self._waves = [(hann * np.cos(angle), hann * np.sin(angle)) for angle in angles]
+        self._waves = np.array(
+            [hann * wave for angle in angles for wave in (np.cos(angle), -np.sin(angle))]
+        )
 
-    def _turning(self, halves: Floats, which: int) -> npt.NDArray[np.complex128]:
-        """Phasors (channels, 2) of half windows: 0 at the center, 1 and 2 beside it."""
-        cosine, sine = (np.einsum("chj,j->ch", halves, wave) for wave in self._waves[which])
-        turning: npt.NDArray[np.complex128] = cosine - 1j * sine
-        return turning
+    def _phasors(self, rows: Floats, waves: slice) -> list[tuple[complex, complex]]:
+        """Amplitudes of both halves of each row: waves 0, 1 at the center, 2 to 5 beside it."""
+        halves = rows.reshape(len(rows), 2, self._half)
+        amplitudes = np.einsum("chs,ws->chw", halves, self._waves[waves]).tolist()
+        return [(complex(*first), complex(*second)) for first, second in amplitudes]
 
-    def _search(self, series: Floats, period_ns: float, strength: Floats) -> None:
+    def _search(self, series: Floats, period_ns: float, strength: Sequence[float]) -> None:
         """Start from the highest line of the spectrum."""
         length = series.shape[1]
         seconds = length * period_ns / SECOND_NS
-        spectrum = np.abs(np.fft.rfft(series * np.hanning(length), axis=1)) * strength[:, None]
+        spectrum = (
+            np.abs(np.fft.rfft(series * np.hanning(length), axis=1)) * np.array(strength)[:, None]
+        )
         low, high = math.ceil(_SLOWEST_HERTZ * seconds), int(_FASTEST_HERTZ * seconds)
         lines = spectrum[:, low : high + 1].max(axis=0)
         if lines.size and lines.max() > 0:

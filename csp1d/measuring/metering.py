@@ -22,7 +22,7 @@ from csp1d.measuring.reading import Phase, Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
-from csp1d.measuring.window import runs, window_sums, without_gaps
+from csp1d.measuring.window import Window, runs, without_gaps
 
 
 class Metering:
@@ -49,7 +49,7 @@ class Metering:
             # As good for the frequency as a current, and a voltage is there without a load.
             self._rows.append(direction.row)
             strength.append(direction.strength)
-        self._strength = np.array(strength)
+        self._strength = strength
         self._no_load_amperes = measurement.no_load_amperes
         self._nominal_hertz = float(measurement.nominal_frequency_hz)
         self._frequency = FrequencyMeter(self._nominal_hertz)
@@ -104,8 +104,8 @@ class Metering:
         return readings
 
     def _read(self, span: Span) -> Reading:
-        mean = span.codes.sum(axis=1) / span.codes.shape[1]
-        centered = span.codes - mean[:, None]
+        center = np.add.reduce(span.codes, axis=1) / span.codes.shape[1]
+        centered = span.codes - center[:, None]
         start, end, cycle = span.start, span.latest, None
         series = self._without_gaps(span, centered)
         self._hertz = self._frequency.measure(series, span.period_ns, self._strength)
@@ -114,13 +114,13 @@ class Metering:
             # A boundary at the grid point itself counts, whatever the last digits say.
             whole = math.floor((end - start) / cycle + 1e-6)
             end = min(end, start + whole * cycle)
-        sums = window_sums(centered[: len(self._cts)], span.positions, start, end)
-        inside = slice(*np.searchsorted(span.positions, [math.ceil(start), math.ceil(end)]))
-        phases = {}
-        for row, ct in enumerate(self._cts):
-            phases[ct.phase] = ct.current(
-                sums, row, float(mean[row]), span.codes[row, inside], self._no_load_amperes
-            )
+        window = Window.of(span.positions, start, end)
+        currents = centered[: len(self._cts)]
+        of_each = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)
+        phases = {
+            ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
+            for ct, codes, moments, code in of_each
+        }
         direction = None
         if self._direction:
             first = float(span.positions[0])
@@ -137,8 +137,8 @@ class Metering:
             window_seconds=(end - start) * span.period_ns / SECOND_NS,
             phases=phases,
             frequency_hertz=self._hertz,
-            scans=sums.scans,
-            lost_scans=math.ceil(end) - math.ceil(start) - sums.scans,
+            scans=window.scans,
+            lost_scans=math.ceil(end) - math.ceil(start) - window.scans,
             direction=direction,
             waveform=waveform,
         )
@@ -148,15 +148,15 @@ class Metering:
         meter = self._direction
         reference = None
         if meter and meter.row is not None:
-            reference = tuple((points[-1] * meter.unit_a_code).tolist())
+            reference = points[-1] * meter.unit_a_code
         return Waveform(
             spacing_seconds=step * span.period_ns / SECOND_NS,
             current_amperes={
-                ct.phase: tuple((row * ct.amperes_a_code).tolist())
+                ct.phase: row * ct.amperes_a_code
                 for ct, row in zip(self._cts, points, strict=False)
             },
             reference=reference,
-            reference_unit=meter.unit if meter and reference else "",
+            reference_unit=meter.unit if meter and reference is not None else "",
         )
 
     def _cycle(self, span: Span) -> float:

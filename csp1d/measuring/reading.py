@@ -3,7 +3,12 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 
 FRESH_NS = 1_000_000_000
 """A reading may be sent for as long as this after its end."""
@@ -55,16 +60,17 @@ class DirectionReading:
     """What would make the wiring fit the angles seen; "" where it does, None: not seen yet."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Waveform:
     """The last mains cycles of a reading, the newest point last: it ends with the reading, to a
     sample. DC is removed; polarity and gain are as configured, phase errors are not taken out."""
 
     spacing_seconds: float
     """Between points, each of which is the mean of the samples there."""
-    current_amperes: Mapping[Phase, tuple[float, ...]]
-    reference: tuple[float, ...] | None
-    """Of the direction; None where there is none."""
+    current_amperes: Mapping[Phase, Floats]
+    """(points,) each."""
+    reference: Floats | None
+    """(points,), of the direction; None where there is none."""
     reference_unit: str
     """ "V" or "A"; "" without a reference."""
 
@@ -88,7 +94,7 @@ class Reading:
     """Scans that the window should have held besides."""
     direction: DirectionReading | None = None
     """None where direction is off."""
-    waveform: Waveform | None = None
+    waveform: Waveform | None = field(default=None, compare=False)
 
     @property
     def failed_phases(self) -> tuple[Phase, ...]:

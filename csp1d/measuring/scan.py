@@ -106,18 +106,17 @@ class ScanType:
         return np.dtype(f"{order}{sign}{self.storage_bits // 8}")
 
     def codes(self, words: Array) -> Array:
-        """Codes of storage words (any shape): contiguous int64, uint64 where it takes 64 bits.
+        """Codes of storage words (any shape), as integers of the storage's width.
 
-        Swaps bytes, then drops the bits above and below the code, which may hold other data. One
-        shift to the left and one to the right do that and extend the sign, in the storage's width.
+        Drops the bits above and below the code, which may hold other data: one shift to the left
+        and one to the right do that and extend the sign. Without such bits the words are the codes.
         """
         above = self.storage_bits - self.shift - self.bits
-        wide = np.uint64 if not self.signed and self.bits == 64 else np.int64
         if above or self.shift:
             words = words.astype(words.dtype.newbyteorder("="))
             words <<= above
             words >>= above + self.shift
-        return np.asarray(words, wide, order="C")
+        return words
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,8 @@ class Scans:
     """Decoded scans."""
 
     codes: tuple[Array, ...]
-    """For each channel of the format: (scans,), or (scans, repeat) where it repeats."""
+    """For each channel of the format: (scans,), or (scans, repeat) where it repeats. They may lie
+    scattered in the bytes that they came from."""
     timestamps: npt.NDArray[np.int64] | None
     """(scans,), nanoseconds, or None where the format has none."""
 
@@ -282,4 +282,5 @@ class ScanFormat:
         )
         if not self.timestamp:
             return Scans(codes, None)
-        return Scans(codes, self.timestamp.type.codes(records["timestamp"]).view(np.int64))
+        stamps = self.timestamp.type.codes(records["timestamp"])
+        return Scans(codes, np.ascontiguousarray(stamps).astype(np.int64, copy=False))

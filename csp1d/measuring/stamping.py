@@ -67,7 +67,7 @@ class Stamping:
         if timestamps is not None and not self._by_count:
             good = self._good(timestamps)
             if good:
-                newest = int(timestamps[:good].max())
+                newest = int(np.maximum.reduce(timestamps[:good]))
                 self._newest_ns = max(newest, self._newest_ns or newest)
             if good and (scans < self._left or self._speed_is_right()):
                 self._count(good)
@@ -123,7 +123,7 @@ class Stamping:
             lowest, highest = self._read_ns - _BEHIND_NS, self._read_ns + _AHEAD_NS
         before = int(timestamps[0]) if self._newest_ns is None else self._newest_ns
         first, last = int(timestamps[0]), int(timestamps[-1])
-        even = bool((timestamps[1:] >= timestamps[:-1]).all())
+        even = bool(np.logical_and.reduce(timestamps[1:] >= timestamps[:-1]))
         if even and max(lowest, before) <= first and last <= min(highest, before + _BEHIND_NS):
             return len(timestamps)
         steps = np.diff(timestamps, prepend=before)

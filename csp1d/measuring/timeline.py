@@ -143,11 +143,11 @@ class Timeline:
                 if not self._stamping.rate_is_right(clock.period_ns):
                     self._begin_anew(0)
                     continue
-            self._find_lost(clock, count)
+            late = self._find_lost(clock, count)
             if self._give_up(clock, count):
                 continue
             pending, unknown = self._pending, slice(self._known, count)
-            clock.fit(pending.stamps[unknown], pending.positions[unknown])
+            clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
             self._known = count
             if not self._stamping.rate_is_right(clock.period_ns):
                 self._begin_anew(count)
@@ -169,7 +169,7 @@ class Timeline:
         """End the window at a position; the time of it. `cycle`: samples of one, if known."""
         clock = self._clock
         assert clock is not None
-        used = int(np.searchsorted(self._pending.positions, math.floor(position)))
+        used = int(self._pending.positions.searchsorted(math.floor(position)))
         self._pending.drop(used)
         self._known -= used
         self._start = position
@@ -234,9 +234,10 @@ class Timeline:
         by_count = max(self._known + 1, last - pending.next_position + 1 + pending.count)
         confirm = confirm_scans(clock.period_ns)
         candidate = by_count
-        passed = pending.stamps >= self._grid_ns
-        if passed.any():
-            candidate = min(candidate, max(self._known + 1, int(passed.argmax()) + confirm))
+        stamps = pending.stamps[:by_count]
+        if len(stamps) and int(np.maximum.reduce(stamps)) >= self._grid_ns:
+            passed = int((stamps >= self._grid_ns).argmax())
+            candidate = min(candidate, max(self._known + 1, passed + confirm))
         candidate = max(candidate, self._candidate)
         while candidate <= pending.count:
             recent = slice(max(0, candidate - confirm), candidate)
@@ -251,14 +252,17 @@ class Timeline:
             candidate = self._candidate = candidate + max(1, confirm // 8)
         return None
 
-    def _find_lost(self, clock: SampleClock, count: int) -> None:
+    def _find_lost(self, clock: SampleClock, count: int) -> Floats:
+        """Make room for the scans lost among the pending ones; how late these are then."""
         pending = self._pending
         late = clock.lateness_ns(pending.stamps[:count], pending.positions[:count])
         for index, lost in find_lost(late, clock.period_ns):
             if lost * clock.period_ns < self._stamping.least_loss_ns:
                 continue
             pending.insert_lost(index, lost)
+            late[index:] -= lost * clock.period_ns
             self.lost_scans_total += lost
+        return late
 
     def _give_up(self, clock: SampleClock, count: int) -> bool:
         """Begin behind the loss where too much of the window was lost."""

@@ -21,4 +21,6 @@ def last_cycles(series: Floats, after: int, cycle: float) -> tuple[Floats, int]:
     step = max(1, math.ceil(samples / MOST_POINTS))
     points = samples // step
     part = series[:, after - points * step : after]
+    if step == 1:
+        return part, step
     return part.reshape(len(part), points, step).mean(axis=2), step

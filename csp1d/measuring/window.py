@@ -10,24 +10,96 @@ sample. Positions without a sample (lost scans) weigh nothing.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from csp1d.measuring.clock import Floats, Integers
 
 
+class Moments(NamedTuple):
+    """Of one channel over a window, in codes."""
+
+    mean: float
+    variance: float
+    lowest: float
+    highest: float
+
+
+class _Part(NamedTuple):
+    """Samples without a loss between them, `first` to `after`; of the cells of the first and the
+    last of them, so much lies outside."""
+
+    first: int
+    after: int
+    before: float
+    behind: float
+
+
 @dataclass(frozen=True)
-class WindowSums:
-    """Moments of each channel, in codes: arrays of (channels,)."""
+class Window:
+    """The cells in [start, end) of samples, by index of these; it must hold a sample."""
 
     scans: int
     """Samples whose cell begins in the window."""
     weight: float
     """Samples in the window, parts included."""
-    mean: Floats
-    variance: Floats
-    lowest: Floats
-    highest: Floats
+    parts: tuple[_Part, ...]
+
+    @classmethod
+    def of(cls, positions: Integers, start: float, end: float) -> "Window":
+        """Of samples at these positions."""
+        scans, weight, parts = 0, 0.0, []
+        for first, after in runs(positions):
+            shift = int(positions[first]) - first
+            low, high = max(start, first + shift), min(end, after + shift)
+            if low >= high:
+                continue
+            cut, left = math.floor(low), math.ceil(high)
+            parts.append(_Part(cut - shift, left - shift, low - cut, left - high))
+            weight += high - low
+            scans += left - math.ceil(low)
+        return cls(scans, weight, tuple(parts))
+
+    def moments(self, centered: Floats) -> list[Moments]:
+        """Of each channel of `centered` (channels, samples), which should lie around 0 so that
+        squares do not cancel."""
+        totals = squares = [0.0] * len(centered)
+        lows, highs = [], []
+        for first, after, before, behind in self.parts:
+            part = centered[:, first:after]
+            ends = list(zip(part[:, 0].tolist(), part[:, -1].tolist(), strict=True))
+            totals = [
+                so_far + total - before * head - behind * tail
+                for so_far, total, (head, tail) in zip(
+                    totals, np.add.reduce(part, axis=1).tolist(), ends, strict=True
+                )
+            ]
+            squares = [
+                so_far + square - before * head**2 - behind * tail**2
+                for so_far, square, (head, tail) in zip(
+                    squares, np.einsum("cs,cs->c", part, part).tolist(), ends, strict=True
+                )
+            ]
+            lows.append(np.minimum.reduce(part, axis=1).tolist())
+            highs.append(np.maximum.reduce(part, axis=1).tolist())
+        means = [total / self.weight for total in totals]
+        return [
+            Moments(mean, max(0.0, square / self.weight - mean**2), min(low), max(high))
+            for mean, square, low, high in zip(
+                means, squares, zip(*lows, strict=True), zip(*highs, strict=True), strict=True
+            )
+        ]
+
+    def count_beyond(self, row: Floats, lowest: float, highest: float) -> tuple[int, int]:
+        """Samples of a row at `lowest` or below it, and at `highest` or above it, among those
+        whose cell begins in the window."""
+        low = high = 0
+        for first, after, before, _ in self.parts:
+            part = row[first + (before > 0) : after]
+            low += int(np.count_nonzero(part <= lowest))
+            high += int(np.count_nonzero(part >= highest))
+        return low, high
 
 
 def runs(positions: Integers) -> list[tuple[int, int]]:
@@ -54,38 +126,3 @@ def without_gaps(centered: Floats, positions: Integers, cycle: float) -> Floats:
         copied = series[:, source : source + after - first]
         series[:, first : first + copied.shape[1]] = copied
     return series
-
-
-def window_sums(centered: Floats, positions: Integers, start: float, end: float) -> WindowSums:
-    """Moments of `centered` (channels, samples) at `positions` over the cells in [start, end).
-
-    The samples should lie around 0, so that squares do not cancel; the window must hold a sample.
-    """
-    scans, weight = 0, 0.0
-    total = square = 0.0 * centered[:, 0]
-    lowest, highest = [], []
-    for first, after in runs(positions):
-        shift = int(positions[first]) - first
-        low, high = max(start, first + shift), min(end, after + shift)
-        if low >= high:
-            continue
-        cut, left = math.floor(low), math.ceil(high)
-        part = centered[:, cut - shift : left - shift]
-        # What the cells at both ends have outside.
-        before, behind = low - cut, left - high
-        total = total + part.sum(axis=1) - before * part[:, 0] - behind * part[:, -1]
-        square = square + np.einsum("ij,ij->i", part, part)
-        square = square - before * part[:, 0] ** 2 - behind * part[:, -1] ** 2
-        weight += high - low
-        scans += math.ceil(high) - math.ceil(low)
-        lowest.append(part.min(axis=1))
-        highest.append(part.max(axis=1))
-    mean: Floats = np.divide(total, weight, dtype=np.float64)
-    return WindowSums(
-        scans=scans,
-        weight=weight,
-        mean=mean,
-        variance=np.maximum(0.0, square / weight - mean**2),
-        lowest=np.minimum.reduce(lowest),
-        highest=np.maximum.reduce(highest),
-    )

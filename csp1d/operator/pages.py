@@ -3,7 +3,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from csp1d import __version__
-from csp1d.measuring.reading import DirectionReading, Reading
+from csp1d.measuring.reading import DirectionReading, Floats, Reading
 from csp1d.operator.answer import Page, html_page
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
@@ -75,9 +75,9 @@ def waveform_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
+def _rounded(values: Floats) -> list[float]:
     # To what can be seen, so that the page stays small.
-    return [round(value, 3) for value in values]
+    return [round(value, 3) for value in values.tolist()]
 
 
 def _reading_json(reading: Reading | None, now_ns: int) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import pytest
 from test_metrics import END_NS, MEASURING, READING
 
@@ -18,7 +19,12 @@ from csp1d.operator.snapshot import Snapshot
 from csp1d.p1.telegram import _CSP1_BODY, _SMR5_BODY, _SMR5_VOLTAGES
 
 HTML = resources.files("csp1d.operator").joinpath("page.html").read_text()
-WAVEFORM = Waveform(0.0005, {Phase.L1: (0.0, 7.07149, -1.0), Phase.L2: (0.1, 0, 0)}, None, "")
+WAVEFORM = Waveform(
+    0.0005,
+    {Phase.L1: np.array((0.0, 7.07149, -1.0)), Phase.L2: np.array((0.1, 0.0, 0.0))},
+    None,
+    "",
+)
 
 
 def told(waveform: Waveform | None, now_ns: int = END_NS + 400_000_000) -> Any:
@@ -39,7 +45,7 @@ def test_waveforms_are_told_oldest_first_up_to_the_end_of_the_reading() -> None:
 
 @pytest.mark.parametrize("unit", ["V", "A"])
 def test_the_reference_is_told_with_its_unit(unit: str) -> None:
-    waveform = replace(WAVEFORM, reference=(0.0, 0.5, 0.25), reference_unit=unit)
+    waveform = replace(WAVEFORM, reference=np.array((0.0, 0.5, 0.25)), reference_unit=unit)
     assert told(waveform)["reference"] == {"unit": unit, "values": [0.0, 0.5, 0.25]}
 
 
