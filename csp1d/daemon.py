@@ -165,6 +165,7 @@ class Daemon:
             latency_counts=tuple(sender.latency.counts),
             latency_sum_seconds=sender.latency.sum_seconds,
             lamps=dict(self._lamps.lit),
+            current_lamp_off_ns=self._lamps.off_ns,
             last_telegram=sender.last_telegram,
         )
 

@@ -53,8 +53,14 @@ class Lamps:
     @property
     def wake_ns(self) -> int | None:
         rhythm = self._rhythm
-        times = (rhythm.start_ns, rhythm.trim_ns, rhythm.off_ns)
+        off_ns = None if self._ends_by_itself else rhythm.off_ns
+        times = (rhythm.start_ns, rhythm.trim_ns, off_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
+
+    @property
+    def off_ns(self) -> int | None:
+        """When the current lamp goes dark, CLOCK_MONOTONIC; None while it is."""
+        return self._rhythm.off_ns
 
     def find(self, again: bool = False) -> None:
         """Look for the LEDs that are missing, and set those found to what they should show.

@@ -39,6 +39,7 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
 
 def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
     """The state in JSON's types; what is not known is null."""
+    lit = state.lit(now_ns)
     return {
         "version": __version__,
         "adc_up": state.adc_up,
@@ -47,7 +48,7 @@ def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
         "reading": _reading_json(state.fresh(now_ns), now_ns),
         "scans_lost_total": state.scans_lost_total,
         "telegrams": asdict(state.port),
-        "leds": {role: state.lamps.get(role) for role in ("power", "current", "p1")},
+        "leds": {role: lit.get(role) for role in ("power", "current", "p1")},
         "last_telegram": state.last_telegram.decode("ascii") or None,
     }
 

@@ -30,6 +30,8 @@ class Snapshot:
     latency_sum_seconds: float = 0.0
     lamps: Mapping[str, bool] = field(default_factory=dict)
     """Which of the LEDs that are there are lit, by role."""
+    current_lamp_off_ns: int | None = None
+    """When the current lamp goes dark, with nothing else to be done then."""
     last_telegram: bytes = b""
 
     def fresh(self, now_ns: int) -> Reading | None:
@@ -37,3 +39,10 @@ class Snapshot:
         if self.reading is None or now_ns - self.reading.end_ns > CURRENT_NS:
             return None
         return self.reading
+
+    def lit(self, now_ns: int) -> Mapping[str, bool]:
+        """As `lamps`, at a time."""
+        off_ns = self.current_lamp_off_ns
+        if off_ns is None or now_ns < off_ns or "current" not in self.lamps:
+            return self.lamps
+        return {**self.lamps, "current": False}

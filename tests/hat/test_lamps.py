@@ -78,9 +78,10 @@ def test_who_ends_the_light(ends_by_itself: bool, shows: int | bool) -> None:
     hat = LedHat(ends_by_itself)
     lamps = Lamps(hat, Config())
     lamps.reading(1.0)
-    wake_ns = lamps.wake_ns
-    assert wake_ns is not None
-    lamps.time(wake_ns)
+    off_ns = lamps.off_ns
+    assert off_ns is not None
+    assert lamps.wake_ns == (None if ends_by_itself else off_ns), "nobody wakes for nothing"
+    lamps.time(off_ns)
     assert hat.leds["current"].shows == shows
 
 

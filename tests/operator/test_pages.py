@@ -14,7 +14,7 @@ import pytest
 from test_metrics import END_NS, MEASURING, READING
 
 from csp1d.measuring.reading import Phase, Waveform
-from csp1d.operator.pages import pages, waveform_json
+from csp1d.operator.pages import pages, status_json, waveform_json
 from csp1d.operator.snapshot import Snapshot
 from csp1d.p1.telegram import _CSP1_BODY, _SMR5_BODY, _SMR5_VOLTAGES
 
@@ -81,3 +81,10 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
     rest = {code for code in sent - explained if re.sub(r"^1-0:[2-7]", "", code) not in of_a_phase}
     assert rest == set()
     assert explained <= sent
+
+
+def test_the_current_lamp_goes_dark_by_its_time() -> None:
+    state = replace(MEASURING, lamps={"power": True, "current": True}, current_lamp_off_ns=END_NS)
+    for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):
+        leds = status_json(state, now_ns)["leds"]
+        assert leds == {"power": True, "current": lit, "p1": None}
