@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -30,7 +30,7 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
         return json.dumps(waveform_json(snapshot(), time.monotonic_ns())).encode()
 
     return {
-        "/": html_page(resources.files("csp1d.operator").joinpath("page.html").read_bytes()),
+        "/": html_page(Path(__file__).with_name("page.html").read_bytes()),
         "/metrics": Page(CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
         "/status.json": Page("application/json", status),
         "/waveform.json": Page("application/json", waveform),
