@@ -274,15 +274,16 @@ def test_journal_has_fields_and_the_catalog_explains(board: InstalledBoard) -> N
 def test_what_an_operator_acts_on_is_told_once_and_explained(board: InstalledBoard) -> None:
     before = cursor()
     board.feeder.hole(400)
-    wait_for_event("scans-complete", before)
+    wait_for_event("scans-lost", before)
     board.feeder.set(amperes=(140, *AMPERES[1:]))
     wait_for_event("clipping", before)
     board.feeder.set(amperes=AMPERES)
-    wait_for_event("clipping-ended", before)
     board.hat.tty.stuck = True
     wait_for_event("telegram-dropped", before)
     board.hat.tty.stuck = False
-    wait_for_event("telegrams-resumed", before)
+    # A fault has ended when it has not been seen for ten seconds.
+    for end in ("scans-complete", "clipping-ended", "telegrams-resumed"):
+        wait_for_event(end, before, 20)
     told = events(before)
     assert sorted(told) == sorted({*told}), "each once"
     explained = run("journalctl", "-x", "--no-pager", f"--unit={UNIT}", before)
