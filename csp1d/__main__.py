@@ -40,7 +40,8 @@ def _run() -> int:
                 print(f"csp1d: {problem}", file=sys.stderr)
         return CONFIGURATION
     if arguments.check_config:
-        print(f"{arguments.config}: good")
+        there = arguments.config.exists()
+        print(f"{arguments.config}: good{'' if there else ', as it is not there: all defaults'}")
         return OK
     journal.set_up(config.log.level)
 

@@ -152,6 +152,7 @@ class Daemon:
         sampler, sender = self._sampler, self._sender
         return Snapshot(
             reading=self._reading,
+            failed=sampler.failed,
             reading_timestamp_seconds=self._reading_timestamp_seconds,
             readings_total=self._readings_total,
             scans_total=sampler.scans_total,
@@ -234,8 +235,10 @@ def _words(state: Snapshot, now_ns: int) -> str:
     """The state for `systemctl status`, in words that change only when something does."""
     if not state.adc_up:
         measuring = "No ADC or no scans from it"
+    elif failed := state.fresh_failed(now_ns):
+        measuring = f"Input of {' and '.join(failed.failed_phases)} failed"
     elif state.fresh(now_ns) is None:
-        measuring = "Waiting for the first reading"
+        measuring = "Waiting for a reading"
     else:
         measuring = "Measuring"
     port = "P1 port open" if state.p1_up else "P1 port missing"

@@ -90,7 +90,7 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {},
         ["csp1d", "--config", "c.toml", "--check-config"],
         0,
-        "c.toml: good",
+        "c.toml: good, as it is not there: all defaults",
     ),
     "an unknown key": (
         {"c.toml": "[adc]\ndevise = 'x'"},

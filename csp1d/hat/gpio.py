@@ -72,7 +72,8 @@ def find_chip(chip: str, dev: Path) -> Path:
     if chip.startswith("/"):
         if not Path(chip).exists():
             raise DeviceAbsentError(
-                f"{chip} is not there; set p1.request.chip to a path or a label"
+                f"{chip} is not there; set p1.request.chip to a path or a label "
+                "(csp1ctl discover lists them)"
             )
         return Path(chip)
     labels = {}

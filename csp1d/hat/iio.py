@@ -291,7 +291,7 @@ def _write_mend(name: str, file: Path, value: str, error: OSError) -> str:
 
 def _open_mend(error: OSError) -> str:
     if error.errno == errno.EBUSY:
-        return "is in use by another process; stop it first (a running csp1d: systemctl stop csp1d)"
+        return "is in use by another process; stop it first"
     if error.errno == errno.EACCES:
         return "may not be read; give the daemon's group the device (udev rule)"
     if error.errno == errno.EPERM:

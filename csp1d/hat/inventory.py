@@ -52,6 +52,8 @@ class IioDevice:
     """As the driver writes them: a list, or "[lowest step highest]"; "" where it does not."""
     trigger: str | None
     """The one attached, "" for none; None where the device takes none."""
+    own_triggers: tuple[str, ...] = ()
+    """Those that its own driver has made, as far as sysfs tells."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,16 @@ def _adc(folder: Path, dev: Path) -> IioDevice:
         sampling_frequency_hz=_number(rate),
         available_frequencies=" ".join(_text(Path(f"{rate}_available")).split()),
         trigger=_text(trigger) if trigger.exists() else None,
+        own_triggers=_own_triggers(folder),
     )
+
+
+def _own_triggers(folder: Path) -> tuple[str, ...]:
+    """A driver makes the device and its trigger below the same hardware."""
+    if not folder.is_symlink():
+        return ()
+    triggers = sorted(folder.resolve().parent.glob("trigger[0-9]*"))
+    return tuple(name for trigger in triggers if (name := _text(trigger / "name")))
 
 
 def _attribute(folder: Path, channel: str, what: str) -> float | None:

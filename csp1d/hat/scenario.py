@@ -9,6 +9,7 @@ Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps
     frequency_hz = 49.9
     harmonics_percent = { 3 = 60, 5 = 30 }
     gain_error_percent = { L1 = 3.7 }
+    shift_amperes = { L2 = 200 }
     request = "poll"
     stall_seconds = 2
     reference = 0.5
@@ -56,6 +57,8 @@ class Step:
     gain_error_percent: Mapping[Phase, float] = field(default_factory=dict)
     """By how much more than the current a transformer makes, whatever gain is configured; one that
     is not named fits the configured gain, so that it measures right."""
+    shift_amperes: Mapping[Phase, float] = field(default_factory=dict)
+    """By how much the signal is off the middle of the ADC's range, as with a bias that is gone."""
     request: Request = Request.HIGH
     stall_seconds: float = 0.0
     """For so long from the step on the ADC delivers nothing."""
@@ -112,6 +115,7 @@ def _step(entry: Any, previous: Step, where: str) -> Step:
         "frequency_hz": _number,
         "harmonics_percent": _harmonics,
         "gain_error_percent": _gain_errors,
+        "shift_amperes": _amperes,
         "request": _request,
         "stall_seconds": _number,
         "reference": _number,

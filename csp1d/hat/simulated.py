@@ -176,6 +176,7 @@ class SimulatedAdc:
                 if gain_error is not None:
                     # The configured gain, which `_codes` takes out, does not mend it then.
                     amperes *= config.gain * (1 + gain_error / 100)
+                amperes += step.shift_amperes.get(phase, 0.0)
             else:
                 amperes = step.reference * self._reference(angles + error, config)
             records[str(number)] = self._codes(amperes, config, self.format.channels[number])

@@ -23,7 +23,8 @@ class TtyPort:
             self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise DeviceAbsentError(
-                f"{path} is not there; set p1.device to the HAT's serial port"
+                f"{path} is not there; set p1.device to the HAT's serial port "
+                "(csp1ctl discover lists them)"
             ) from error
         except OSError as error:
             raise DeviceError(f"{path} {_open_mend(error)}") from error

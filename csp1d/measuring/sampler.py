@@ -41,6 +41,8 @@ class Sampler:
         self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.stalled = False
+        self.failed: Reading | None = None
+        """The last reading, where an input has failed: to be looked at, and for nothing else."""
         self.clipped_samples: dict[Phase, int] = {}
         self._hat = hat
         self._clock = clock
@@ -113,6 +115,8 @@ class Sampler:
                 total = self.clipped_samples.get(phase, 0)
                 self.clipped_samples[phase] = total + current.clipped_samples
         self._plan(bool(scans), bool(readings), now_ns)
+        if readings:
+            self.failed = readings[-1] if readings[-1].failed_phases else None
         return [reading for reading in readings if not reading.failed_phases]
 
     def close(self) -> None:
@@ -147,6 +151,7 @@ class Sampler:
         self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total
         self._metering = None
         self.stalled = False
+        self.failed = None
 
     def _plan(self, heard: bool, complete: bool, now_ns: int) -> None:
         """When to read next, and whether the ADC is stalled."""

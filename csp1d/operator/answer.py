@@ -39,13 +39,14 @@ def html_page(html: bytes) -> Page:
     """A page that may run the <script> and <style> elements in it, and fetch from where it is.
 
     The elements are named by their hashes, so what gets into the page later does not run, and
-    `style=` or `onclick=` attributes do not work. `html` is constant; what changes is fetched.
+    `style=` or `onclick=` attributes do not work. Pictures are those in it. `html` is constant;
+    what changes is fetched.
     """
     scripts, styles = (_sources(html, element) for element in (b"script", b"style"))
     return Page(
         "text/html; charset=utf-8",
         lambda: html,
-        f"{_NOTHING}; script-src {scripts}; style-src {styles}; connect-src 'self'",
+        f"{_NOTHING}; script-src {scripts}; style-src {styles}; img-src data:; connect-src 'self'",
     )
 
 

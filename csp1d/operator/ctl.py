@@ -3,6 +3,7 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import math
 import os
@@ -107,18 +108,32 @@ def _remarks(reading: Reading) -> dict[str, str]:
 
 
 def _record(config: Config, arguments: argparse.Namespace) -> int:
-    from csp1d.hat.kernel import KernelHat
     from csp1d.measuring.capture import save
     from csp1d.operator.progress import progress
 
     seconds = arguments.seconds
     with (
-        contextlib.closing(KernelHat().open_adc(config)) as adc,
+        contextlib.closing(_recorded_adc(config)) as adc,
         progress(f"Recording {arguments.name}", seconds, "s") as show,
     ):
         scans = save(arguments.name, adc.format, _chunks(adc, seconds, show))
     print(f"{scans} scans in {arguments.name}.bin", file=sys.stderr)
     return OK
+
+
+def _recorded_adc(config: Config) -> Adc:
+    """The daemon's ADC in other hands. Its errors tell of the daemon's rights."""
+    from csp1d.hat.kernel import KernelHat
+
+    try:
+        return KernelHat().open_adc(config)
+    except DeviceError as error:
+        cause = error.__cause__
+        if isinstance(cause, PermissionError):
+            raise DeviceError(f"{error}\nor record as root (sudo)") from error
+        if isinstance(cause, OSError) and cause.errno == errno.EBUSY:
+            raise DeviceError(f"{error}; if it is csp1d: systemctl stop csp1d") from error
+        raise
 
 
 def _chunks(adc: Adc, seconds: float, show: Callable[[float], None]) -> Iterator[bytes]:
@@ -212,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"configuration (default {DEFAULT_PATH}; drop-ins lie in FILE.d/)",
     )
     parser = argparse.ArgumentParser(
-        prog="csp1ctl", description="Looks into csp1d and its captures.", parents=[common]
+        prog="csp1ctl", description="Sets csp1d up, calibrates it and watches it.", parents=[common]
     )
     parser.add_argument("--version", action="version", version=f"csp1ctl {__version__}")
     parser.set_defaults(configured=True)

@@ -33,6 +33,8 @@ def run(config_path: Path) -> int:
     absent = missing(inventory)
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration has gaps there.", file=sys.stderr)
+        if inventory.unseen:
+            print("Not all could be seen: run it as root (sudo) first.", file=sys.stderr)
     print(f"\nThe configuration below is for {config_path}.\n", file=sys.stderr, flush=True)
     print(configuration(inventory, sys.byteorder), end="")
     return DEVICE_MISSING if absent else OK
@@ -56,7 +58,7 @@ def report(inventory: Inventory) -> Iterator[str]:
     for chip in inventory.chips:
         taken = line.line.name if line and line.chip == chip else None
         yield from _chip_lines(chip, taken)
-    yield from _none(inventory.chips)
+    yield from _none(inventory.chips or inventory.unseen)
     yield "LEDs"
     lamps = [choose_led(inventory.leds, role) for role in ROLES]
     for led in inventory.leds:

@@ -40,12 +40,14 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
 def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
     """The state in JSON's types; what is not known is null."""
     lit = state.lit(now_ns)
+    failed = state.fresh_failed(now_ns)
     return {
         "version": __version__,
         "adc_up": state.adc_up,
         "p1_up": state.p1_up,
         "p1_request": state.p1_request,
         "reading": _reading_json(state.fresh(now_ns), now_ns),
+        "failed_phases": list(failed.failed_phases) if failed else [],
         "scans_lost_total": state.scans_lost_total,
         "telegrams": asdict(state.port),
         "leds": {role: lit.get(role) for role in ("power", "current", "p1")},
@@ -54,8 +56,8 @@ def status_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
 
 
 def waveform_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
-    """The last mains cycles, null where there is no fresh reading."""
-    reading = state.fresh(now_ns)
+    """The last mains cycles, of a failed input as well; null where no reading is fresh."""
+    reading = state.fresh_failed(now_ns) or state.fresh(now_ns)
     if reading is None or reading.waveform is None:
         return {"waveform": None}
     waveform = reading.waveform

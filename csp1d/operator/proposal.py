@@ -215,7 +215,11 @@ def _adc_tables(inventory: Inventory, byteorder: str) -> Iterator[str]:
 
 def _trigger(adc: IioDevice, inventory: Inventory) -> Iterator[str]:
     """Nothing for an ADC that takes none, or that has attached one of its own."""
-    own = [name for name in inventory.triggers if adc.name and name.startswith(adc.name)]
+    own = [
+        name
+        for name in inventory.triggers
+        if name in adc.own_triggers or (adc.name and name.startswith(adc.name))
+    ]
     if adc.trigger is None or adc.trigger in own:
         return
     chosen = adc.trigger or next(iter(own), "")

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from csp1d.operator.status import REQUEST_WORDS, Status, frequency_words
+from csp1d.operator.status import REQUEST_WORDS, Status, frequency_words, no_reading_words
 from csp1d.operator.watch import Watch
 
 _LED_STYLES = {None: "dim", True: "black on yellow", False: "dim"}
@@ -68,7 +68,7 @@ def _heading(watch: Watch) -> Text:
 
 def _bars(status: Status, fuse_amperes: float) -> RenderableType:
     if status.reading is None:
-        return Text("No fresh reading: the currents are not known", style="bold red")
+        return Text(f"Currents not known: {no_reading_words(status)}", style="bold red")
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column()
     grid.add_column(justify="right", no_wrap=True)

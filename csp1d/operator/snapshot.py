@@ -13,6 +13,8 @@ class Snapshot:
     """The state after a turn of the loop. Times are CLOCK_MONOTONIC unless named otherwise."""
 
     reading: Reading | None = None
+    failed: Reading | None = None
+    """The last reading, where an input has failed: it shows what is wrong, not what flows."""
     reading_timestamp_seconds: float | None = None
     """When the last reading ended, in Unix time."""
     readings_total: int = 0
@@ -36,9 +38,11 @@ class Snapshot:
 
     def fresh(self, now_ns: int) -> Reading | None:
         """The reading, while it says what flows now."""
-        if self.reading is None or now_ns - self.reading.end_ns > CURRENT_NS:
-            return None
-        return self.reading
+        return _while_fresh(self.reading, now_ns)
+
+    def fresh_failed(self, now_ns: int) -> Reading | None:
+        """The one of the failed input, while it says how that is now."""
+        return _while_fresh(self.failed, now_ns)
 
     def lit(self, now_ns: int) -> Mapping[str, bool]:
         """As `lamps`, at a time."""
@@ -46,3 +50,9 @@ class Snapshot:
         if off_ns is None or now_ns < off_ns or "current" not in self.lamps:
             return self.lamps
         return {**self.lamps, "current": False}
+
+
+def _while_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
+    if reading is None or now_ns - reading.end_ns > CURRENT_NS:
+        return None
+    return reading

@@ -38,6 +38,8 @@ class Status:
     p1_up: bool
     p1_request: bool | None
     reading: LiveReading | None
+    failed_phases: tuple[Phase, ...]
+    """Whose input has failed: there is no reading then."""
     scans_lost_total: int
     telegrams: PortCounts
     leds: Mapping[str, bool | None]
@@ -54,6 +56,7 @@ def parse(body: bytes) -> Status:
             p1_up=table["p1_up"],
             p1_request=table["p1_request"],
             reading=_reading(table["reading"]) if table["reading"] else None,
+            failed_phases=tuple(map(Phase, table["failed_phases"])),
             scans_lost_total=table["scans_lost_total"],
             telegrams=PortCounts(**table["telegrams"]),
             leds=dict(table["leds"]),
@@ -79,17 +82,29 @@ def _reading(table: Mapping[str, Any]) -> LiveReading:
 
 def words(status: Status, url: str) -> str:
     """The state for a reader, in lines of at most 80 columns."""
-    rows = [*_currents(status.reading), *_devices(status)]
+    rows = [*_currents(status), *_devices(status)]
     lines = [f"csp1d {status.version} at {url}", ""]
     lines += [f"{name:<14}{text}" for name, text in rows]
-    if not (status.adc_up and status.p1_up) or status.p1_request is None:
-        lines += ["", "Why something does not work, and how to mend it: journalctl -x -u csp1d"]
+    if not (status.reading and status.p1_up) or status.p1_request is None:
+        lines += [
+            "",
+            "Why something does not work, and how to mend it:",
+            "  sudo journalctl -x -u csp1d",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _currents(reading: LiveReading | None) -> Iterator[tuple[str, str]]:
+def no_reading_words(status: Status) -> str:
+    """Why the currents are not known."""
+    if status.failed_phases:
+        return f"the input of {' and '.join(status.failed_phases)} has failed"
+    return "no fresh reading"
+
+
+def _currents(status: Status) -> Iterator[tuple[str, str]]:
+    reading = status.reading
     if reading is None:
-        yield "currents", "not known: there is no fresh reading"
+        yield "currents", f"not known: {no_reading_words(status)}"
         return
     for phase, current in reading.phases.items():
         exports = "  exports" if phase in reading.exporting else ""
@@ -108,7 +123,7 @@ def _currents(reading: LiveReading | None) -> Iterator[tuple[str, str]]:
 def frequency_words(frequency_hertz: float | None) -> str:
     """As it stands below the currents."""
     if frequency_hertz is None:
-        return "no frequency: no current is coherent"
+        return "no frequency: no current is steady enough"
     return f"{frequency_hertz:7.3f} Hz"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from csp1d.exits import OK
 from csp1d.operator.client import Client, NoAnswerError
-from csp1d.operator.status import Status
+from csp1d.operator.status import Status, no_reading_words
 
 _RATE_SECONDS = 10.0
 _NOTES = 5
@@ -84,7 +84,7 @@ class Watch:
             yield "csp1d does not answer"
             return
         if status.reading is None:
-            yield "no fresh reading"
+            yield no_reading_words(status)
         else:
             for phase, current in status.reading.phases.items():
                 yield f"{phase} {current.rms_amperes:.2f} A"

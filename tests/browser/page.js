@@ -210,6 +210,18 @@ describe("the page", { concurrency: false }, () => {
     await shown(() => !document.getElementById("state").textContent.includes("Held"));
   });
 
+  it("remembers the fuse, and can do without", async () => {
+    await page.selectOption("#fuse", "40");
+    await page.reload();
+    assert.equal(await page.locator("#fuse").inputValue(), "40");
+    await page.addInitScript(() => Object.defineProperty(window, "localStorage", {
+      get() { throw new DOMException("denied", "SecurityError"); } }));
+    await page.reload();
+    assert.equal(await page.locator("#fuse").inputValue(), "25");
+    await page.selectOption("#fuse", "16");
+    await stateHas("Measuring");
+  });
+
   it("has complained of nothing, and asked nobody but csp1d", () => {
     assert.deepEqual(complaints, []);
     const { origin } = new URL(daemon.url);
@@ -223,8 +235,9 @@ describe("the page", { concurrency: false }, () => {
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("led-current"), /not known/);
     const stalling = path.join(folder, "stalling.toml");
-    fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16 }\n" +
-      "[[step]]\nat_seconds = 8\nstall_seconds = 4\n");
+    fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
+      "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
+      "[[step]]\nat_seconds = 20\nshift_amperes = { L2 = -168 }\n");
     daemon = await start(new URL(daemon.url).host, stalling);
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
@@ -239,5 +252,18 @@ describe("the page", { concurrency: false }, () => {
     assert.equal(await page.locator("#led-current.lit").count(), 0);
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+  });
+
+  it("names the input that has failed, and shows what is left of its wave", async () => {
+    await stateHas("Input of L2 failed");
+    await shown(() => document.getElementById("amperes-L1").textContent === "— A");
+    assert.match(await text("health"), /L2its input lies at the end of the ADC's range/);
+    await shown(() => document.getElementById("legend").textContent.includes("L2, failed"));
+    const heights = await page.locator("#scope .c-L2").evaluate((wave) =>
+      wave.getAttribute("d").slice(1).split("L").map((point) => Number(point.split(" ")[1])));
+    // The crests, above a line where the range ends. Upwards is less.
+    const lowest = Math.max(...heights), highest = Math.min(...heights);
+    assert.ok(highest < 110 && lowest > 150, `${highest} to ${lowest}`);
+    assert.ok(heights.filter((height) => lowest - height < 4).length > heights.length / 2);
   });
 });

@@ -135,6 +135,19 @@ def test_triggers_and_those_of_them_that_are_timers(machine: Machine) -> None:
     assert inventory.hrtimers == ("csp1d",)
 
 
+def test_a_trigger_below_the_same_hardware_is_the_adcs_own(machine: Machine) -> None:
+    chip, bus = machine.sys / "devices/spi0.0", machine.sys / "bus/iio/devices"
+    machine.put(chip / "iio:device0", MCP3912)
+    machine.put(chip, {"trigger0/name": "data-ready"})
+    machine.put(machine.sys, {"devices/trigger1/name": "csp1d"})
+    bus.mkdir(parents=True)
+    for path in (chip / "iio:device0", chip / "trigger0", machine.sys / "devices/trigger1"):
+        (bus / path.name).symlink_to(path)
+    inventory = machine.take()
+    assert inventory.triggers == ("data-ready", "csp1d")
+    assert inventory.adcs[0].own_triggers == ("data-ready",)
+
+
 def test_serial_ports_are_those_with_hardware(machine: Machine) -> None:
     machine.tty("tty0", None, dev="4:0")
     machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64", type="32")

@@ -35,6 +35,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
         stall_seconds = 2
         harmonics_percent = { 3 = 60, 5 = 30 }
         gain_error_percent = { L1 = 3.7, L2 = -1.2 }
+        shift_amperes = { L3 = -200 }
         [[step]]
         at_seconds = 20
         frequency_hz = 49.9
@@ -45,6 +46,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
     assert (third.stall_seconds, third.amperes, third.request) == (0, {"L1": 24}, Request.POLL)
     assert third.frequency_hz == 49.9
     assert third.gain_error_percent == {"L1": 3.7, "L2": -1.2}
+    assert third.shift_amperes == {"L3": -200}
 
 
 @pytest.mark.parametrize(

@@ -38,3 +38,20 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
     adc.close()
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
+
+
+def test_an_input_without_its_bias_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, start_ns = Config(), time.monotonic_ns()
+    amperes = {Phase.L1: 10.0, Phase.L2: 10.0}
+    step = Step(amperes=amperes, shift_amperes={Phase.L2: -168.0})
+    adc = SimulatedAdc(config, Player((step,), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 1_500_000_000)
+    (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
+    adc.close()
+    assert reading.failed_phases == (Phase.L2,)
+    assert reading.waveform
+    wave = reading.waveform.current_amperes[Phase.L2]
+    # Of the wave only the crests are left.
+    assert max(wave) > 8
+    assert -4 < min(wave) < 0
+    assert sum(value == pytest.approx(min(wave), abs=0.1) for value in wave) > len(wave) / 2

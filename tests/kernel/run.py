@@ -207,7 +207,7 @@ class Guest:
         machine.shell("systemctl is-active csp1d && pidof -x csp1d")
         task = self._task
         if not task.only:
-            self._pytest("installed/test_first_day.py")
+            self._pytest("installed/test_new_user.py")
             self._pytest("installed/test_service.py")
         for mutant in MUTANTS if task.faults_a_mutant else ():
             self._campaign(task.faults_a_mutant, mutant)

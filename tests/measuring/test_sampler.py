@@ -29,6 +29,7 @@ class Board(SimulatedHat):
         self.format = hat_format(rate=RATE)
         self.now_ns = START_NS
         self.stop_ns = 0
+        self.l2_at_rail = False
         self._read = 0
 
     def open_adc(self, config: Config) -> "Board":  # type: ignore[override]
@@ -40,7 +41,8 @@ class Board(SimulatedHat):
         end = (self.now_ns - START_NS) * RATE // SECOND
         numbers, self._read = np.arange(self._read, end), end
         codes = codes_of(current(numbers / RATE, 50.0, AMPERES))
-        return pack(self.format, [codes] * 3, START_NS + numbers * (SECOND // RATE))
+        l2 = np.zeros_like(codes) if self.l2_at_rail else codes
+        return pack(self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE))
 
     def close(self) -> None:
         pass
@@ -70,3 +72,20 @@ def test_stopped_before_the_read_it_still_believes_the_stamps(
     whole_ns = [START_NS + (n + 1) * SECOND for n in range(len(readings))]
     assert ends_ns == pytest.approx(whole_ns, abs=SECOND // 1000)
     assert readings[-1].amperes(Phase.L1) == pytest.approx(AMPERES, rel=1e-3)
+
+
+def test_a_failed_input_gives_no_reading_but_can_be_looked_at() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 3)
+    assert sampler.failed is None
+    board.l2_at_rail = True
+    run(board, sampler, 2)
+    assert run(board, sampler, 2) == []
+    assert sampler.failed
+    assert sampler.failed.failed_phases == (Phase.L2,)
+    assert sampler.failed.waveform
+    board.l2_at_rail = False
+    run(board, sampler, 2)
+    assert run(board, sampler, 2)
+    assert sampler.failed is None

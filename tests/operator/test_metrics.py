@@ -32,6 +32,9 @@ READING = Reading(
     scans=3998,
     lost_scans=2,
 )
+FAILED = replace(
+    READING, phases={**READING.phases, Phase.L2: PhaseCurrent(0.0, 0.1, 165.0, 3998, at_rail=True)}
+)
 MEASURING = Snapshot(
     reading=READING,
     reading_timestamp_seconds=1_700_000_000.25,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_metrics import END_NS, MEASURING, READING
+from test_metrics import END_NS, FAILED, MEASURING, READING
 
 from csp1d.measuring.reading import Phase, Waveform
 from csp1d.operator.pages import pages, status_json, waveform_json
@@ -47,6 +47,16 @@ def test_waveforms_are_told_oldest_first_up_to_the_end_of_the_reading() -> None:
 def test_the_reference_is_told_with_its_unit(unit: str) -> None:
     waveform = replace(WAVEFORM, reference=np.array((0.0, 0.5, 0.25)), reference_unit=unit)
     assert told(waveform)["reference"] == {"unit": unit, "values": [0.0, 0.5, 0.25]}
+
+
+def test_a_failed_input_can_be_looked_at() -> None:
+    failed = replace(FAILED, sequence=4, waveform=WAVEFORM)
+    # The last good reading is fresh for a moment yet.
+    for reading in (READING, None):
+        state = replace(MEASURING, reading=reading, failed=failed)
+        assert waveform_json(state, END_NS)["waveform"]["sequence"] == 4
+        assert status_json(state, END_NS)["failed_phases"] == ["L2"]
+    assert waveform_json(state, END_NS + 1_501_000_000) == {"waveform": None}
 
 
 def test_what_is_not_fresh_is_not_told() -> None:

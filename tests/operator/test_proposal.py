@@ -229,6 +229,12 @@ def test_what_starts_a_scan(
     assert table["adc"].get("trigger") == proposed_trigger
 
 
+def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
+    adc = replace(ADC, trigger="", own_triggers=("data-ready",))
+    table = proposed(Inventory(adcs=(adc,), triggers=("timer", "data-ready")))
+    assert table["adc"]["trigger"] == "data-ready"
+
+
 @pytest.mark.parametrize(
     ("name", "declared", "byteorder", "override"),
     [

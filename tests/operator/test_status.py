@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_metrics import END_NS, MEASURING
+from test_metrics import END_NS, FAILED, MEASURING
 
 from csp1d.measuring.reading import Phase, PhaseCurrent
 from csp1d.operator.client import NoAnswerError
@@ -39,6 +39,7 @@ def test_what_the_daemon_tells_is_understood() -> None:
             p1_up=True,
             p1_request=False,
             reading=LiveReading(3, 0.4, 50.02, 3998, MEASURING.reading.phases),
+            failed_phases=(),
             scans_lost_total=2,
             telegrams=PortCounts(requests=4, sent=2, aborted=1, dropped=1),
             leds={"power": None, "current": None, "p1": None},
@@ -81,7 +82,7 @@ def test_a_phase_that_exports_is_told() -> None:
 
 def test_in_words_where_nothing_works() -> None:
     assert words(parse(told(Snapshot())), URL).split("\n")[2:] == [
-        "currents      not known: there is no fresh reading",
+        "currents      not known: no fresh reading",
         "scans lost    0",
         "ADC           missing or silent",
         "P1 port       missing",
@@ -89,9 +90,19 @@ def test_in_words_where_nothing_works() -> None:
         "telegrams     0 sent, 0 aborted, 0 dropped; requests: 0",
         "LEDs          power not there, current not there, p1 not there",
         "",
-        "Why something does not work, and how to mend it: journalctl -x -u csp1d",
+        "Why something does not work, and how to mend it:",
+        "  sudo journalctl -x -u csp1d",
         "",
     ]
+
+
+def test_a_failed_input_is_told_instead_of_currents() -> None:
+    status = parse(told(replace(MEASURING, reading=None, failed=FAILED)))
+    assert status.reading is None
+    shown = words(status, URL)
+    assert "currents      not known: the input of L2 has failed\n" in shown
+    assert "sudo journalctl -x" in shown
+    assert told(MEASURING) == told(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
 
 
 # Watching.

@@ -273,9 +273,9 @@ class Feeder:
 
     Scan n is made at t0 + n/rate, exactly; ``rate`` and ``frequency`` are hertz.  ``amperes`` are
     RMS, harmonics included, for voltage0 and on; ``angles`` are degrees; ``harmonics`` are
-    fractions of the fundamental by order.  A stamp is up to ``jitter_ns`` late.  What is made
-    while the buffer is off or the device away is lost, as it should be.  An error in the thread is
-    raised when the block ends.
+    fractions of the fundamental by order; ``noise`` is the RMS of white noise, in amperes.  A stamp
+    is up to ``jitter_ns`` late.  What is made while the buffer is off or the device away is lost,
+    as it should be.  An error in the thread is raised when the block ends.
     """
 
     def __init__(
@@ -307,6 +307,7 @@ class Feeder:
         self._turns_at = 0
         self._pushed = 0
         self.made: list[Made] = []
+        self._noise = 0.0
         self.set(amperes=amperes, frequency=frequency, angles=angles, harmonics=harmonics or {})
         self._t0 = time.monotonic_ns()
 
@@ -317,6 +318,7 @@ class Feeder:
         frequency: float | None = None,
         angles: Sequence[float] | None = None,
         harmonics: Mapping[int, float] | None = None,
+        noise: float | None = None,
     ) -> None:
         """Change the mains or the load from the next scans on; what is None stays."""
         with self._lock:
@@ -328,6 +330,8 @@ class Feeder:
                 self._angles = _four(angles)
             if harmonics is not None:
                 self._harmonics = dict(harmonics)
+            if noise is not None:
+                self._noise = noise
 
     def stall(self, seconds: float) -> int:
         """Make no scans for that long from now.  Returns the time of the first that is missing."""
@@ -471,6 +475,9 @@ class Feeder:
             millivolts = np.zeros(numbers.size)
             for order, share in shares.items():
                 millivolts += MILLIVOLTS_PER_AMPERE * peak * share * np.sin(order * phase)
+            if self._noise:
+                noise = self._random.standard_normal(numbers.size)
+                millivolts += MILLIVOLTS_PER_AMPERE * self._noise * noise
             scans[f"voltage{channel.number}"] = channel.words(millivolts)
         if "timestamp" in (layout.dtype.names or ()):
             late = self._random.integers(0, self._jitter_ns, numbers.size, endpoint=True)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first hour with the package, as its handbook tells it: discover, save, look, calibrate.
+
+Nothing of csp1d's is used but its commands, and what they say. Run before the other tests, while
+the package is as it was installed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from guest.board import wait_for
+from guest.conftest import AMPERES, restore
+from guest.hat import Feeder, Hat
+
+from .service import (
+    CONFIG,
+    UNIT,
+    InstalledBoard,
+    check_unprivileged,
+    events,
+    run,
+    show,
+)
+
+CALIBRATION = Path("/etc/csp1d/csp1d.toml.d/50-calibration.toml")
+GAIN_ERROR = 1.037
+REFERENCE_AMPERES = 10.0
+# Of an ADC of 12 bits for 3.3 V, as many are: a code is 0.08 A, and so is its noise.
+SCAN_TYPE, SCALE, NOISE_AMPERES = "be:u12/16>>4", 3300 / 4096, 0.08
+
+
+def csp1ctl(*arguments: str, user: str = "root") -> subprocess.CompletedProcess[str]:
+    """As this user types it, with both streams apart."""
+    command = ["runuser", "-u", user, "--", "csp1ctl", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd="/", env={"PATH": "/usr/bin"}
+    )
+
+
+def good(*arguments: str) -> str:
+    """What root's command prints, on both streams."""
+    done = csp1ctl(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
+    """The package as it was installed, on a HAT of which nobody has told it anything."""
+    restore(hat)
+    as_installed = CONFIG.read_text()
+    hat.line.set(True)
+    yield InstalledBoard(hat, feeder)
+    CONFIG.write_text(as_installed)
+    CALIBRATION.unlink(missing_ok=True)
+    hat.adc.configure(scan_type="le:s16/16>>0", scale=3300 / 65536)
+    feeder.set(amperes=AMPERES, noise=0.0)
+    run("systemctl", "restart", UNIT)
+
+
+def test_what_is_missing_is_said_and_who_can_tell(board: InstalledBoard) -> None:
+    wait_for("the event", lambda: "p1-port-lost" in events("--boot"), 10)
+    explained = run("journalctl", "-x", "--boot", "--no-pager", "--unit", UNIT)
+    assert "/dev/ttyAMA0 is not there" in explained
+    assert "csp1ctl discover" in explained
+
+
+def test_discover_as_an_ordinary_user_says_who_sees_more(board: InstalledBoard) -> None:
+    done = csp1ctl("discover", user="nobody")
+    assert done.returncode == 69
+    assert "Missing: a request line" in done.stderr
+    assert "run it as root (sudo)" in done.stderr
+
+
+def test_discover_finds_the_hat_and_its_configuration_measures(board: InstalledBoard) -> None:
+    found = csp1ctl("discover")
+    assert found.returncode == 0, found.stderr
+    for line in (
+        "  + iio:device0: csp1-hat-adc, labelled csp1-hat",
+        "      inputs: voltage0, voltage1, voltage2, voltage3 (le:s16/16>>0)",
+        "  triggers: csp1-hat-trigger",
+        "  + /dev/ttyHAT0: free",
+        "    + 0 P1_REQUEST: in use by csp1d",
+        *(f"  + csp1:yellow:{role}" for role in ("power", "current", "p1")),
+    ):
+        assert line in found.stderr.splitlines(), found.stderr
+    assert re.search(r"- /dev/ttyS0: does not fit: the kernel's console", found.stderr)
+    assert re.search(r"/dev/gpiochip\d+: csp1-hat, 4 lines, 1 of them named", found.stderr)
+
+    CONFIG.write_text(found.stdout)
+    assert run("csp1d", "--check-config") == f"{CONFIG}: good\n"
+    board.hat.tty.clear()
+    run("systemctl", "reload", UNIT)
+    board.wait_until_measuring(AMPERES)
+    assert board.wait_for_telegram(3).amperes == AMPERES
+    check_unprivileged(int(show("MainPID")))
+
+
+def test_anybody_may_look(board: InstalledBoard) -> None:
+    status = csp1ctl("status", user="nobody")
+    assert status.returncode == 0
+    assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
+    assert "request line  high: the charge point asks" in status.stdout
+    assert "LEDs          power on" in status.stdout
+    watch = run("timeout", "--signal=INT", "5", "csp1ctl", "watch", check=False)
+    assert re.search(r"L1 24\.00 A  L2 10\.00 A  L3 3\.00 A  50\.0\d\d Hz  asked", watch), watch
+    with urllib.request.urlopen("http://localhost:19510/", timeout=10) as answer:
+        assert b"<h1>csp1d" in answer.read()
+    refused = csp1ctl("calibrate", "zero", "--yes", user="nobody")
+    assert (refused.returncode, CALIBRATION.exists()) == (78, False)
+    assert "run it as root (sudo)" in refused.stderr
+
+
+def test_an_adc_that_wants_a_trigger_is_given_its_own(board: InstalledBoard) -> None:
+    board.hat.adc.configure(triggered=True)
+    try:
+        run("udevadm", "settle")
+        found = csp1ctl("discover")
+        assert 'trigger = "csp1-hat-trigger"' in found.stdout
+        CONFIG.write_text(found.stdout)
+        run("systemctl", "reload", UNIT)
+        board.wait_until_measuring(AMPERES)
+    finally:
+        board.hat.adc.configure(triggered=False)
+    run("udevadm", "settle")
+    CONFIG.write_text(csp1ctl("discover").stdout)
+    run("systemctl", "reload", UNIT)
+
+
+def test_a_calibration_takes_noise_and_a_gain_error_out(board: InstalledBoard) -> None:
+    board.hat.adc.configure(scan_type=SCAN_TYPE, scale=SCALE)
+    board.feeder.set(amperes=(0, 0, 0), noise=NOISE_AMPERES)
+    board.wait_until_measuring((0, 0, 0))
+    time.sleep(2)
+    assert "is written" in good("calibrate", "zero", "--yes")
+    run("systemctl", "reload", UNIT)
+
+    flowing = REFERENCE_AMPERES * GAIN_ERROR
+    board.measure(flowing, flowing, flowing)
+    time.sleep(2)
+    points = [f"{phase}={REFERENCE_AMPERES}" for phase in ("L1", "L2", "L3")]
+    assert "1.0000 -> 0.96" in good("calibrate", "gain", *points, "--yes")
+    run("systemctl", "reload", UNIT)
+    board.wait_until_measuring([REFERENCE_AMPERES] * 3)
+    for _ in range(3):
+        time.sleep(1)
+        for amperes in shown(board):
+            assert amperes == pytest.approx(REFERENCE_AMPERES, rel=0.001)
+
+    board.measure(0, 0, 0)
+    for _ in range(3):
+        time.sleep(1)
+        assert shown(board) == [0, 0, 0]
+    board.hat.tty.clear()
+    assert board.wait_for_telegram(3).amperes == (0, 0, 0)
+
+
+def shown(board: InstalledBoard) -> list[float]:
+    """What a scrape has of the three phases."""
+    metrics = board.daemon.metrics()
+    return [metrics[f'csp1d_current_amperes{{phase="L{n}"}}'] for n in (1, 2, 3)]
