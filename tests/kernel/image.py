@@ -179,15 +179,19 @@ def run(command: Sequence[str], log: Path | None = None, stdin: str | None = Non
 
 def install_tools(packages: Mapping[str, str]) -> None:
     """Install those of the packages whose file is missing on this machine."""
-    missing = [package for package, file in packages.items() if not Path(file).exists()]
-    if missing:
-        print(f"installing {' '.join(missing)}", file=sys.stderr)
-        run(["apt-get", "update", "-qq"])
-        subprocess.run(
-            privileged(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]),
-            check=True,
-            stdout=sys.stderr,
-        )
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with locked(cache_directory() / "apt.lock"):
+        missing = [package for package, file in packages.items() if not Path(file).exists()]
+        if missing:
+            print(f"installing {' '.join(missing)}", file=sys.stderr)
+            run(["apt-get", "update", "-qq"])
+            subprocess.run(
+                privileged(
+                    ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
+                ),
+                check=True,
+                stdout=sys.stderr,
+            )
 
 
 def apt_sources(suite: str) -> str:
@@ -214,7 +218,8 @@ def apt_sources(suite: str) -> str:
         if (
             attempt == 1
         ):  # Origin and label stand in lists that a fresh machine has not fetched yet.
-            run(["apt-get", "update", "-qq"])
+            with locked(cache_directory() / "apt.lock"):
+                run(["apt-get", "update", "-qq"])
     else:
         raise ImageError(
             "no Debian mirror among this machine's apt sources (see: apt-get indextargets)"
