@@ -179,7 +179,6 @@ def run(command: Sequence[str], log: Path | None = None, stdin: str | None = Non
 
 def install_tools(packages: Mapping[str, str]) -> None:
     """Install those of the packages whose file is missing on this machine."""
-    cache_directory().mkdir(parents=True, exist_ok=True)
     with locked(cache_directory() / "apt.lock"):
         missing = [package for package, file in packages.items() if not Path(file).exists()]
         if missing:
@@ -336,6 +335,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``: of two builds of one image the second waits and finds it
     finished.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
