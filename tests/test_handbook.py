@@ -1,82 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The handbook against the program: links that lead somewhere, and names that there are."""
+"""The handbook against what there is: its links lead somewhere, and each command, key, event,
+metric and alert that it names exists.
+"""
 
+import logging
 import re
 import shlex
-from dataclasses import fields, is_dataclass
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from parsers import COMMANDS, PARSERS
+from parsers import PARSERS
+from test_monitoring import emitted, rule_names
 
-from csp1d.config import Config
+from csp1d.config_file import load
 from csp1d.events import Event
-from csp1d.operator import metrics
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-CATALOG = (ROOT / "systemd/csp1d.catalog").read_text()
+DOCS = ROOT / "docs"
+PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]}
+CHAPTERS = re.findall(r"^\| \d \| \[.+?\]\((\w+\.md)\)", PAGES["handbook.md"], re.MULTILINE)
+TROUBLE = PAGES["troubleshoot.md"]
+TABLES = {"adc", "channels", "measurement", "direction", "p1", "leds", "http", "log"}
+
+each_page = pytest.mark.parametrize("page", PAGES)
 
 
-def anchors(page: str) -> set[str]:
-    """Of the headings of a page, as a forge makes them."""
-    headings = re.findall(r"(?m)^#+ (.*)$", page)
-    return {
-        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
-    }
+def folder(page: str) -> Path:
+    return ROOT if page == "README.md" else DOCS
 
 
-def keys(table: Any = Config, prefix: str = "") -> set[str]:
-    """All keys of the configuration, tables included, as in "p1.request.chip"."""
-    found = set()
-    default = table() if isinstance(table, type) else table
-    for field in fields(default):
-        value = getattr(default, field.name)
-        found.add(prefix + field.name)
-        if is_dataclass(value):
-            found |= keys(value, f"{prefix}{field.name}.")
-    return found
+def prose(text: str) -> str:
+    """The text without its blocks of code."""
+    return re.sub(r"^```[\s\S]*?^```$|^(?: {4,}.*\n)+", "", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    for link in re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", text):
-        target, _, anchor = (link[0] or link[1]).partition("#")
-        if target.startswith("http"):
+def code_lines(text: str) -> Iterator[str]:
+    for line in re.findall(r"^ {4,}(.+)$", text, re.MULTILINE):
+        # A comment is for the reader.
+        yield re.sub(r"\s+# .*", "", line)
+
+
+def anchors(text: str) -> set[str]:
+    """Those that a reader's software makes of headings: words, lower case, joined by hyphens."""
+    titles = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_links_lead_somewhere(page: str) -> None:
+    text = prose(PAGES[page])
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for target in targets:
+        if re.match(r"https?:", target):
             continue
-        file = page.parent / target if target else page
+        path, _, anchor = target.partition("#")
+        file = (folder(page) / path).resolve() if path else folder(page) / page
         assert file.exists(), target
         if anchor:
-            assert anchor in anchors(file.read_text()), f"{target}#{anchor}"
+            assert anchor in anchors(file.read_text()), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_names_are_those_of_the_program(page: Path) -> None:
-    text = page.read_text()
-    tables = {key.partition(".")[0] for key in keys()}
-    for name in re.findall(r"`((?:\w+\.)+\w+)`", text):
-        if name.partition(".")[0] in tables:
-            assert name in keys(), name
-    there_are = set(re.findall(r'"(csp1d_\w+)"', Path(metrics.__file__).read_text()))
-    for name in re.findall(r"\bcsp1d_\w+", text):
-        assert name in there_are or name.removesuffix("_total") in there_are, name
-    for command in re.findall(r"csp1ctl ([a-z]\w+)", text):
-        assert command in COMMANDS, command
+@each_page
+def test_commands_are_understood(page: str) -> None:
+    for line in code_lines(PAGES[page]):
+        if command := re.match(r"(?:sudo )?(csp1d|csp1ctl) (?!\d)([^|>]*)", line):
+            PARSERS[command[1],].parse_args(shlex.split(command[2]))
 
 
-def test_every_warning_is_a_symptom() -> None:
-    text = " ".join((ROOT / "docs/troubleshoot.md").read_text().split())
-    subjects = dict(re.findall(r"(?m)^-- ([0-9a-f]{32})\nSubject: (.*)$", CATALOG))
-    for event in Event:
-        if event.level >= 30:
-            assert f"*{subjects[event.message_id]}*" in text, subjects[event.message_id]
+@each_page
+def test_keys_exist_and_take_the_values_that_are_told(page: str, tmp_path: Path) -> None:
+    file = tmp_path / "csp1d.toml"
+    for told in re.findall(r"`([a-z0-9]+\.[\w.]+(?: = [^`]+)?)`", prose(PAGES[page])):
+        key, _, value = told.partition(" = ")
+        table, _, name = key.partition(".")
+        if table not in TABLES or key.endswith((".md", ".toml")):
+            continue
+        if value:
+            file.write_text(f"{key} = {value}\n")
+            load(file)
+            continue
+        config = load(tmp_path / "none")
+        for part in key.split("."):
+            assert hasattr(config, part), told
+            config = getattr(config, part)
+        assert name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_of_commands_can_be_parsed(page: Path) -> None:
-    for line in re.findall(r"(?m)^ {4,7}(.*)$", page.read_text()):
-        for command in re.split("[;|>]", line.partition("#")[0]):
-            if example := re.match(r" *(?:sudo )?(csp1(?:d|ctl)) (.*)", command):
-                PARSERS[(example[1],)].parse_args(shlex.split(example[2]))
+@each_page
+def test_blocks_of_configuration_are_good(page: str, tmp_path: Path) -> None:
+    for block in re.findall(r"^    \[\w+\]\n(?:    .+\n)+", PAGES[page], re.MULTILINE):
+        text = re.sub("^    ", "", block, flags=re.MULTILINE).split("END\n")[0]
+        assert tomllib.loads(text)
+        (tmp_path / "csp1d.toml").write_text(text)
+        # Of certificates it names, the files are not here.
+        if "tls_" not in text:
+            load(tmp_path / "csp1d.toml")
+
+
+@each_page
+def test_metrics_exist(page: str) -> None:
+    named = {*re.findall(r"\bcsp1d_[a-z0-9_]*[a-z0-9]\b(?!\*)", PAGES[page])}
+    assert named <= {*emitted(), *rule_names("record")}
+
+
+@each_page
+def test_events_and_alerts_exist(page: str) -> None:
+    events = {event.event_name for event in Event}
+    assert {*re.findall(r"CSP1D_EVENT=([\w-]+)", PAGES[page])} <= events
+    assert {*re.findall(r"\bCsp1d[A-Z]\w+", PAGES[page])} <= {*rule_names("alert")}
+
+
+def test_each_fault_has_its_place() -> None:
+    named = {*re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`|`(clipping)`", TROUBLE)}
+    found = {first or second for first, second in named}
+    faults = {event.event_name for event in Event if event.level >= logging.WARNING}
+    assert faults - found == set()
+    events = {event.event_name for event in Event}
+    assert {name for name in found if name.endswith(("-lost", "-failed", "-stalled"))} <= events
+
+
+def test_each_chapter_is_there_and_in_the_package() -> None:
+    assert len(CHAPTERS) == 8
+    packaged = (ROOT / "debian/csp1d.docs").read_text().split()
+    assert {f"docs/{name}" for name in PAGES if name != "README.md"} <= {*packaged}
+    # From anywhere a reader can find the way back to all of it.
+    assert "docs/handbook.md" in PAGES["README.md"]
+
+
+def test_pictures_are_shown_and_say_what_is_on_them() -> None:
+    shown = {*re.findall(r"pictures/([\w.-]+)", "".join(PAGES.values()))}
+    assert shown == {path.name for path in (DOCS / "pictures").iterdir()}
+    for text in PAGES.values():
+        assert not re.search(r"!\[\]|<img(?![^>]*alt=)", text)
+    for drawing in (DOCS / "pictures").glob("*.svg"):
+        assert "<title>" in drawing.read_text()

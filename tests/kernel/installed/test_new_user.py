@@ -40,7 +40,12 @@ def csp1ctl(*arguments: str, user: str = "root") -> subprocess.CompletedProcess[
     """As this user types it, with both streams apart."""
     command = ["runuser", "-u", user, "--", "csp1ctl", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd="/", env={"PATH": "/usr/bin"}
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin"},
     )
 
 
