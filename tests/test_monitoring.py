@@ -130,6 +130,18 @@ def test_the_dashboard_can_be_told_apart_and_moved() -> None:
     assert set(sources) == {"csp1d", "${datasource}"}
 
 
+def test_the_dashboards_panels_lie_side_by_side() -> None:
+    """Grafana's grid has 24 columns; it would push apart what overlaps."""
+    covered = [
+        (x, y)
+        for grid in (panel["gridPos"] for panel in dashboard()["panels"])
+        for x in range(grid["x"], grid["x"] + grid["w"])
+        for y in range(grid["y"], grid["y"] + grid["h"])
+    ]
+    assert len({*covered}) == len(covered)
+    assert all(0 <= x < 24 for x, _ in covered)
+
+
 def test_the_dashboard_is_of_grafanas_schema() -> None:
     plugins.register_default_plugins()
     understood = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard())))

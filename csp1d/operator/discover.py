@@ -58,7 +58,8 @@ def report(inventory: Inventory) -> Iterator[str]:
     for chip in inventory.chips:
         taken = line.line.name if line and line.chip == chip else None
         yield from _chip_lines(chip, taken)
-    yield from _none(inventory.chips or inventory.unseen)
+    hidden = tuple(each for each in inventory.unseen if "gpiochip" in each)
+    yield from _none(inventory.chips or hidden)
     yield "LEDs"
     lamps = [choose_led(inventory.leds, role) for role in ROLES]
     for led in inventory.leds:
