@@ -12,7 +12,7 @@ from collections import deque
 
 import numpy as np
 
-from csp1d.measuring.clock import SECOND_NS
+from csp1d.measuring.clock import SECOND_NS, Floats
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ
 
 _POINTS = 64
@@ -103,11 +103,19 @@ class ReadClock:
         x, y = points[:, 0] - points[-1, 0], points[:, 1] - points[-1, 1]
         if np.ptp(x) == 0 or np.ptp(y) < _LEARN_NS:
             return
-        slope, level = np.polyfit(x, y, 1)
+        slope, level = _fitted_line(x, y)
         rest = y - slope * x
-        early = rest <= np.median(rest)
+        early = rest <= np.sort(rest)[(len(rest) - 1) // 2]
         if len(points) > _FEW_POINTS and np.ptp(x[early]) > 0:
-            slope, level = np.polyfit(x[early], y[early], 1)
+            slope, level = _fitted_line(x[early], y[early])
         if SECOND_NS / FASTEST_HERTZ <= slope <= SECOND_NS / SLOWEST_HERTZ:
-            self._period_ns = float(slope)
-            self._line_ns = float(points[-1, 1] + level)
+            self._period_ns = slope
+            self._line_ns = float(points[-1, 1]) + level
+
+
+def _fitted_line(x: Floats, y: Floats) -> tuple[float, float]:
+    """Slope, and level at x = 0, of the line through these points that has the least squares."""
+    x_mean, y_mean = float(np.add.reduce(x)) / len(x), float(np.add.reduce(y)) / len(y)
+    ahead = x - x_mean
+    slope = float(ahead @ (y - y_mean)) / float(ahead @ ahead)
+    return slope, y_mean - slope * x_mean
