@@ -24,7 +24,7 @@ class TtyPort:
         except FileNotFoundError as error:
             raise DeviceAbsentError(
                 f"{path} is not there; set p1.device to the HAT's serial port "
-                "(csp1ctl discover lists them)"
+                "(csp1ctl discover lists the ports)"
             ) from error
         except OSError as error:
             raise DeviceError(f"{path} {_open_mend(error)}") from error

@@ -131,8 +131,12 @@ def _asked() -> Iterator[Sequence[Load]]:
     )
     while True:
         print("reference> ", end="", file=sys.stderr, flush=True)
-        words = sys.stdin.readline().split()
+        line = sys.stdin.readline()
+        words = line.split()
         if not words:
+            if not line:
+                # Nobody has pressed Enter.
+                print(file=sys.stderr)
             return
         try:
             yield [point(word) for word in words]

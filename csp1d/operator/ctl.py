@@ -130,7 +130,7 @@ def _recorded_adc(config: Config) -> Adc:
     except DeviceError as error:
         cause = error.__cause__
         if isinstance(cause, PermissionError):
-            raise DeviceError(f"{error}\nor record as root (sudo)") from error
+            raise DeviceError(f"{error}; or record as root (sudo)") from error
         if isinstance(cause, OSError) and cause.errno == errno.EBUSY:
             raise DeviceError(f"{error}; if it is csp1d: systemctl stop csp1d") from error
         raise
