@@ -131,8 +131,9 @@ class Daemon:
         )
         wake_ns = min(time_ns for time_ns in times if time_ns is not None)
         seconds = max(0, wake_ns - time.monotonic_ns()) / 1e9
-        # A new one each turn: devices close their descriptors, and numbers are given again.
-        with selectors.PollSelector() as selector:
+        # A new one each turn: devices close their descriptors, and numbers are given again. By
+        # select(2), since the others sleep until the end of a millisecond.
+        with selectors.SelectSelector() as selector:
             for descriptor, events in wanted.items():
                 selector.register(descriptor, events)
             return {key.fd for key, _ in selector.select(seconds)}

@@ -122,7 +122,8 @@ def scenario(folder: Path, *steps: str) -> str:
 def test_a_high_line_gets_a_telegram_a_second(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=24.2,L2=10.7,L3=0") as daemon:
         seen = telegrams(daemon.receive(4.5))
-        assert len(seen) in (4, 5)
+        # A busy machine may need most of the first second to start.
+        assert len(seen) in (3, 4, 5)
         assert set(seen) == {(24, 11, 0)}
         metrics = daemon.metrics()
         assert metrics['csp1d_current_amperes{phase="L1"}'] == pytest.approx(24.2, rel=5e-4)
