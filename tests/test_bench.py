@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bench makes of its figures. What it measures is for docs/performance.md."""
+"""What the bench makes of what it noted. What it measures is for docs/performance.md."""
 
 import sys
 from pathlib import Path
@@ -8,39 +8,37 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 
-import bench
-import bench_daemon
+from benchmark.latency import latencies
+from benchmark.process import percentile
+from benchmark.report import markdown
 
-CHAIN = [
-    {
-        "type": "le:s16/16>>0",
-        "rate": 4000,
-        "nanoseconds_a_scan": {"csp1d": 50, "C": 5, "loop": 1000},
-    },
-    {"type": "le:s16/16>>0", "rate": 8000, "nanoseconds_a_scan": {"csp1d": 40, "C": 5}},
-]
+MS, SECOND = 1_000_000, 1_000_000_000
 
 
-def test_the_tables_say_how_many_times_as_long_and_what_share_of_a_core() -> None:
-    table = "\n".join(bench.markdown({"machine": "a board", "chain": CHAIN}))
-    assert table.startswith("On a board.\n")
-    assert "| `le:s16/16>>0` | 4000 | 50.0 | 5.0 | 1000.0 |" in table
-    assert "| `le:s16/16>>0` | 4000 | 0.10 | 20.00 | 0.02 % |" in table
-    assert "| `le:s16/16>>0` | 8000 | 0.12 |  | 0.03 % |" in table
+def test_a_report_has_the_parts_that_were_measured() -> None:
+    machine = {"processor": "a board", "python": "Python 3"}
+    pipe = {"scans_per_second": 2.55e7, "cpu_ns_per_scan": 31.25, "lost": 0, "scans": 1000}
+    text = markdown({"machine": machine, "pipe": pipe})
+    assert text.startswith("Measured on: a board; Python 3.\n\n**(e) Through a pipe**")
+    assert "| taken | 25.5 million scans a second |" in text
+    assert "| lost | 0 of 1000 |" in text
+    assert "(b)" not in text
 
 
-def test_parts_that_were_not_measured_have_no_rows() -> None:
-    table = "\n".join(bench.markdown({"machine": "a board", "pipe_scans_a_second": 2e7}))
-    assert "20.0 million scans a second" in table
-    assert "wake-ups" not in table
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (100, 100)])
+def test_a_percentile_is_one_of_the_values(percent: float, value: float) -> None:
+    assert percentile([float(n) for n in range(100, 0, -1)], percent) == pytest.approx(value, abs=1)
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.5, 51.0), (0.99, 100.0), (1.0, 100.0)])
-def test_quantile(share: float, value: float) -> None:
-    assert bench_daemon.quantile([float(n) for n in range(100, 0, -1)], share) == value
-
-
-def test_a_latency_is_that_to_the_next_telegram_behind_the_warm_up() -> None:
-    causes = [n * 1_000_000_000 for n in range(6)]
-    begins = [cause + 3_000_000 for cause in causes[:-1]]
-    assert bench_daemon._until_next(causes, begins) == [3.0, 3.0]
+def test_a_telegram_is_late_by_its_reading_until_the_line_rises_and_by_the_rise_after_that() -> (
+    None
+):
+    begins = [n * SECOND for n in range(1, 8)]
+    reports = [(at - MS, at - 4 * MS, at - 3 * MS, MS // 2) for at in begins]
+    rises = [begins[-1] - 2 * MS]
+    found = latencies(begins, reports, rises, 4 * SECOND)
+    assert found["end_to_reader"] == [4.0, 4.0], "but for those while it settled"
+    assert found["end_to_port"] == [3.0, 3.0]
+    assert found["last_scan_to_reader"] == [3.0, 3.0]
+    assert found["synthesis"] == [0.5, 0.5]
+    assert (found["rise_to_port"], found["rise_to_reader"]) == ([1.0], [2.0])
