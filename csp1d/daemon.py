@@ -195,6 +195,7 @@ class Daemon:
             self._sampler.configure(config)
             # It was measured by other rules: nobody shall take it for what these say.
             self._reading = None
+            self._sender.forget()
         if (old.p1, old.direction) != (config.p1, config.direction):
             self._sender.configure(config)
         if old.leds != config.leds:

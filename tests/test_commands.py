@@ -266,8 +266,8 @@ def test_version(tmp_path: Path, program: type[object]) -> None:
     assert program(tmp_path, "--version").stdout.split()[1] == b"0.1.0"  # type: ignore[call-arg,attr-defined]
 
 
-def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:
-    # Three seconds of nothing at 1 kS/s.
+def quiet_capture(folder: Path, scans: int) -> None:
+    """Nothing flows, at 1 kS/s."""
     channel = {"id": "voltage0", "phase": "L1", "index": 0, "type": "le:s16/16>>0"}
     description = {
         "sampling_frequency_hz": 1000,
@@ -275,8 +275,20 @@ def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:
         "channels": [{**channel, "scale": 0.05, "offset": 0}],
         "timestamp": None,
     }
-    put(tmp_path, "quiet.json", json.dumps(description))
-    (tmp_path / "quiet.bin").write_bytes(bytes(2 * 3500))
+    put(folder, "quiet.json", json.dumps(description))
+    (folder / "quiet.bin").write_bytes(bytes(2 * scans))
+
+
+@pytest.mark.parametrize("scans", [0, 900])
+def test_replay_says_why_there_is_no_reading(tmp_path: Path, scans: int) -> None:
+    quiet_capture(tmp_path, scans)
+    done = csp1ctl(tmp_path, "replay", "quiet")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"quiet: no reading: it takes a second and more of scans" in done.stderr
+
+
+def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:
+    quiet_capture(tmp_path, 3500)
     done = csp1ctl(tmp_path, "replay", "quiet")
     assert done.returncode == 0, done.stderr
     readings = [json.loads(line) for line in done.stdout.splitlines()]

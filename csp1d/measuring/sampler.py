@@ -4,7 +4,8 @@
 The metering says when the next reading's last scan is due; that is when the ADC is read. Where a
 driver delivers a little late, the wait adapts to it: a read that comes too early is repeated soon
 and makes the next one later. An ADC that is silent counts as stalled, is said so once, and is set
-up again every few seconds, since a lost trigger does not come back by itself.
+up again every few seconds, since a lost trigger does not come back by itself. So is one whose scans
+make no reading for as long as that, whatever the reason.
 """
 
 import time
@@ -31,6 +32,13 @@ _RETRY_NS = 4 * _MS
 _RETRY_MOST_NS = 250 * _MS
 _STALLED_NS = 500 * _MS
 _SET_UP_AGAIN_NS = 5_000 * _MS
+_NO_READING_NS = 1_900 * _MS
+"""Scans for so long, and no reading of them: what was learnt of the ADC does not fit it."""
+_LEARNING_NS = 1_100 * _MS
+"""How much longer the first reading of an ADC may take that has no time stamps."""
+_AHEAD_NS = 10 * _MS
+"""A reading ends with its last scan, which stands for the time until the next one. One that ends
+later than that from now is told by a clock that is wrong."""
 _SEARCH_NS = 1_000 * _MS
 
 
@@ -107,6 +115,7 @@ class Sampler:
             self._forget()
             self.wake_ns = now_ns + _SEARCH_NS
             return []
+        readings = [each for each in readings if each.end_ns <= now_ns + _AHEAD_NS]
         lost = metering.lost_scans_total - lost_before
         self._complaints.fed(readings, lost, metering.clock_fault, now_ns)
         self._complaints.at_rate(metering.rate_fault, now_ns)
@@ -129,6 +138,7 @@ class Sampler:
             return False
         self._complaints.set_up(adc, now_ns)
         self._heard_ns = self._set_up_ns = now_ns
+        self._complete_ns = now_ns + _LEARNING_NS
         self._tries = 0
         return True
 
@@ -161,6 +171,12 @@ class Sampler:
             self._heard_ns = now_ns
             self.stalled = False
             self._complaints.heard(now_ns)
+        if complete:
+            self._complete_ns = now_ns
+        elif heard and now_ns - self._complete_ns > _NO_READING_NS:
+            self.close()
+            self.wake_ns = now_ns
+            return
         due_ns = self._metering.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
             # The lateness creeps back, so that one bad second does not delay all that follow.
@@ -172,6 +188,7 @@ class Sampler:
         silent_ns = now_ns - max(self._heard_ns, due_ns or 0)
         if silent_ns > _STALLED_NS and not heard:
             self.stalled = True
+            self._complete_ns = now_ns
             self._complaints.silent(now_ns)
             if now_ns - max(self._heard_ns, self._set_up_ns) > _SET_UP_AGAIN_NS:
                 self.close()

@@ -80,7 +80,7 @@ class Stamping:
         """Whether stamps come as often as some ADC's would, and as they did; if not, no more."""
         hertz = SECOND_NS / period_ns if period_ns > 0 else float("inf")
         least, most = SLOWEST_HERTZ, FASTEST_HERTZ
-        if self._hertz:
+        if self._hertz and not self._by_count:
             least, most = self._hertz * (1 - _SPEED_OFF), self._hertz * (1 + _SPEED_OFF)
         if least <= hertz <= most:
             self._hertz = self._hertz or hertz
@@ -88,9 +88,17 @@ class Stamping:
         self._reject(f"they tell {hertz:.6g} scans a second where {least:.6g} to {most:.6g} can be")
         return False
 
+    def forget_rate(self) -> None:
+        """The ADC has another rate now."""
+        self._hertz = None
+
     def again(self, scans: int) -> Integers | None:
         """Stamps made by count for the scans taken last."""
         self._count(-scans)
+        if self._line:
+            # Some were made in this feed already: back to where the first of these scans lies.
+            first, spacing = self._line
+            self._line = first - scans * spacing, spacing
         stamps = self._made(scans)
         self._count(scans)
         return stamps

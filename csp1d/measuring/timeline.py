@@ -44,6 +44,9 @@ _SHORTEST_NS = SECOND_NS // 2
 _RATE_OFF = 0.2
 """How far what the device says of its rate may be off to be let pass."""
 
+_RATE_MOVED = 0.02
+"""No clock drifts by that much: where stamps tell another period, the ADC has another rate."""
+
 _LEARN_SECONDS = 0.5
 _LEARN_LEAST, _LEARN_MOST = 64, 20_000
 
@@ -144,6 +147,12 @@ class Timeline:
                     self._begin_anew(0)
                     continue
             late = self._find_lost(clock, count)
+            if late is None:
+                # Learn the new rate from the scans that follow.
+                self._stamping.forget_rate()
+                self._clock = None
+                self._pending.drop(count)
+                continue
             if self._give_up(clock, count):
                 continue
             pending, unknown = self._pending, slice(self._known, count)
@@ -184,14 +193,13 @@ class Timeline:
     def _learn(self) -> SampleClock | None:
         """Set the clock, once there are stamps enough to."""
         stamps = self._pending.stamps
-        count = max(_LEARN_LEAST, int(self._frequency_hz * _LEARN_SECONDS))
+        # As many as the device says, unless it says too much: fewer that last as long do as well.
+        count = max(_LEARN_LEAST, int(self._frequency_hz * _LEARN_SECONDS) or _LEARN_MOST)
+        enough = stamps[_LEARN_LEAST - 1 :] - stamps[:1] >= _LEARN_SECONDS * SECOND_NS
+        if enough.any():
+            count = min(count, _LEARN_LEAST + int(enough.argmax()))
         if len(stamps) < count:
             return None
-        if self._frequency_hz <= 0:
-            enough = stamps[count - 1 :] - stamps[0] >= _LEARN_SECONDS * SECOND_NS
-            count += int(enough.argmax()) if enough.any() else _LEARN_MOST
-            if len(stamps) < min(count, _LEARN_MOST):
-                return None
         clock = self._set_clock(count)
         if not self._stamping.rate_is_right(clock.period_ns):
             self._begin_anew(0)
@@ -252,17 +260,37 @@ class Timeline:
             candidate = self._candidate = candidate + max(1, confirm // 8)
         return None
 
-    def _find_lost(self, clock: SampleClock, count: int) -> Floats:
-        """Make room for the scans lost among the pending ones; how late these are then."""
+    def _find_lost(self, clock: SampleClock, count: int) -> Floats | None:
+        """Make room for the scans lost among the pending ones; how late these are then.
+
+        None: none are lost, but they come at another rate.
+        """
         pending = self._pending
         late = clock.lateness_ns(pending.stamps[:count], pending.positions[:count])
+        losses = []
         for index, lost in find_lost(late, clock.period_ns):
-            if lost * clock.period_ns < self._stamping.least_loss_ns:
-                continue
+            if lost * clock.period_ns >= self._stamping.least_loss_ns:
+                losses.append((index, lost))
+        if losses and self._has_another_rate(clock, count):
+            return None
+        for index, lost in losses:
             pending.insert_lost(index, lost)
             late[index:] -= lost * clock.period_ns
             self.lost_scans_total += lost
         return late
+
+    def _has_another_rate(self, clock: SampleClock, count: int) -> bool:
+        """Whether it is the period of most scans that is not the clock's.
+
+        Over a short lag gaps touch few of the steps, over a long one late stamps move them little.
+        """
+        stamps = self._pending.stamps[self._known : count]
+        if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / clock.period_ns):
+            return False
+        lags = (1, len(stamps) // 64, len(stamps) // 8)
+        steps = [float(np.median(stamps[lag:] - stamps[:-lag])) / lag for lag in lags]
+        moved = [step / clock.period_ns - 1 for step in steps]
+        return min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED
 
     def _give_up(self, clock: SampleClock, count: int) -> bool:
         """Begin behind the loss where too much of the window was lost."""

@@ -81,6 +81,7 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
         config.reference(),
     )
     told: set[str] = set()
+    reading = None
     for reading in replay:
         print(json.dumps(reading_json(reading)))
         for key, remark in _remarks(reading).items():
@@ -90,6 +91,9 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
     for fault in (replay.clock_fault and f"timestamps {replay.clock_fault}", replay.rate_fault):
         if fault:
             print(f"csp1ctl: {arguments.name}: {fault}", file=sys.stderr)
+    if reading is None:
+        words = "no reading: it takes a second and more of scans, of which few are missing"
+        print(f"csp1ctl: {arguments.name}: {words}", file=sys.stderr)
     return OK
 
 

@@ -131,6 +131,10 @@ class P1Port:
         self._unsent = telegram
         return actions + self._start(now_ns, 0 if actions else waiting)
 
+    def forget(self) -> None:
+        """What waits is not to be sent."""
+        self._unsent = None
+
     def took(self, count: int) -> None:
         """The port took so many bytes of the last Write."""
         if self._under_way:

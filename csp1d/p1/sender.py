@@ -66,6 +66,10 @@ class Sender:
         self._config = config
         self._start()
 
+    def forget(self) -> None:
+        """What waits to be sent was measured by rules that are no more."""
+        self._protocol.forget()
+
     @property
     def requested(self) -> bool | None:
         """Whether the charge point asks; None while the line is not there to tell."""

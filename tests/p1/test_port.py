@@ -251,6 +251,14 @@ def _play(bench: Bench, events: list[str | float]) -> list[str]:
     return seen
 
 
+def test_what_is_forgotten_is_not_sent() -> None:
+    port = P1Port()
+    port.opened(0, 0)
+    port.reading(Telegram(b"x" * 755, 0), 0, 0)
+    port.forget()
+    assert port.line(True, 1, 0) == []
+
+
 def test_interval_thins_out_the_telegrams() -> None:
     bench = Bench(interval_seconds=3)
     bench.open()
