@@ -5,7 +5,7 @@ A read returns all scans that there are, so their count and the time of the read
 the line of count against time, late by the way of the data and sometimes by much more. The line
 through the earlier half of the recent points is the ADC's clock, whatever rate the device says.
 Scans that were lost show as a lag that stays. That is rougher than timestamps by far: a loss of
-less than some 10 ms is not seen.
+less than some 10 ms is not seen. While nobody asks for stamps, a read is only noted.
 """
 
 from collections import deque
@@ -20,6 +20,8 @@ _FEW_POINTS = 5
 _SPACING_NS = 250_000_000
 _LEARN_NS = SECOND_NS
 """How far apart reads have to be to tell the rate."""
+_NOTED_NS = 64 * SECOND_NS
+"""Reads longer ago are forgotten where nobody has asked since."""
 LAG_NS = 10_000_000
 """A lag up to here, beyond what reads jitter, is taken for lateness."""
 
@@ -36,9 +38,15 @@ class ReadClock:
         """Where the line is at `_count`."""
         self._next_ns: float | None = None
         self._lag_at: tuple[int, float] | None = None
+        self._noted: deque[tuple[int, int]] = deque()
 
     def read(self, scans: int, read_ns: int) -> None:
         """A read at that time has returned so many scans. To be told of every read."""
+        self._noted.append((scans, read_ns))
+        while read_ns - self._noted[0][1] > _NOTED_NS:
+            self._noted.popleft()
+
+    def _take(self, scans: int, read_ns: int) -> None:
         self._count += scans
         self._read_ns = read_ns
         self._line_ns += scans * self._period_ns
@@ -52,6 +60,8 @@ class ReadClock:
 
         None while the rate is not known: the first reads are a second apart at least.
         """
+        while self._noted:
+            self._take(*self._noted.popleft())
         if not self._period_ns:
             return None
         target = min(self._line_ns, self._read_ns)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signals import START_NS, Array, codes_of, current, hat_format, metering_of, pack, stamps_of
 
+from csp1d.measuring.counting import ReadClock
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Phase, Reading
 
@@ -462,6 +463,21 @@ def test_a_replay_without_timestamps_goes_by_the_rate_from_zero() -> None:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.001)
         assert number - 0.021 < reading.end_ns / 1e9 <= number
     assert metering.clock_fault is None
+
+
+@pytest.mark.parametrize("length", [3, 60, 600])
+def test_reads_tell_the_rate_when_nobody_has_asked_before(length: int) -> None:
+    asked, unasked = ReadClock(), ReadClock()
+    for second in range(length):
+        for clock in (asked, unasked):
+            clock.read(4040, START_NS + second * 1_000_000_000)
+        asked.stamp(4040)
+    found = unasked.stamp(4040)
+    assert found is not None
+    first_ns, spacing_ns = found
+    assert spacing_ns == pytest.approx(1e9 / 4040, rel=1e-6)
+    assert first_ns + 4040 * spacing_ns == pytest.approx(START_NS + (length - 1) * 1e9, abs=1e5)
+    assert asked.stamp(0) == pytest.approx((first_ns + 4040 * spacing_ns, spacing_ns), abs=1e5)
 
 
 @pytest.mark.parametrize("rate", [2800.0, 3550.0, 4040.0, 4600.0, 5000.0, 8000.0])

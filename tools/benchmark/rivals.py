@@ -29,6 +29,9 @@ LIMIT_SOURCE = Path(__file__).with_name("limit.c")
 MOST_OFF = 0.005
 """Of the RMS that was put in, relative; it is the measuring that is compared, not the accuracy."""
 
+READ_LATE_NS = 1_000_000
+"""From the end of a second of scans to its read."""
+
 
 class MissingError(Exception):
     """Something that the bench compares with is not there: what, and how to get it."""
@@ -68,7 +71,9 @@ def csp1d(signal: Signal) -> Callable[[int], Sequence[float]]:
     factor = signals.amperes_a_code(signal.format)
 
     def feed(second: int) -> Sequence[float]:
-        readings = meter.feed(signal.block(second))
+        # Read as the daemon does, a moment behind the last scan: its clock is the daemon's work.
+        read_ns = signals.START_NS + (second + 1) * 1_000_000_000 + READ_LATE_NS
+        readings = meter.feed(signal.block(second), read_ns)
         currents = readings[-1].phases.values() if readings else ()
         return [current.rms_amperes / factor for current in currents]
 
