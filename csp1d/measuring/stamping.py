@@ -45,6 +45,8 @@ class Stamping:
         self._newest_ns: int | None = None
         self._speed_from: tuple[int, int] | None = None
         self._speed_off = 0
+        self._least_lag_ns: int | None = None
+        """Of the newest stamps behind the reads."""
         self._hertz: float | None = None
         """What the stamps told first."""
 
@@ -117,7 +119,11 @@ class Stamping:
             return True
         self._speed_from = newest_ns, read_ns
         moved_ns, passed_ns = newest_ns - before[0], read_ns - before[1]
-        is_off = abs(moved_ns - passed_ns) > _SPEED_OFF * passed_ns
+        # Behind a pause of the reads stamps jump, to where they have been before.
+        lag_ns, least_ns = read_ns - newest_ns, self._least_lag_ns
+        in_step = least_ns is not None and abs(lag_ns - least_ns) < _BACK_NS
+        self._least_lag_ns = lag_ns if least_ns is None else min(lag_ns, least_ns)
+        is_off = not in_step and abs(moved_ns - passed_ns) > _SPEED_OFF * passed_ns
         self._speed_off = self._speed_off + 1 if is_off else 0
         if self._speed_off < _SPEED_READS:
             return True

@@ -18,6 +18,7 @@ from csp1d.hat.device import Adc
 from csp1d.measuring.reading import Phase, Reading
 from csp1d.measuring.sampler import Sampler
 from csp1d.measuring.scan import ScanFormat
+from csp1d.measuring.stamping import Stamping
 
 BEGIN_NS = 1_000_000_000_000
 SECOND_NS = 1_000_000_000
@@ -114,6 +115,25 @@ def test_a_gap_while_the_rate_is_learnt_ages_no_reading(at: float, seconds: floa
     run = Run(times, hat_format(timestamp=False)).play(8.9)
     check(run)
     assert len(run.readings) >= 3
+
+
+def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
+    """The daemon is stopped again and again, longer than the buffer keeps scans."""
+    stamping, newest_ns = Stamping(hat_format()), BEGIN_NS
+    now_ns = BEGIN_NS
+    for number in range(40):
+        pause_ns = (1, 6, 1, 7, 5, 1)[number % 6] * SECOND_NS
+        kept_ns = min(pause_ns, 4 * SECOND_NS)
+        # The oldest scans are kept, the newest dropped.
+        stamps = now_ns + np.arange(250_000, kept_ns + 1, 250_000)
+        now_ns += pause_ns
+        stamping.begin(len(stamps), now_ns)
+        taken = stamping.take(stamps, len(stamps))
+        assert taken is not None
+        assert len(taken) == len(stamps)
+        newest_ns = int(stamps[-1])
+    assert now_ns - newest_ns < 4 * SECOND_NS
+    assert stamping.fault is None
 
 
 @pytest.mark.parametrize("timestamp", [True, False])
