@@ -5,7 +5,6 @@ Reading is a merge of the file and its drop-ins, key by key, that remembers whic
 that every complaint names file, key and reason. All complaints are given at once.
 """
 
-import difflib
 import math
 import os
 import tomllib
@@ -126,6 +125,8 @@ def _collect(
     for name, value in table.items():
         key = prefix + name
         if name not in known:
+            import difflib  # Only now: it is rare, and takes memory.
+
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
             problems.append(Problem(file, key, f"unknown key; {hint}"))

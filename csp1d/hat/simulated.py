@@ -20,10 +20,10 @@ import tty
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from csp1d.config import ChannelConfig, Config
 from csp1d.hat.scenario import Request, Scenario, Step
+from csp1d.measuring.arrays import Floats, Integers
 from csp1d.measuring.reading import Phase
 from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
 
@@ -182,27 +182,23 @@ class SimulatedAdc:
             records[str(number)] = self._codes(amperes, config, self.format.channels[number])
         return records.tobytes()
 
-    def _reference(
-        self, angles: npt.NDArray[np.float64], config: ChannelConfig
-    ) -> npt.NDArray[np.float64]:
+    def _reference(self, angles: Floats, config: ChannelConfig) -> Floats:
         """What a CT on the reference's channel would carry to give its signal."""
         amperes = _REFERENCE_AMPERES
         if self._direction.reference == "voltage":
             amperes = _REFERENCE_VOLTS / config.burden_ohms * config.ct_ratio
         elif self._direction.reference_flow == "producing":
             amperes = -amperes
-        signal: npt.NDArray[np.float64] = amperes * np.sqrt(2) * np.sin(angles)
+        signal: Floats = amperes * np.sqrt(2) * np.sin(angles)
         return signal
 
-    def _codes(
-        self, amperes: npt.NDArray[np.float64], config: ChannelConfig, channel: Channel
-    ) -> npt.NDArray[np.int64]:
+    def _codes(self, amperes: Floats, config: ChannelConfig, channel: Channel) -> Integers:
         sign = -1 if config.reversed else 1
         millivolts = sign * amperes / config.gain / config.ct_ratio * config.burden_ohms * 1000
         noise = self._noise.standard_normal(len(amperes))
         codes = np.rint(millivolts / channel.scale - channel.offset + noise)
         lowest, highest = channel.type.lowest, channel.type.highest
-        words: npt.NDArray[np.int64] = np.clip(codes, lowest, highest).astype(np.int64)
+        words: Integers = np.clip(codes, lowest, highest).astype(np.int64)
         return words << channel.type.shift
 
 
@@ -218,12 +214,12 @@ def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
     )
 
 
-def _shape(angles: npt.NDArray[np.float64], step: Step) -> npt.NDArray[np.float64]:
+def _shape(angles: Floats, step: Step) -> Floats:
     """A current of 1 A RMS with the step's harmonics."""
     parts = {1: 1.0} | {order: part / 100 for order, part in step.harmonics_percent.items()}
     wave = sum(part * np.sin(order * angles) for order, part in parts.items())
     norm = np.sqrt(2.0 / sum(part * part for part in parts.values()))
-    shape: npt.NDArray[np.float64] = norm * wave
+    shape: Floats = norm * wave
     return shape
 
 

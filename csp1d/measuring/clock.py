@@ -13,10 +13,8 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from csp1d.measuring.arrays import Floats, Integers
 
 SECOND_NS = 1_000_000_000
 

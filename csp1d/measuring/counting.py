@@ -12,7 +12,8 @@ from collections import deque
 
 import numpy as np
 
-from csp1d.measuring.clock import SECOND_NS, Floats
+from csp1d.measuring.arrays import Floats
+from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ
 
 _POINTS = 64

@@ -4,7 +4,7 @@
 import math
 
 from csp1d.config import ChannelConfig
-from csp1d.measuring.clock import Floats
+from csp1d.measuring.arrays import Floats
 from csp1d.measuring.reading import Phase, PhaseCurrent
 from csp1d.measuring.scan import EXACT_BITS, Channel, ScanFormat
 from csp1d.measuring.window import Moments, Window

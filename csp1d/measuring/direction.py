@@ -16,16 +16,13 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from csp1d.config import ChannelConfig, DirectionConfig
-from csp1d.measuring.clock import Floats
+from csp1d.measuring.arrays import Complexes, Floats
 from csp1d.measuring.ct import Ct, measured_channel
 from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.wiring import Wiring
-
-Complexes = npt.NDArray[np.complex128]
 
 _LEAST_AMPERES = 0.1
 _BAND = math.sin(math.radians(4 + 2))

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from csp1d.config import ChannelConfig, MeasurementConfig
-from csp1d.measuring.clock import SECOND_NS, Floats
+from csp1d.measuring.arrays import Floats
+from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.ct import Ct
 from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.frequency import FrequencyMeter

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from csp1d.measuring.clock import Floats, Integers
-from csp1d.measuring.scan import Array
+from csp1d.measuring.arrays import Array, Floats, Integers
 
 _FIRST_CAPACITY = 4096
 

@@ -5,10 +5,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float64]
+from csp1d.measuring.arrays import Floats
 
 FRESH_NS = 1_000_000_000
 """A reading may be sent for as long as this after its end."""

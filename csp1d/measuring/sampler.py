@@ -24,11 +24,11 @@ _MS = 1_000_000
 _FIRST_SCAN_NS = 50 * _MS
 """How often to look for the first scan after a start."""
 
-_EARLIEST_NS = 1 * _MS
+_EARLIEST_NS = _MS // 2
 _LATEST_NS = 50 * _MS
 """Limits of the wait between a scan's time and the read that finds it."""
 
-_RETRY_NS = 4 * _MS
+_RETRY_NS = 1 * _MS
 _RETRY_MOST_NS = 250 * _MS
 _STALLED_NS = 500 * _MS
 _SET_UP_AGAIN_NS = 5_000 * _MS

@@ -15,9 +15,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from csp1d.measuring.arrays import Array, Integers
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
 """Sampling frequencies that can be measured with. Below four scans a mains cycle the result depends
@@ -150,7 +149,7 @@ class Scans:
     codes: tuple[Array, ...]
     """For each channel of the format: (scans,), or (scans, repeat) where it repeats. They may lie
     scattered in the bytes that they came from."""
-    timestamps: npt.NDArray[np.int64] | None
+    timestamps: Integers | None
     """(scans,), nanoseconds, or None where the format has none."""
 
 

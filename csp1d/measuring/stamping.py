@@ -10,7 +10,8 @@ against stamps: drivers err in that, clocks do not.
 
 import numpy as np
 
-from csp1d.measuring.clock import SECOND_NS, Integers
+from csp1d.measuring.arrays import Integers
+from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.counting import LAG_NS, ReadClock
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ, ScanFormat
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from csp1d.measuring.arrays import Array, Floats, Integers
 from csp1d.measuring.clock import (
     SECOND_NS,
-    Floats,
-    Integers,
     SampleClock,
     confirm_scans,
     estimate_period_ns,
@@ -26,7 +25,7 @@ from csp1d.measuring.clock import (
     is_settled,
 )
 from csp1d.measuring.pending import PendingScans
-from csp1d.measuring.scan import Array, ScanFormat
+from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.stamping import Stamping
 
 MOST_LOST = 0.05

@@ -3,7 +3,7 @@
 
 import math
 
-from csp1d.measuring.clock import Floats
+from csp1d.measuring.arrays import Floats
 
 CYCLES = 3
 MOST_POINTS = 240

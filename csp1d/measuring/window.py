@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csp1d.measuring.clock import Floats, Integers
+from csp1d.measuring.arrays import Floats, Integers
 
 
 class Moments(NamedTuple):

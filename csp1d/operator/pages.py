@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from csp1d import __version__
-from csp1d.measuring.reading import DirectionReading, Floats, Reading
+from csp1d.measuring.arrays import Floats
+from csp1d.measuring.reading import DirectionReading, Reading
 from csp1d.operator.answer import Page, html_page
 from csp1d.operator.metrics import SnapshotCollector
 from csp1d.operator.snapshot import Snapshot
