@@ -4,9 +4,9 @@
 Told twice: until the port has taken it, and until a reader sees it. What is between the two is the
 pty, which a kernel thread serves.
 
-Some daemons run at once, each with a line and a reader of its own, since one makes but a reading a
-second. First their lines are high, and each reading makes a telegram. Then the line is low while
-readings are made, and rises between them.
+First the line is high, and each reading makes a telegram. Then it is low while readings are made,
+and rises between them. It takes minutes, since a daemon makes but one reading a second; several at
+once stand in each other's way.
 """
 
 import contextlib
@@ -26,9 +26,8 @@ from pathlib import Path
 from benchmark.observed import REPORT
 from benchmark.process import PYTHON, ROOT, open_port, percentile
 
-DAEMONS = 3
 SETTLE_SECONDS = 4
-SECONDS = 60
+SECONDS = 120
 """Of each of the two parts."""
 NAMES = (
     *("end_to_port", "end_to_reader", "last_scan_to_port", "last_scan_to_reader"),
@@ -41,7 +40,7 @@ RISE_SECONDS, FALL_SECONDS = 0.5, 0.75
 
 @dataclass
 class Observed:
-    """One of the daemons. Times are CLOCK_MONOTONIC nanoseconds."""
+    """The daemon. Times are CLOCK_MONOTONIC nanoseconds."""
 
     process: subprocess.Popen[str]
     line: socket.socket
@@ -54,12 +53,19 @@ class Observed:
     """As REPORT has them, one for each telegram."""
     rises: list[int] = field(default_factory=list)
 
-    def read_port(self, now_ns: int) -> None:
-        if b"/" in os.read(self.port, 65536):
-            self.telegrams.append(now_ns)
-
-    def read_reports(self) -> None:
-        self.reports += REPORT.iter_unpack(os.read(self.reports_fd, REPORT.size * 64))
+    def listen(self, end_ns: int) -> None:
+        """Until that time."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.port, selectors.EVENT_READ)
+            selector.register(self.reports_fd, selectors.EVENT_READ)
+            while (left_ns := end_ns - time.monotonic_ns()) > 0:
+                for key, _ in selector.select(left_ns / 1e9):
+                    now_ns = time.monotonic_ns()
+                    if key.fd == self.reports_fd:
+                        reports = os.read(self.reports_fd, REPORT.size * 64)
+                        self.reports += REPORT.iter_unpack(reports)
+                    elif b"/" in os.read(self.port, 65536):
+                        self.telegrams.append(now_ns)
 
 
 Latencies = dict[str, list[float]]
@@ -92,23 +98,18 @@ class Sleeper:
 def measure(tell: Callable[[str], None], seconds: int) -> dict[str, dict[str, float]]:
     """The figures of some hundred readings and requests."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        tell(f"{DAEMONS} daemons at once, {2 * seconds} s")
+        tell(f"{2 * seconds} s of readings and requests")
         config = Path(folder) / "csp1d.toml"
         config.write_text('[http]\nlisten = ""\n[log]\nlevel = "error"\n')
         sleeper = stack.enter_context(Sleeper())
-        all_of_them = [stack.enter_context(_started(config)) for _ in range(DAEMONS)]
-        selector = stack.enter_context(selectors.DefaultSelector())
-        for each in all_of_them:
-            selector.register(each.port, selectors.EVENT_READ, each)
-            selector.register(each.reports_fd, selectors.EVENT_READ, each)
-            each.line.send(b"1")
-        _listen(selector, time.monotonic_ns() + int((SETTLE_SECONDS + seconds) * 1e9))
-        _raise_lines(selector, all_of_them, seconds)
-    found = [
-        latencies(each.telegrams, each.reports, each.rises, SETTLE_SECONDS * 1_000_000_000)
-        for each in all_of_them
-    ]
-    figures = {name: _figures([ms for each in found for ms in each[name]]) for name in NAMES}
+        observed = stack.enter_context(_started(config))
+        observed.line.send(b"1")
+        observed.listen(time.monotonic_ns() + int((SETTLE_SECONDS + seconds) * 1e9))
+        _raise_line(observed, seconds)
+    found = latencies(
+        observed.telegrams, observed.reports, observed.rises, SETTLE_SECONDS * 1_000_000_000
+    )
+    figures = {name: _figures(found[name]) for name in NAMES}
     return figures | {"sleeper": _figures(sleeper.late_ms)}
 
 
@@ -140,35 +141,17 @@ def _started(config: Path) -> Iterator[Observed]:
             os.close(reports)
 
 
-def _listen(selector: selectors.BaseSelector, end_ns: int) -> None:
-    while (left_ns := end_ns - time.monotonic_ns()) > 0:
-        for key, _ in selector.select(left_ns / 1e9):
-            now_ns = time.monotonic_ns()
-            observed: Observed = key.data
-            if key.fd == observed.port:
-                observed.read_port(now_ns)
-            else:
-                observed.read_reports()
-
-
-def _raise_lines(
-    selector: selectors.BaseSelector, all_of_them: Sequence[Observed], seconds: int
-) -> None:
-    """Each line on its own beat, so that the daemons do not stand in each other's way."""
-    plan: list[tuple[int, Observed, bool]] = []
-    for observed in all_of_them:
-        sent_ns = observed.telegrams[-1]
-        # Low from between two readings on.
-        plan.append((sent_ns + int(FALL_SECONDS * 1e9), observed, False))
-        for second in range(1, seconds + 1):
-            at_ns = sent_ns + second * 1_000_000_000
-            plan.append((at_ns + int(RISE_SECONDS * 1e9), observed, True))
-            plan.append((at_ns + int(FALL_SECONDS * 1e9), observed, False))
-    for at_ns, observed, high in sorted(plan, key=lambda step: step[0]):
-        _listen(selector, at_ns)
-        if high:
+def _raise_line(observed: Observed, seconds: int) -> None:
+    """Once a second, and let it fall before the next reading."""
+    sent_ns = observed.telegrams[-1]
+    for second in range(seconds + 1):
+        at_ns = sent_ns + second * 1_000_000_000
+        if second:
+            observed.listen(at_ns + int(RISE_SECONDS * 1e9))
             observed.rises.append(time.monotonic_ns())
-        observed.line.send(b"1" if high else b"0")
+            observed.line.send(b"1")
+        observed.listen(at_ns + int(FALL_SECONDS * 1e9))
+        observed.line.send(b"0")
 
 
 def latencies(
