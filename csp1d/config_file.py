@@ -84,8 +84,7 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
         # Not by glob(), which finds nothing in a folder that it may not read.
         names = sorted(os.listdir(folder))
         files = [folder / n for n in names if n.endswith(".toml") and not n.startswith(".")]
-        # Not a pipe or a device, which might be waited for, or never end.
-        return [file for file in files if not (file.is_fifo() or file.is_char_device())]
+        return [file for file in files if not _is_endless(file)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -93,8 +92,16 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
+def _is_endless(file: Path) -> bool:
+    """Whether it is a pipe or a device, which might be waited for, or never end."""
+    return file.is_fifo() or file.is_char_device() or file.is_block_device()
+
+
 def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:
     try:
+        if _is_endless(file):
+            problems.append(Problem(file, "", "is a pipe or a device; a file is needed"))
+            return {}
         text = file.read_bytes().decode()
         if text.startswith("\ufeff"):
             problems.append(Problem(file, "", "starts with a byte order mark; save it without"))

@@ -9,6 +9,7 @@ Each part says when it wants to be called again (`wake_ns`, CLOCK_MONOTONIC); th
 the earliest of these times, an edge of the request line, a device event or a signal.
 """
 
+import contextlib
 import selectors
 import signal
 import socket
@@ -65,7 +66,6 @@ class Daemon:
 
     def start(self) -> None:
         """Listen to signals and clients."""
-        self._serve_http()
         self._signals.setblocking(False)
         self._signals_in.setblocking(False)
         signal.set_wakeup_fd(self._signals_in.fileno(), warn_on_full_buffer=False)
@@ -73,6 +73,7 @@ class Daemon:
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
         signal.signal(signal.SIGALRM, self._on_time)
+        self._serve_http()
 
     def run(self) -> None:
         """The loop. Returns after SIGTERM or SIGINT, with the devices left as they should be."""
@@ -91,7 +92,8 @@ class Daemon:
         """Sleep until something is to be done, and do it."""
         ready = self._wait()
         now_ns = time.monotonic_ns()
-        if self._signals.fileno() in ready:
+        # Always: of a signal that ended the wait, select does not tell.
+        with contextlib.suppress(BlockingIOError):
             self._signals.recv(4096)
         if self._reload:
             self._reload = False
@@ -134,7 +136,8 @@ class Daemon:
         seconds = max(0, wake_ns - time.monotonic_ns()) / 1e9
         # A time-out may be late by a thousandth (select_estimate_accuracy in the kernel's
         # fs/select.c), which is nearly a millisecond before each reading. A timer's signal is not.
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        for_reading = wake_ns == self._sampler.wake_ns
+        signal.setitimer(signal.ITIMER_REAL, seconds if for_reading else 0)
         # A new one each turn, of the kind that needs no descriptor: devices close theirs, and
         # numbers are given again.
         with selectors.SelectSelector() as selector:
@@ -215,11 +218,13 @@ class Daemon:
             self._http.open(lambda: HttpServer(self._config.http, self._pages))
 
     def _stop(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # One from elsewhere must not end the process on its last steps.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         self._sender.close()
         self._lamps.close()
         self._sampler.close()
         self._http.close()
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.set_wakeup_fd(-1)
         self._signals.close()
         self._signals_in.close()

@@ -273,6 +273,13 @@ def test_a_drop_in_that_is_no_file_is_not_waited_for(file: Path) -> None:
     assert load(file) == Config()
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "fifo"])
+def test_a_pipe_or_device_is_not_waited_for(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="is a pipe or a device; a file is needed"):
+        load(tmp_path / path)
+
+
 def test_a_byte_order_mark_is_named(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf[log]\nlevel = 'info'")
     with pytest.raises(ConfigError, match="starts with a byte order mark; save it without"):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ import pytest
 
 from csp1d.config import Config, HttpConfig
 from csp1d.daemon import Daemon
+from csp1d.hat.lamps import Lamps
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat, SimulatedLine
 from csp1d.operator.http import MOST_CONNECTIONS
@@ -458,6 +460,28 @@ def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path:
     per_second = len([look for look in looks if look > looks[0] + 1]) / (seconds - 1)
     # A hundred for the edges, and a few of the search each second.
     assert 20 < per_second < 110
+
+
+def test_a_reading_is_waited_for_by_a_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time-outs may be late by a thousandth: here by far more."""
+    select = selectors.SelectSelector.select
+    late = 20
+    monkeypatch.setattr(
+        selectors.SelectSelector, "select", lambda self, seconds: select(self, seconds + late)
+    )
+    for other in (SimulatedHat, Lamps):
+        monkeypatch.setattr(other, "wake_ns", None)
+    config = Config(http=HttpConfig(listen=""))
+    daemon = Daemon(SimulatedHat(parse("L1=10")), config, tmp_path / "csp1d.toml")
+    daemon.start()
+    start_ns = time.monotonic_ns()
+    daemon._sampler.wake_ns = start_ns + 50_000_000
+    daemon._search_ns = start_ns + 3600 * 1_000_000_000
+    daemon._wait()
+    assert 0.05 < (time.monotonic_ns() - start_ns) / 1e9 < late / 2
+    daemon._stop()
 
 
 def test_with_no_device_at_all_the_daemon_stays_and_says_so_once(tmp_path: Path) -> None:

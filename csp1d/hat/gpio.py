@@ -6,6 +6,7 @@ is short. What the edges say besides is not used: python-periphery takes their t
 different clocks in different versions.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -70,23 +71,34 @@ class GpioLine:
 def find_chip(chip: str, dev: Path) -> Path:
     """The node of a gpiochip given by its path or its label. Raises DeviceError."""
     if chip.startswith("/"):
-        if not Path(chip).exists():
-            raise DeviceAbsentError(
-                f"{chip} is not there; set p1.request.chip to a path or a label "
-                "(csp1ctl discover lists them)"
-            )
+        known = "set p1.request.chip to a path or a label (csp1ctl discover lists them)"
+        try:
+            _label(Path(chip))
+        except FileNotFoundError as error:
+            raise DeviceAbsentError(f"{chip} is not there; {known}") from error
+        except PermissionError:
+            # The file may be opened for it, or not: taking the line tells.
+            pass
+        except OSError as error:
+            raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {known}") from error
         return Path(chip)
     labels = {}
     for node in sorted(dev.glob("gpiochip*")):
-        try:
-            with node.open("rb") as file:
-                info = fcntl.ioctl(file, _GET_CHIPINFO, bytes(68))
-        except OSError:
-            continue
-        labels[info[32:64].rstrip(b"\0").decode(errors="replace")] = node
+        with contextlib.suppress(OSError):
+            labels[_label(node)] = node
     if chip not in labels:
         raise DeviceAbsentError(
             f"no gpiochip has the label {chip!r}; labels that can be read: "
             f"{', '.join(sorted(labels)) or 'none'}"
         )
     return labels[chip]
+
+
+def _label(node: Path) -> str:
+    """Of a gpiochip; raises OSError where it is none. What is no chip may block who opens it."""
+    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        info = fcntl.ioctl(descriptor, _GET_CHIPINFO, bytes(68))
+    finally:
+        os.close(descriptor)
+    return info[32:64].rstrip(b"\0").decode(errors="replace")

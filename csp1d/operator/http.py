@@ -12,10 +12,12 @@ import ipaddress
 import logging
 import socket
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 
 from csp1d.config import HttpConfig, split_address
 from csp1d.events import Event
@@ -247,6 +249,9 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A client that asks for one handshake after another on a connection costs much for little.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    for key in ("tls_certificate", "tls_key", "tls_client_ca"):
+        if file := getattr(config, key):
+            _check_pem(f"http.{key}", Path(file))
     try:
         # Without a word for it, OpenSSL would ask the terminal for the passphrase of a key.
         context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
@@ -256,6 +261,19 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
     except OSError as error:
         raise DeviceError(
             f"http.tls_certificate {config.tls_certificate!r}, tls_key or tls_client_ca can not "
-            f"be used: {error}"
+            f"be used: {error}; they have to be PEM files, the key that of the certificate, without"
+            " a passphrase"
         ) from error
     return context
+
+
+def _check_pem(key: str, file: Path) -> None:
+    """Raises DeviceError unless it is a file that can be read: a pipe would be waited for."""
+    try:
+        reason = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
+        if not reason:
+            file.open("rb").close()
+    except OSError as error:
+        reason = f"can not be read: {error.strerror}"
+    if reason:
+        raise DeviceError(f"{key} {str(file)!r} {reason}; set it to a PEM file that csp1d may read")

@@ -9,20 +9,28 @@ Nobody waits for the log: a thread of its own writes it, since a journal that is
 that nobody reads would otherwise hold up the telegrams.
 """
 
+import contextlib
 import logging
 import os
 import queue
+import socket
 import sys
 import time
 from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
 
 from csp1d.config_file import ConfigError
 from csp1d.events import Event
 
 IDENTIFIER = "csp1d"
 
+JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
+
 _MOST_WAITING = 1000
 """Records that nobody takes; further ones are counted only."""
+
+_MOST_BYTES = 16384
+"""Of a field in the journal: all fields have to go through its socket at once."""
 
 _LEAVE_SECONDS = 1.0
 """How long the end of the process waits for its last words to be taken."""
@@ -100,8 +108,35 @@ class _Outlet(QueueHandler):
 def _journal() -> logging.Handler:
     from systemd.journal import JournalHandler
 
-    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
+    handler: logging.Handler = JournalHandler(
+        sender_function=_JournalSocket().send, SYSLOG_IDENTIFIER=IDENTIFIER
+    )
     return handler
+
+
+class _JournalSocket:
+    """Entries for the journal, in its native protocol (systemd's JOURNAL_NATIVE_PROTOCOL).
+
+    In the place of systemd.journal.send(), which keeps all threads of Python waiting while the
+    journal takes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def send(self, message: str, /, **fields: object) -> None:
+        """One entry. Waits until the journal takes it; without a journal it is lost.
+
+        Fields have names in upper case; of others, as records have them, the journal takes none.
+        """
+        entry = b""
+        for name, value in {"MESSAGE": message, **fields}.items():
+            if not name.isupper():
+                continue
+            data = str(value).encode(errors="replace")[:_MOST_BYTES]
+            entry += b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            self._socket.sendto(entry, os.fspath(JOURNAL_SOCKET))
 
 
 def _lines() -> logging.Handler:

@@ -2,6 +2,7 @@
 """The HTTP side on real sockets, with and without TLS."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import resource
@@ -260,8 +261,19 @@ def test_an_address_in_use_is_named(server: HttpServer) -> None:
 
 def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
-    with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* can not be used"):
+    with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* can not be read"):
         HttpServer(config, PAGES)
+
+
+@pytest.mark.parametrize("key", ["tls_certificate", "tls_key", "tls_client_ca"])
+def test_a_pipe_for_a_certificate_is_not_waited_for(
+    key: str, certificates: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    certificate, private_key = map(str, certificates["sensor"])
+    config = HttpConfig("127.0.0.1:0", certificate, private_key, certificate)
+    with pytest.raises(DeviceError, match=rf"http\.{key} '.*fifo' is not a file; set it to a PEM"):
+        HttpServer(dataclasses.replace(config, **{key: str(tmp_path / "fifo")}), PAGES)
 
 
 def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
