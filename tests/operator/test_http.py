@@ -5,11 +5,13 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import resource
 import select
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -28,6 +30,7 @@ from csp1d.operator import http
 from csp1d.operator.answer import Page
 from csp1d.operator.http import HttpServer
 
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
 
 
@@ -290,8 +293,28 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(tmp_path: Path) -> 
     certificate, key = make_certificate(tmp_path, "sensor")
     command = f"openssl ec -in {key} -aes256 -passout pass:secret -out {key}.secret"
     subprocess.run(command.split(), check=True, capture_output=True)
-    with pytest.raises(DeviceError, match=r"tls_key .* can not be used"):
-        HttpServer(HttpConfig("127.0.0.1:0", str(certificate), f"{key}.secret"), PAGES)
+    script = (
+        "import os, sys; from csp1d.config import HttpConfig;"
+        # The first terminal that the leader of a session opens is the one that OpenSSL would ask.
+        "from csp1d.operator.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
+        "HttpServer(HttpConfig('127.0.0.1:0', *sys.argv[2:]), {})"
+    )
+    terminal, terminal_name = os.openpty()
+    result = subprocess.run(
+        [sys.executable, "-c", script, os.ttyname(terminal_name), certificate, f"{key}.secret"],
+        cwd=ROOT,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert re.search(r"DeviceError: .*tls_key .* can not be used: .*PEM", result.stderr)
+    os.set_blocking(terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal, 1)
+    os.close(terminal)
+    os.close(terminal_name)
 
 
 @pytest.fixture(scope="module")
