@@ -77,7 +77,7 @@ def find_chip(chip: str, dev: Path) -> Path:
         except FileNotFoundError as error:
             raise DeviceAbsentError(f"{chip} is not there; {known}") from error
         except PermissionError:
-            # The file may be opened for it, or not: taking the line tells.
+            # Taking the line tells it, and what to do about it.
             pass
         except OSError as error:
             raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {known}") from error
