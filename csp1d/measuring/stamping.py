@@ -133,7 +133,8 @@ class Stamping:
 
     def _good(self, timestamps: Integers) -> int:
         """How many stamps come before the first bad one."""
-        lowest, highest = -(1 << 63), (1 << 63) - 1
+        # 146 years either way, so that differences of stamps fit into what holds one.
+        lowest, highest = -(1 << 62), (1 << 62) - 1
         if self._read_ns is not None:
             lowest, highest = self._read_ns - _BEHIND_NS, self._read_ns + _AHEAD_NS
         before = int(timestamps[0]) if self._newest_ns is None else self._newest_ns

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from signals import START_NS, Array, codes_of, current, hat_format, metering_of, pack, stamps_of
 
@@ -337,6 +337,9 @@ def test_stamps_are_believed_against_what_the_device_says(said_rate: float) -> N
         max_size=4,
     ),
     live=st.booleans(),
+)
+@example(
+    jumps=[(0, -3_074_457_679_118_175_270)] * 2 + [(1, -3_074_457_679_118_175_269)], live=False
 )
 def test_jumps_of_the_clock_never_give_a_wrong_reading(
     jumps: list[tuple[int, int]], live: bool
