@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Property tests have no time limit for a case: they run on any machine, however busy it is."""
+"""Property tests have no time limit for a case, and draw the same cases each time.
+
+`pytest --hypothesis-profile=new` draws others.
+"""
 
 from hypothesis import settings
 
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+settings.register_profile("new", deadline=None)
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.load_profile("same")

@@ -41,7 +41,6 @@ def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_bytes(target: str, data: st.DataObject) -> None:
     TARGETS[target](data.draw(st.binary() | mutations(SEEDS[target])))
@@ -81,24 +80,24 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(tables=st.lists(st.dictionaries(st.sampled_from([*KEYS]), VALUES, max_size=4), max_size=2))
 def test_any_values_in_the_configuration(tables: list[dict[str, Any]]) -> None:
     files = ("\n".join(f"{key} = {toml(value)}" for key, value in each.items()) for each in tables)
     configuration(b"\0".join(file.encode(errors="replace") for file in files))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(seed=st.sampled_from(SEEDS["capture"]), data=st.data())
 def test_any_values_in_the_description_of_a_capture(seed: bytes, data: st.DataObject) -> None:
     text, _, scans = seed.partition(b"\0")
     description = json.loads(text)
-    holders = [description, *description["channels"], description["timestamp"] or description]
-    for holder in data.draw(st.lists(st.sampled_from(holders), max_size=3)):
-        key = data.draw(st.sampled_from([*holder]))
-        if data.draw(st.booleans()) and key in holder:
-            del holder[key]
+    tables = [description, *description["channels"], description["timestamp"] or description]
+    places = [(table, key) for table in tables for key in table]
+    for table, key in data.draw(st.lists(st.sampled_from(places), max_size=3)):
+        if data.draw(st.booleans()) and key in table:
+            del table[key]
         else:
-            holder[key] = data.draw(VALUES)
+            table[key] = data.draw(VALUES)
     length = data.draw(st.integers(0, len(scans)))
     captures(json.dumps(description).encode() + b"\0" + scans[:length])

@@ -298,7 +298,7 @@ CONTENTS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     contents=CONTENTS,
     refused=st.sets(TREE_FILES, max_size=2),

@@ -110,7 +110,7 @@ def test_a_client_lives_to_see_that_it_is_refused(
         assert answer(client).startswith(b"HTTP/1.0 " + status)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300) | st.integers(0, len(GOOD)).map(lambda end: GOOD[:end]))
 def test_whatever_comes_it_answers_with_a_status_and_goes_on(
     server: HttpServer, data: bytes

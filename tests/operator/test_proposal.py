@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from csp1d.config_file import load
@@ -363,7 +363,6 @@ inventories = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(inventory=inventories, byteorder=st.sampled_from(["little", "big"]))
 def test_what_is_proposed_is_always_a_good_configuration(
     tmp_path_factory: pytest.TempPathFactory, inventory: Inventory, byteorder: str

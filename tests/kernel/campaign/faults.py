@@ -7,11 +7,13 @@ and which may not cost any.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from guest.board import SECOND, sleep_until
 from guest.hat import TTY
+from installed.service import run
 
 from .bench import Bench, nice
 from .judge import Fault
@@ -28,6 +31,7 @@ from .judge import Fault
 RESTART_SECONDS = 15
 """What the start of Python and NumPy may take on this slow processor."""
 PRESSURE = Path("/run/campaign")
+JOURNAL = "/run/systemd/journal/socket"
 CLIENTS = Path(__file__).with_name("clients.py")
 
 
@@ -240,6 +244,24 @@ def _disks_full(bench: Bench) -> None:
             file.unlink(missing_ok=True)
 
 
+def _journal_deaf(bench: Bench) -> None:
+    """It reads nothing and its queue is full, while there is something to tell."""
+    journald = int(run("systemctl", "show", "--value", "--property=MainPID", "systemd-journald"))
+    os.kill(journald, signal.SIGSTOP)
+    try:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as journal,
+            contextlib.suppress(BlockingIOError),
+        ):
+            journal.connect(JOURNAL)
+            while True:
+                journal.send(b"\n")  # An entry without fields, which is not kept.
+        bench.signal(signal.SIGHUP)
+        bench.sleep(1, 3)
+    finally:
+        os.kill(journald, signal.SIGCONT)
+
+
 def _processor_busy(bench: Bench) -> None:
     hogs = [nice("perl", "-e", "1 while 1") for _ in range(4)]
     bench.sleep(1.5, 3)
@@ -299,6 +321,7 @@ KINDS = (
     Kind("memory short", _memory_short, silences=False),
     Kind("processor busy", _processor_busy, silences=False),
     Kind("disks and journal full", _disks_full, silences=False),
+    Kind("journal deaf", _journal_deaf, silences=False),
     *(
         Kind(f"HTTP: {name}", _clients(name), silences=False)
         for name in ("slow", "half", "headers", "garbage", "scrapes")
