@@ -83,8 +83,7 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
     try:
         # Not by glob(), which finds nothing in a folder that it may not read.
         names = sorted(os.listdir(folder))
-        files = [folder / n for n in names if n.endswith(".toml") and not n.startswith(".")]
-        return [file for file in files if not _is_endless(file)]
+        return [folder / n for n in names if n.endswith(".toml") and not n.startswith(".")]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -94,7 +93,9 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
 
 def _is_endless(file: Path) -> bool:
     """Whether it is a pipe or a device, which might be waited for, or never end."""
-    return file.is_fifo() or file.is_char_device() or file.is_block_device()
+    special = file.is_fifo() or file.is_char_device() or file.is_block_device()
+    # A link to this one is systemd's way to say that a file is empty.
+    return special and os.path.realpath(file) != os.devnull
 
 
 def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:

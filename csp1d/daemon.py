@@ -136,8 +136,7 @@ class Daemon:
         seconds = max(0, wake_ns - time.monotonic_ns()) / 1e9
         # A time-out may be late by a thousandth (select_estimate_accuracy in the kernel's
         # fs/select.c), which is nearly a millisecond before each reading. A timer's signal is not.
-        for_reading = wake_ns == self._sampler.wake_ns
-        signal.setitimer(signal.ITIMER_REAL, seconds if for_reading else 0)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         # A new one each turn, of the kind that needs no descriptor: devices close theirs, and
         # numbers are given again.
         with selectors.SelectSelector() as selector:

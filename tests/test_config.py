@@ -265,19 +265,44 @@ def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -
     ]
 
 
-def test_a_drop_in_that_is_no_file_is_not_waited_for(file: Path) -> None:
-    drop_in(file, ".hidden.toml", "gibberish")
-    folder = drop_in(file, "x", "").parent
-    os.mkfifo(folder / "10.toml")
-    (folder / "20.toml").symlink_to("/dev/zero")
-    assert load(file) == Config()
+@pytest.fixture
+def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """What might be waited for, or never ends."""
+    path = tmp_path / "no-file"
+    match request.param:
+        case "fifo":
+            os.mkfifo(path)
+        case device:
+            path.symlink_to(device)
+    return path
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "fifo"])
-def test_a_pipe_or_device_is_not_waited_for(path: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
+NO_FILES = pytest.mark.parametrize("no_file", ["/dev/zero", "fifo"], indirect=True)
+
+
+@NO_FILES
+def test_a_pipe_or_device_is_not_waited_for(no_file: Path) -> None:
     with pytest.raises(ConfigError, match="is a pipe or a device; a file is needed"):
-        load(tmp_path / path)
+        load(no_file)
+
+
+@NO_FILES
+def test_a_drop_in_that_is_no_file_is_named(file: Path, no_file: Path) -> None:
+    other = drop_in(file, "10.toml", "")
+    other.unlink()
+    other.symlink_to(no_file)
+    drop_in(file, ".hidden.toml", "gibberish")
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    assert [(problem.file, problem.key) for problem in raised.value.problems] == [(other, "")]
+
+
+def test_a_link_to_dev_null_is_an_empty_file(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    file.symlink_to("/dev/null")
+    drop_in(file, "10.toml", "").unlink()
+    (drop_in(file, "x", "").parent / "10.toml").symlink_to("/dev/null")
+    assert load(file) == Config()
 
 
 def test_a_byte_order_mark_is_named(file: Path) -> None:

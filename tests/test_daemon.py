@@ -435,6 +435,19 @@ def _switches(pid: int) -> int:
     return int(re.findall(r"\nvoluntary_ctxt_switches:\s+(\d+)", status)[0])
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """For a daemon in this process: afterwards signals mean to pytest what they did."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path: Path) -> None:
     looks: list[float] = []
 
@@ -462,6 +475,7 @@ def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path:
     assert 20 < per_second < 110
 
 
+@pytest.mark.usefixtures("signals")
 def test_a_reading_is_waited_for_by_a_timer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

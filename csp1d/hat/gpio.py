@@ -96,7 +96,7 @@ def find_chip(chip: str, dev: Path) -> Path:
 
 def _label(node: Path) -> str:
     """Of a gpiochip; raises OSError where it is none. What is no chip may block who opens it."""
-    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         info = fcntl.ioctl(descriptor, _GET_CHIPINFO, bytes(68))
     finally:

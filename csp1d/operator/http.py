@@ -44,6 +44,9 @@ _RETRY_SECONDS = 0.1
 _WAITING_CONNECTIONS = 128
 """That the kernel keeps until they are accepted."""
 
+_MOST_PEM_BYTES = 1 << 20
+"""Of a file that are looked through for a passphrase."""
+
 _LEAVE_SECONDS = 1.0
 _LEAVE_BYTES = 1 << 20
 """What a client may go on sending behind its request; so it lives to see the answer."""
@@ -67,7 +70,13 @@ class HttpServer:
         self._closing = False
         self._has_failed = False
         self._thread = threading.Thread(target=self._accept, name="http", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._listener.close()
+            raise DeviceError(
+                f"http.listen: no thread for it: {error}; let csp1d have more (TasksMax, ulimit -u)"
+            ) from error
 
     def close(self) -> None:
         with self._changed:
@@ -261,19 +270,24 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
     except OSError as error:
         raise DeviceError(
             f"http.tls_certificate {config.tls_certificate!r}, tls_key or tls_client_ca can not "
-            f"be used: {error}; they have to be PEM files, the key that of the certificate, without"
-            " a passphrase"
+            f"be used: {error}; they have to be PEM files, the key that of the certificate"
         ) from error
     return context
 
 
 def _check_pem(key: str, file: Path) -> None:
-    """Raises DeviceError unless it is a file that can be read: a pipe would be waited for."""
+    """Raises DeviceError unless it is a file that can be read, without a passphrase.
+
+    For a pipe OpenSSL would wait, and to find out that it has no passphrase it would take as long
+    as whoever encrypted the key wanted that to take.
+    """
     try:
         reason = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
         if not reason:
-            file.open("rb").close()
+            with file.open("rb") as pem:
+                if b"ENCRYPTED" in pem.read(_MOST_PEM_BYTES):
+                    reason = "has a passphrase, which csp1d can not know"
     except OSError as error:
         reason = f"can not be read: {error.strerror}"
     if reason:
-        raise DeviceError(f"{key} {str(file)!r} {reason}; set it to a PEM file that csp1d may read")
+        raise DeviceError(f"{key} {str(file)!r} {reason}; set it to a PEM file that csp1d can read")

@@ -90,8 +90,9 @@ class _Outlet(QueueHandler):
         try:
             if self._missing:
                 words = f"{self._missing} messages are missing here: nobody took them in time"
-                missing = logging.makeLogRecord({**vars(record), "msg": words, "message": words})
-                self._waiting.put_nowait(missing)
+                where = (record.pathname, record.lineno)
+                missing = logging.LogRecord(record.name, logging.WARNING, *where, words, None, None)
+                self._waiting.put_nowait(self.prepare(missing))
                 self._missing = 0
             self._waiting.put_nowait(record)
         except queue.Full:
@@ -134,6 +135,8 @@ class _JournalSocket:
             if not name.isupper():
                 continue
             data = str(value).encode(errors="replace")[:_MOST_BYTES]
+            # What the cut left of a character would make the journal take the text for a blob.
+            data = data.decode(errors="ignore").encode()
             entry += b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             self._socket.sendto(entry, os.fspath(JOURNAL_SOCKET))

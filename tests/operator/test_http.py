@@ -262,6 +262,23 @@ def test_an_address_in_use_is_named(server: HttpServer) -> None:
         HttpServer(HttpConfig(listen=address), PAGES)
 
 
+def test_a_server_without_a_thread_is_told_and_gives_its_port_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        config = HttpConfig(f"127.0.0.1:{free.getsockname()[1]}")
+
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(DeviceError, match=r"http\.listen: no thread for it"):
+            HttpServer(config, PAGES)
+    HttpServer(config, PAGES).close()
+
+
 def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
     config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
     with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* can not be read"):
@@ -289,9 +306,10 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return certificate, key
 
 
-def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypt", ["ec -aes256", "pkcs8 -topk8 -scrypt"])
+def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(encrypt: str, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path, "sensor")
-    command = f"openssl ec -in {key} -aes256 -passout pass:secret -out {key}.secret"
+    command = f"openssl {encrypt} -in {key} -passout pass:secret -out {key}.secret"
     subprocess.run(command.split(), check=True, capture_output=True)
     script = (
         "import os, sys; from csp1d.config import HttpConfig;"
@@ -309,7 +327,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(tmp_path: Path) -> 
         timeout=30,
         check=False,
     )
-    assert re.search(r"DeviceError: .*tls_key .* can not be used: .*PEM", result.stderr)
+    assert re.search(r"DeviceError: http.tls_key .* has a passphrase", result.stderr)
     os.set_blocking(terminal, False)
     with pytest.raises(BlockingIOError):
         os.read(terminal, 1)

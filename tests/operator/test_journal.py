@@ -20,6 +20,7 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
     monkeypatch.setattr(journal, "JOURNAL_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
         ours.bind(str(path))
+        ours.settimeout(10)
         yield ours
 
 
@@ -51,15 +52,66 @@ def test_an_entry_holds_message_priority_and_fields(listener: socket.socket) -> 
 
 
 def test_an_entry_is_cut_to_what_the_socket_takes(listener: socket.socket) -> None:
-    journal._JournalSocket().send("x" * 10_000_000, REASON="y" * 10_000_000)
+    journal._JournalSocket().send(
+        "x" * 10_000_000, REASON="é" * 10_000_000, FILE="a" + "é" * 10_000_000
+    )
     fields = fields_of(listener.recv(1 << 20))
     assert fields["MESSAGE"] == "x" * journal._MOST_BYTES
-    assert fields["REASON"] == "y" * journal._MOST_BYTES
+    assert fields["REASON"] == "é" * (journal._MOST_BYTES // 2)
+    # But for the first half of the last character.
+    assert len(fields["FILE"].encode()) == journal._MOST_BYTES - 1
 
 
 def test_without_a_journal_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "JOURNAL_SOCKET", tmp_path / "none")
     journal._JournalSocket().send("nobody hears this")
+
+
+def test_a_journal_may_end_and_begin_again(listener: socket.socket) -> None:
+    to_journal = journal._JournalSocket()
+    address = listener.getsockname()
+    listener.close()
+    to_journal.send("nobody hears this")
+    Path(address).unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(address)
+        other.settimeout(10)
+        to_journal.send("but this")
+        assert fields_of(other.recv(1 << 20))["MESSAGE"] == "but this"
+
+
+def test_what_says_that_messages_are_missing_is_no_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or whoever counts the events would count one too many."""
+
+    class Sink(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            taken.append(record)
+            free.wait(10)
+
+    taken: list[logging.LogRecord] = []
+    free = threading.Event()
+    monkeypatch.setattr(journal, "_MOST_WAITING", 2)
+    outlet = journal._Outlet(Sink())
+    for number in range(9):
+        record = logging.LogRecord("csp1d", logging.ERROR, "here", 1, "lost", None, None)
+        record.CSP1D_EVENT = f"event-{number}"
+        outlet.handle(record)
+        while not taken:
+            time.sleep(0.01)
+    free.set()
+    assert outlet.leave()
+    record = logging.LogRecord("csp1d", logging.ERROR, "here", 1, "lost", None, None)
+    record.CSP1D_EVENT = "event-9"
+    outlet.handle(record)
+    assert outlet.leave()
+    assert [getattr(record, "CSP1D_EVENT", record.message) for record in taken] == [
+        *("event-0", "event-1", "event-2"),
+        "6 messages are missing here: nobody took them in time",
+        "event-9",
+    ]
+    assert taken[3].levelno == logging.WARNING
 
 
 def test_a_journal_that_takes_nothing_stops_its_own_thread_only(listener: socket.socket) -> None:

@@ -29,10 +29,7 @@ from benchmark.process import PYTHON, ROOT, open_port, percentile
 SETTLE_SECONDS = 4
 SECONDS = 120
 """Of each of the two parts."""
-NAMES = (
-    *("end_to_port", "end_to_reader", "last_scan_to_port", "last_scan_to_reader"),
-    *("rise_to_port", "rise_to_reader", "synthesis"),
-)
+NAMES = ("end_to_port", "end_to_reader", "rise_to_port", "rise_to_reader", "synthesis")
 _SLEEP_SECONDS = 0.1
 RISE_SECONDS, FALL_SECONDS = 0.5, 0.75
 """After the time at which a reading was sent, a whole number of seconds later."""
@@ -49,7 +46,7 @@ class Observed:
     port: int = -1
     telegrams: list[int] = field(default_factory=list)
     """When the first byte of each could be read."""
-    reports: list[tuple[int, int, int, int]] = field(default_factory=list)
+    reports: list[tuple[int, int, int]] = field(default_factory=list)
     """As REPORT has them, one for each telegram."""
     rises: list[int] = field(default_factory=list)
 
@@ -156,17 +153,17 @@ def _raise_line(observed: Observed, seconds: int) -> None:
 
 def latencies(
     telegrams: Sequence[int],
-    reports: Sequence[tuple[int, int, int, int]],
+    reports: Sequence[tuple[int, int, int]],
     rises: Sequence[int],
     settle_ns: int,
 ) -> Latencies:
     """Of what was noted of a daemon. What came within `settle_ns` of its begin does not count."""
     found: Latencies = {name: [] for name in NAMES}
-    for at_ns, (written_ns, end_ns, due_ns, took_ns) in zip(telegrams, reports, strict=False):
+    for at_ns, (written_ns, end_ns, took_ns) in zip(telegrams, reports, strict=False):
         if at_ns < telegrams[0] + settle_ns:
             continue
         if at_ns < rises[0]:
-            causes = {"end": end_ns, "last_scan": due_ns}
+            causes = {"end": end_ns}
             found["synthesis"].append(took_ns / 1e6)
         else:
             causes = {"rise": rises[bisect_right(rises, written_ns) - 1]}

@@ -23,9 +23,9 @@ from csp1d.measuring.reading import Reading
 from csp1d.measuring.sampler import Sampler
 from csp1d.operator import journal
 
-REPORT = struct.Struct("<qqqq")
-"""When the port had taken the telegram; of its reading the end, when the last scan was due, and how
-long its scans took to make. Nanoseconds, the first three of CLOCK_MONOTONIC."""
+REPORT = struct.Struct("<qqq")
+"""When the port had taken the telegram, the end of its reading, and how long its scans took to
+make. Nanoseconds, the first two of CLOCK_MONOTONIC."""
 
 
 class SocketLine:
@@ -91,14 +91,13 @@ class ObservedHat(SimulatedHat):
 
 
 class ObservedSampler(Sampler):
-    end_ns = due_ns = 0
+    end_ns = 0
     """Of the last reading."""
 
     def time(self, now_ns: int) -> list[Reading]:
-        due_ns = self._metering.due_ns if self._metering else None
         readings = super().time(now_ns)
         if readings:
-            self.end_ns, self.due_ns = readings[-1].end_ns, due_ns or 0
+            self.end_ns = readings[-1].end_ns
         return readings
 
 
@@ -112,7 +111,7 @@ def main() -> None:
     daemon._sampler = sampler = ObservedSampler(hat, config)
 
     def written() -> None:
-        fields = time.monotonic_ns(), sampler.end_ns, sampler.due_ns, hat.adc.took_ns
+        fields = time.monotonic_ns(), sampler.end_ns, hat.adc.took_ns
         os.write(report, REPORT.pack(*fields))
 
     hat.port.written = written

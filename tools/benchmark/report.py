@@ -78,12 +78,11 @@ def _latency(latency: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     yield from _header("from", "to", "count", "median", "99 % within", "longest")
     for name, cause in (
         ("end", "the end of the reading"),
-        ("last_scan", "its last scan, which tells that it ended"),
         ("rise", "a rising request"),
     ):
         yield _times(cause, "the port", latency[f"{name}_to_port"])
         yield _times(cause, "the reader", latency[f"{name}_to_reader"])
-    yield _times("part of the first four: the virtual HAT's scans", "", latency["synthesis"])
+    yield _times("part of the first two: the virtual HAT's scans", "", latency["synthesis"])
     yield _times("to compare: how late a sleeper wakes", "", latency["sleeper"])
 
 
