@@ -4,8 +4,13 @@
 `pytest --hypothesis-profile=new` draws others.
 """
 
+import signal
+
 from hypothesis import settings
 
 settings.register_profile("new", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
+
+# Whoever is run in the background by a script ignores Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
