@@ -12,5 +12,5 @@ settings.register_profile("new", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
 
-# Whoever is run in the background by a script ignores Ctrl-C, and so would all that the tests start.
+# What a script runs in the background ignores Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
