@@ -94,8 +94,8 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
 def _is_endless(file: Path) -> bool:
     """Whether it is a pipe or a device, which might be waited for, or never end."""
     special = file.is_fifo() or file.is_char_device() or file.is_block_device()
-    # A link to this one is systemd's way to say that a file is empty.
-    return special and os.path.realpath(file) != os.devnull
+    # Which one puts in the place of a file to make it empty (systemd.unit(5)).
+    return special and file.stat().st_rdev != os.stat(os.devnull).st_rdev
 
 
 def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ clients, as many as they are, can not keep Prometheus out.
 import contextlib
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import stat
@@ -44,8 +45,10 @@ _RETRY_SECONDS = 0.1
 _WAITING_CONNECTIONS = 128
 """That the kernel keeps until they are accepted."""
 
+_ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
+"""A key with a passphrase (RFC 7468, section 11; RFC 1421, section 4.6.1.1)."""
 _MOST_PEM_BYTES = 1 << 20
-"""Of a file that are looked through for a passphrase."""
+"""Of a key that are looked through for that."""
 
 _LEAVE_SECONDS = 1.0
 _LEAVE_BYTES = 1 << 20
@@ -276,7 +279,7 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
 
 
 def _check_pem(key: str, file: Path) -> None:
-    """Raises DeviceError unless it is a file that can be read, without a passphrase.
+    """Raises DeviceError unless it is a file that can be read, a key without a passphrase.
 
     For a pipe OpenSSL would wait, and to find out that it has no passphrase it would take as long
     as whoever encrypted the key wanted that to take.
@@ -285,7 +288,7 @@ def _check_pem(key: str, file: Path) -> None:
         reason = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
         if not reason:
             with file.open("rb") as pem:
-                if b"ENCRYPTED" in pem.read(_MOST_PEM_BYTES):
+                if key == "http.tls_key" and _ENCRYPTED.search(pem.read(_MOST_PEM_BYTES)):
                     reason = "has a passphrase, which csp1d can not know"
     except OSError as error:
         reason = f"can not be read: {error.strerror}"

@@ -333,6 +333,12 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(encrypt: str, tmp_p
         os.read(terminal, 1)
     os.close(terminal)
     os.close(terminal_name)
+    # Beside the certificate it does no harm, and a word is no passphrase.
+    both = tmp_path / "both.pem"
+    both.write_bytes(
+        b"# ENCRYPTED\n" + certificate.read_bytes() + Path(f"{key}.secret").read_bytes()
+    )
+    HttpServer(HttpConfig("127.0.0.1:0", str(both), str(key)), PAGES).close()
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ RESTART_SECONDS = 15
 """What the start of Python and NumPy may take on this slow processor."""
 PRESSURE = Path("/run/campaign")
 JOURNAL = "/run/systemd/journal/socket"
+SO_SNDBUFFORCE = 32  # include/uapi/asm-generic/socket.h
 CLIENTS = Path(__file__).with_name("clients.py")
 
 
@@ -253,6 +254,8 @@ def _journal_deaf(bench: Bench) -> None:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as journal,
             contextlib.suppress(BlockingIOError),
         ):
+            # The journal's queue shall be full, not this end's buffer.
+            journal.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
             journal.connect(JOURNAL)
             while True:
                 journal.send(b"\n")  # An entry without fields, which is not kept.
