@@ -298,10 +298,9 @@ def test_a_drop_in_that_is_no_file_is_named(file: Path, no_file: Path) -> None:
 
 
 def test_a_link_to_dev_null_is_an_empty_file(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    file.symlink_to("/dev/null")
-    drop_in(file, "10.toml", "").unlink()
-    (drop_in(file, "x", "").parent / "10.toml").symlink_to("/dev/null")
+    for link in (file, drop_in(file, "10.toml", "")):
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
     assert load(file) == Config()
 
 
