@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from csp1d import __version__
-from csp1d.config_file import DEFAULT_PATH, ConfigError, load
+from csp1d.config_file import DEFAULT_PATH, load
+from csp1d.errors import ConfigError
 from csp1d.events import Event
 from csp1d.exits import CONFIGURATION, OK, USAGE, guarded
-from csp1d.operator import journal
-from csp1d.operator.service import ServiceManager
+from csp1d.interfaces import journal
+from csp1d.interfaces.service import ServiceManager
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def _run() -> int:
         if journal.listens():
             journal.set_up("info")
             checked = "it is not taken over" if arguments.check_config else "csp1d does not start"
-            journal.tell_rejected(error, checked)
+            journal.log_rejected(error, checked)
         else:
             for problem in error.problems:
                 print(f"csp1d: {problem}", file=sys.stderr)
@@ -46,12 +47,13 @@ def _run() -> int:
     journal.set_up(config.log.level)
 
     # Late, so that checking a configuration does not load what only a run needs.
-    from csp1d.daemon import Daemon
     from csp1d.hat.device import Hat
+    from csp1d.loop.daemon import Daemon
 
     hat: Hat
     if arguments.simulate is not None:
-        from csp1d.hat.scenario import ScenarioError, parse
+        from csp1d.errors import ScenarioError
+        from csp1d.hat.scenario import parse
         from csp1d.hat.simulated import SimulatedHat
 
         try:
@@ -87,9 +89,7 @@ def _tell_internal_error() -> bool:
     if not journal.listens():
         return False
     journal.set_up("info")
-    Event.INTERNAL_ERROR.tell(
-        "internal error, please report it with the lines below", exc_info=True
-    )
+    Event.INTERNAL_ERROR.log("internal error, please report it with the lines below", exc_info=True)
     return True
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import EXACT_BITS, ScanType
+from csp1d.phase import Phase
+from csp1d.scan_type import EXACT_BITS, ScanType
 
 _Check = Callable[[Any], str | None]
 """Says what is wrong with a value, or None."""

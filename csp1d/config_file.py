@@ -11,33 +11,14 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from csp1d.config import Config
+from csp1d.errors import ConfigError, Problem
 
 DEFAULT_PATH = Path("/etc/csp1d/csp1d.toml")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong: where (a file; a key, "" for the file itself) and why."""
-
-    file: Path
-    key: str
-    reason: str
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.file), self.key, self.reason) if part)
-
-
-class ConfigError(Exception):
-    """The configuration can not be used; `problems` has every reason found, at least one."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
 
 
 def load(path: Path) -> Config:

@@ -9,7 +9,7 @@ in systemd/csp1d.catalog, its name as CSP1D_EVENT, and what it is about in furth
 import enum
 import logging
 
-log = logging.getLogger("csp1d")
+_logger = logging.getLogger("csp1d")
 
 
 class Event(enum.Enum):
@@ -69,9 +69,9 @@ class Event(enum.Enum):
         self.message_id = message_id
         self.level = level
 
-    def tell(self, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
+    def log(self, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
         """Log it. `fields` become CSP1D_*, `device` CSP1D_DEVICE; None and "" are not known."""
         known = {name: value for name, value in fields.items() if value not in (None, "")}
         extra = {f"CSP1D_{name.upper()}": str(value) for name, value in known.items()}
         extra |= {"CSP1D_EVENT": self.event_name, "MESSAGE_ID": self.message_id}
-        log.log(self.level, text, *args, exc_info=exc_info, stacklevel=2, extra=extra)
+        _logger.log(self.level, text, *args, exc_info=exc_info, stacklevel=2, extra=extra)

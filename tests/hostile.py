@@ -17,25 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from csp1d.config import Config, split_address
-from csp1d.config_file import ConfigError, load
+from csp1d.config_file import load
+from csp1d.errors import CaptureError, ConfigError, ScanFormatError, ScanTypeError, ScenarioError
 from csp1d.hat import scenario
-from csp1d.hat.scenario import ScenarioError
 from csp1d.hat.simulated import Player, SimulatedAdc
-from csp1d.measuring import capture
-from csp1d.measuring.capture import CaptureError, Replay, reading_json
+from csp1d.interfaces.router import Page, Router, html_page
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import (
-    Channel,
-    ScanFormat,
-    ScanFormatError,
-    ScanType,
-    ScanTypeError,
-    Timestamp,
-)
-from csp1d.operator.answer import Page, Site, html_page
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.p1.telegram import crc16_arc, encode
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
+from csp1d.tool import capture
+from csp1d.tool.capture import Replay, reading_json
 
 ROOT = Path(__file__).parents[1]
 FOLDER = tempfile.TemporaryDirectory(prefix="csp1d-hostile-")
@@ -154,8 +148,8 @@ def scenarios(data: bytes) -> None:
 
 def requests(data: bytes) -> None:
     """The head of an HTTP request."""
-    for site in (Site(PAGES, True), Site(PAGES, False)):
-        answer = site.answer(data)
+    for router in (Router(PAGES, True), Router(PAGES, False)):
+        answer = router.answer(data)
         status = re.match(rb"HTTP/1\.0 (200|4\d\d|50[15]) [A-Za-z- ]+\r\n", answer)
         assert bool(status) == bool(data)
         assert answer.count(b"\r\nConnection: close\r\n") == bool(data)

@@ -4,7 +4,7 @@
 import argparse
 
 from csp1d import __main__ as daemon
-from csp1d.operator import ctl
+from csp1d.tool import ctl
 
 
 def _parsers() -> dict[tuple[str, ...], argparse.ArgumentParser]:

@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 sys.path.extend(
-    str(Path(__file__).resolve().parent / folder) for folder in ("..", "measuring", "kernel")
+    str(Path(__file__).resolve().parent / folder) for folder in ("..", "kernel")
 )
 
 from campaign.judge import growth_percent
 from signals import START_NS, codes_of, current, hat_format, metering_of, pack
 
 from csp1d.config import P1Config
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import Reading
 from csp1d.p1.port import P1Port, Telegram, Write
 from csp1d.p1.telegram import encode
+from csp1d.phase import Phase
 
 SECOND_NS = 1_000_000_000
 RATE = 4000
@@ -80,8 +81,8 @@ def soak(hours: float) -> Result:
         ).reshape(count, scan_format.scan_bytes)
         for amperes in LOADS
     ]
-    port.opened(START_NS, 0)
-    port.line(True, START_NS, 0)
+    port.on_port_opened(START_NS, 0)
+    port.on_request(True, START_NS, 0)
     before: Reading | None = None
     now_ns = START_NS
     for number in range(round(hours * 3600 / BLOCK_SECONDS)):
@@ -137,11 +138,11 @@ def _judge(reading: Reading, before: Reading | None, result: Result) -> None:
 
 def _send(reading: Reading, port: P1Port, config: P1Config, now_ns: int, result: Result) -> None:
     data = encode(config, [reading.amperes(phase) for phase in Phase], time.localtime())
-    for action in port.reading(Telegram(data, reading.end_ns), now_ns, 0):
+    for action in port.on_reading(Telegram(data, reading.end_ns), now_ns, 0):
         if isinstance(action, Write):
             result.telegrams += 1
-            port.took(len(action.data))
-    port.time(now_ns + 80_000_000, 0)
+            port.on_written(len(action.data))
+    port.on_timer(now_ns + 80_000_000, 0)
 
 
 def main() -> int:

@@ -15,7 +15,8 @@ import pytest
 from csp1d.__main__ import main
 from csp1d.config import Config, DirectionConfig, P1Config
 from csp1d.events import Event
-from csp1d.operator import ctl, journal
+from csp1d.interfaces import journal
+from csp1d.tool import ctl
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = (ROOT / "tests/p1/golden-24A.p1").read_bytes()
@@ -40,7 +41,7 @@ def csp1d(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[b
 
 
 def csp1ctl(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    return run("csp1d.operator.ctl", *arguments, cwd=folder)
+    return run("csp1d.tool.ctl", *arguments, cwd=folder)
 
 
 def put(folder: Path, name: str, content: str) -> Path:

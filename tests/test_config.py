@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
-from csp1d.config_file import ConfigError, load
-from csp1d.measuring.reading import Phase
+from csp1d.config_file import load
+from csp1d.errors import ConfigError
+from csp1d.phase import Phase
 
 SHIPPED = Path(__file__).parents[1] / "etc/csp1d.toml"
 

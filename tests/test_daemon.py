@@ -23,11 +23,11 @@ from typing import Any
 import pytest
 
 from csp1d.config import Config, HttpConfig
-from csp1d.daemon import Daemon
-from csp1d.hat.lamps import Lamps
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat, SimulatedLine
-from csp1d.operator.http import MOST_CONNECTIONS
+from csp1d.interfaces.http import MOST_CONNECTIONS
+from csp1d.loop.daemon import Daemon
+from csp1d.loop.indicators import Indicators
 from csp1d.p1.telegram import crc16_arc
 
 ROOT = Path(__file__).parents[1]
@@ -454,7 +454,7 @@ def test_a_line_that_oscillates_is_looked_at_a_bounded_number_of_times(tmp_path:
     class Oscillating(SimulatedLine):
         """Has moved again whenever somebody looks."""
 
-        def look(self) -> tuple[int, bool]:
+        def read_level(self) -> tuple[int, bool]:
             looks.append(time.monotonic())
             return 2, True
 
@@ -485,7 +485,7 @@ def test_a_reading_is_waited_for_by_a_timer(
     monkeypatch.setattr(
         selectors.SelectSelector, "select", lambda self, seconds: select(self, seconds + late)
     )
-    for other in (SimulatedHat, Lamps):
+    for other in (SimulatedHat, Indicators):
         monkeypatch.setattr(other, "wake_ns", None)
     config = Config(http=HttpConfig(listen=""))
     daemon = Daemon(SimulatedHat(parse("L1=10")), config, tmp_path / "csp1d.toml")

@@ -107,7 +107,7 @@ def test_the_journal_gets_the_fields() -> None:
     log = logging.getLogger("csp1d")
     log.addHandler(handler)
     try:
-        Event.CLIPPING.tell("%s clips", "L1", phase="L1", clipped_samples=3, device=None, key="")
+        Event.CLIPPING.log("%s clips", "L1", phase="L1", clipped_samples=3, device=None, key="")
     finally:
         log.removeHandler(handler)
     (entry,) = sent

@@ -30,8 +30,8 @@ from csp1d.config import Config
 from csp1d.config_file import load
 from csp1d.events import Event
 from csp1d.hat import scenario
-from csp1d.measuring.capture import reading_json
 from csp1d.measuring.reading import Reading
+from csp1d.tool.capture import reading_json
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path.read_text() for path in Path(csp1d.__file__).parent.rglob("*.py")]
@@ -233,7 +233,7 @@ def test_events_and_their_fields() -> None:
     told = {
         f"CSP1D_{keyword.arg.upper()}"
         for node in calls
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "tell"
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "log"
         for keyword in node.keywords
         if keyword.arg and keyword.arg != "exc_info"
     }

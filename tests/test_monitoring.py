@@ -18,9 +18,10 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
-from csp1d.operator.metrics import SnapshotCollector
-from csp1d.operator.snapshot import Snapshot
+from csp1d.interfaces.metrics import SnapshotCollector
+from csp1d.interfaces.snapshot import Snapshot
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.phase import Phase
 
 ROOT = Path(__file__).parents[1]
 MONITORING = ROOT / "monitoring"
@@ -84,7 +85,7 @@ def test_prometheus_takes_the_example(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["measuring", "stalled", "starting"])
 def test_promtool_finds_the_metrics_right(page: str) -> None:
-    golden = ROOT / "tests" / "operator" / f"metrics-{page}.txt"
+    golden = ROOT / "tests" / "interfaces" / f"metrics-{page}.txt"
     promtool("check", "metrics", given=golden.read_text())
 
 

@@ -123,7 +123,7 @@ def test_watch_in_a_terminal_survives_a_restart_and_ends_with_ctrl_c(
 
 def test_watch_without_a_terminal_prints_a_line_a_second(tmp_path: Path, config: str) -> None:
     with playing(tmp_path, config, "amperes = { L1 = 24 }"):
-        command = [sys.executable, "-m", "csp1d.operator.ctl", "watch"]
+        command = [sys.executable, "-m", "csp1d.tool.ctl", "watch"]
         command += ["--config", str(tmp_path / "csp1d.toml")]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
@@ -163,7 +163,7 @@ class Terminal:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._fd, theirs = pty.openpty()
         self._shown = ""
-        command = [sys.executable, "-m", "csp1d.operator.ctl", *arguments]
+        command = [sys.executable, "-m", "csp1d.tool.ctl", *arguments]
         self.process = subprocess.Popen(
             [*command, "--config", str(folder / "csp1d.toml")],
             cwd=ROOT,

@@ -27,7 +27,8 @@ from device_trees import (
 from csp1d.config import Config
 from csp1d.config_file import load
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.scan_type import ScanType
 
 ROOT = Path(__file__).parents[1]
 OVERLAY = ROOT / "overlays/csp1-hat.dts"

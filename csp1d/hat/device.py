@@ -7,24 +7,12 @@ OSError that says what is wrong and how to mend it.
 """
 
 import logging
-import time
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from csp1d.config import Config
-from csp1d.events import Event
-from csp1d.fault import Fault
 from csp1d.measuring.scan import ScanFormat
 
 log = logging.getLogger("csp1d")
-
-
-class DeviceError(OSError):
-    """A device that can not be opened or used: its name, the reason, and the mend."""
-
-
-class DeviceAbsentError(DeviceError):
-    """A device that is not there at all. Of one that was lost this says nothing new."""
 
 
 class Closable(Protocol):
@@ -51,7 +39,7 @@ class RequestLine(Closable, Protocol):
     def fileno(self) -> int:
         """Readable when the line moved."""
 
-    def look(self) -> tuple[int, bool]:
+    def read_level(self) -> tuple[int, bool]:
         """How many edges were told since the last call, and whether the line is high now."""
 
 
@@ -99,82 +87,3 @@ class Hat(Protocol):
 
     def changed(self) -> bool:
         """Whether devices came or went since the last call."""
-
-
-T = TypeVar("T", bound=Closable)
-
-
-_LASTING_NS = 2_000_000_000
-"""How long an open has to fail for one reason to be told: while the kernel registers a device and
-udev sees to its files, reasons pass."""
-
-
-class Slot(Generic[T]):
-    """The place of one device, which comes and goes. Says so once for each loss and each return.
-
-    A device that worked and fails is told at once; one that can not be opened or set up, when that
-    lasts. It counts as found when it has worked, not when it was opened: one that opens and fails,
-    again and again, would fill the log.
-    """
-
-    def __init__(
-        self, what: str, lost: Event, found: Event, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        """`what` names the device in sentences."""
-        self.device: T | None = None
-        self.found_count = 0
-        self._what = what
-        self._lost = lost
-        self._found = found
-        self._clock = clock
-        self._fault = Fault()
-        self._has_worked = False
-
-    def open(self, opener: Callable[[], T]) -> T | None:
-        """Try to open the device, unless it is open."""
-        if self.device is not None:
-            self.confirm()
-            return self.device
-        try:
-            self.device = opener()
-            self.found_count += 1
-        except OSError as error:
-            self._complain("missing", error, _LASTING_NS)
-        return self.device
-
-    def confirm(self) -> None:
-        """The device has worked since it was opened."""
-        self._has_worked = True
-        if self._fault.good(self._clock()):
-            self._found.tell("%s found", self._what, device=self._what)
-
-    def lose(self, error: OSError, name: str = "") -> None:
-        """The device failed: let go of it; `open()` may find it again.
-
-        `name`: which device, where neither the slot nor the error tells it.
-        """
-        # A DeviceError tells a mend, which udev may be about to make.
-        at_once = self._has_worked and not isinstance(error, DeviceError)
-        if name and not isinstance(error, DeviceError):
-            error = OSError(f"{name}: {error.strerror or error}")
-        self._complain("lost", error, 0 if at_once else _LASTING_NS)
-        self.close()
-
-    def close(self) -> None:
-        self._has_worked = False
-        if self.device is not None:
-            device, self.device = self.device, None
-            try:
-                device.close()
-            except OSError as error:
-                log.debug("%s closed: %s", self._what, error)
-
-    def reconfigure(self) -> None:
-        """What is to be here may be another device now: let go, and tell what is wrong with it."""
-        self.close()
-        self._fault.forget_reasons()
-
-    def _complain(self, how: str, error: OSError, lasting_ns: int) -> None:
-        reason = "" if isinstance(error, DeviceAbsentError) else str(error)
-        if self._fault.bad(self._clock(), reason=reason, lasting_ns=lasting_ns):
-            self._lost.tell("%s %s: %s", self._what, how, error, device=self._what, reason=error)

@@ -14,7 +14,7 @@ from pathlib import Path
 from periphery import GPIO, GPIOError
 
 from csp1d.config import RequestConfig
-from csp1d.hat.device import DeviceAbsentError, DeviceError
+from csp1d.errors import DeviceAbsentError, DeviceError
 
 _GET_CHIPINFO = 0x8044B401
 """GPIO_GET_CHIPINFO_IOCTL of linux/gpio.h: char name[32], char label[32], u32 lines."""
@@ -53,7 +53,7 @@ class GpioLine:
     def fileno(self) -> int:
         return int(self._gpio.fd)
 
-    def look(self) -> tuple[int, bool]:
+    def read_level(self) -> tuple[int, bool]:
         edges = 0
         try:
             while edges < _MOST_EDGES and self._gpio.poll(0):

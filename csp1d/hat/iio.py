@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from csp1d.config import AdcConfig, ChannelConfig
-from csp1d.hat.device import DeviceError
-from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
+from csp1d.errors import DeviceError
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 
 HRTIMER_PREFIX = "hrtimer:"
 _WATERMARK_SECONDS = 0.02

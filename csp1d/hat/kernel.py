@@ -6,7 +6,7 @@ from pathlib import Path
 import pyudev
 
 from csp1d.config import Config
-from csp1d.hat.device import DeviceAbsentError, DeviceError
+from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat.gpio import GpioLine
 from csp1d.hat.iio import IioAdc
 from csp1d.hat.leds import SysfsLed

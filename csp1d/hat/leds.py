@@ -10,7 +10,7 @@ nearly a second, which ends up to 32 ms late, swallows the next.
 
 from pathlib import Path
 
-from csp1d.hat.device import DeviceAbsentError, DeviceError
+from csp1d.errors import DeviceAbsentError, DeviceError
 
 _TRIGGER = "transient"
 

@@ -28,11 +28,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from csp1d.measuring.reading import Phase
-
-
-class ScenarioError(ValueError):
-    """A scenario that can not be played: what is wrong, and where."""
+from csp1d.errors import ScenarioError
+from csp1d.phase import Phase
 
 
 class Request(StrEnum):

@@ -24,22 +24,23 @@ import numpy as np
 from csp1d.config import ChannelConfig, Config
 from csp1d.hat.scenario import Request, Scenario, Step
 from csp1d.measuring.arrays import Floats, Integers
-from csp1d.measuring.reading import Phase
-from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
+from csp1d.units import MS_NS, SECOND_NS
 
 log = logging.getLogger("csp1d")
 
-_NS = 1_000_000_000
 _RANGE_MILLIVOLTS = 3300.0
 _DEFAULT_TYPE = "le:u16/16>>0"
 _REFERENCE_VOLTS, _REFERENCE_AMPERES = 1.0, 10.0
 _PIPE_BYTES = 4096
 """Handed through the pipe at once: what any pipe holds."""
 
-_TELEGRAM_NS = 100_000_000
+_TELEGRAM_NS = 100 * MS_NS
 """After so long a polling charge point takes its telegram as complete and drops the line."""
 
-_WORK_NS = 300_000_000
+_WORK_NS = 300 * MS_NS
 """For so long it works on it."""
 
 
@@ -85,7 +86,7 @@ class Player:
     """Which step is on at a time."""
 
     def __init__(self, scenario: Scenario, start_ns: int) -> None:
-        self._steps = [(start_ns + int(step.at_seconds * _NS), step) for step in scenario]
+        self._steps = [(start_ns + int(step.at_seconds * SECOND_NS), step) for step in scenario]
 
     def at(self, now_ns: int) -> Step:
         return [step for start_ns, step in self._steps if start_ns <= now_ns][-1]
@@ -97,7 +98,7 @@ class Player:
         """The times and steps between two times, those left out in which the ADC stalls."""
         ends = [start_ns for start_ns, _ in self._steps[1:]] + [to_ns]
         for (start_ns, step), end_ns in zip(self._steps, ends, strict=True):
-            first_ns = max(from_ns, start_ns + int(step.stall_seconds * _NS))
+            first_ns = max(from_ns, start_ns + int(step.stall_seconds * SECOND_NS))
             last_ns = min(to_ns, end_ns)
             if first_ns < last_ns:
                 yield first_ns, last_ns, step
@@ -116,7 +117,7 @@ class SimulatedAdc:
         self._channels: list[tuple[Phase | None, ChannelConfig]] = [*config.channels.used().items()]
         if reference := config.reference():
             self._channels.append((None, reference))
-        self._buffer_ns = int(config.adc.buffer_seconds * _NS)
+        self._buffer_ns = int(config.adc.buffer_seconds * SECOND_NS)
         self.format = ScanFormat(
             self._rate,
             tuple(
@@ -152,18 +153,18 @@ class SimulatedAdc:
         return b"".join(parts)
 
     def _time_ns(self, scan: int) -> int:
-        return self._start_ns + round(scan * _NS / self._rate)
+        return self._start_ns + round(scan * SECOND_NS / self._rate)
 
     def _scan_at(self, time_ns: int) -> int:
         """The first scan that is not before this time."""
         # Times are rounded to nanoseconds: what is that close before a scan is at it.
-        return math.ceil((time_ns - self._start_ns) * self._rate / _NS - 1e-3)
+        return math.ceil((time_ns - self._start_ns) * self._rate / SECOND_NS - 1e-3)
 
     def _scans(self, span: tuple[int, int, Step]) -> bytes:
         from_ns, to_ns, step = span
         numbers = np.arange(self._scan_at(from_ns), self._scan_at(to_ns))
         records = np.zeros(len(numbers), self.format.record)
-        records["timestamp"] = self._start_ns + np.round(numbers * (_NS / self._rate))
+        records["timestamp"] = self._start_ns + np.round(numbers * (SECOND_NS / self._rate))
         turn = 2 * np.pi * step.frequency_hz / self._rate
         angles = self._angle + turn * np.arange(len(numbers))
         self._angle = float((self._angle + turn * len(numbers)) % (2 * np.pi))
@@ -237,7 +238,7 @@ class SimulatedLine:
     def fileno(self) -> int:
         return self._fd
 
-    def look(self) -> tuple[int, bool]:
+    def read_level(self) -> tuple[int, bool]:
         edges = 0
         with contextlib.suppress(BlockingIOError):
             edges = os.eventfd_read(self._fd)
@@ -312,7 +313,7 @@ class SimulatedPort:
 
 
 class SimulatedLed:
-    """See `Led`. `Lamps` remembers what it shows."""
+    """See `Led`. `Indicators` remembers what it shows."""
 
     def __init__(self, name: str) -> None:
         self._name = name

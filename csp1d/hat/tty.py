@@ -12,7 +12,7 @@ import struct
 import termios
 import tty
 
-from csp1d.hat.device import DeviceAbsentError, DeviceError
+from csp1d.errors import DeviceAbsentError, DeviceError
 
 
 class TtyPort:

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from csp1d.measuring.arrays import Floats, Integers
-
-SECOND_NS = 1_000_000_000
+from csp1d.units import SECOND_NS
 
 CONFIRM_SECONDS = 0.06
 """How long stamps have to stay late to tell lost scans from lateness, where stamps jitter."""

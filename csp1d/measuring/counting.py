@@ -13,17 +13,17 @@ from collections import deque
 import numpy as np
 
 from csp1d.measuring.arrays import Floats
-from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ
+from csp1d.units import MS_NS, SECOND_NS
 
 _POINTS = 64
 _FEW_POINTS = 5
-_SPACING_NS = 250_000_000
+_SPACING_NS = 250 * MS_NS
 _LEARN_NS = SECOND_NS
 """How far apart reads have to be to tell the rate."""
 _NOTED_NS = 64 * SECOND_NS
 """Reads longer ago are forgotten where nobody has asked since."""
-LAG_NS = 10_000_000
+LAG_NS = 10 * MS_NS
 """A lag up to here, beyond what reads jitter, is taken for lateness."""
 
 

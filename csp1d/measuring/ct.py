@@ -5,9 +5,11 @@ import math
 
 from csp1d.config import ChannelConfig
 from csp1d.measuring.arrays import Floats
-from csp1d.measuring.reading import Phase, PhaseCurrent
-from csp1d.measuring.scan import EXACT_BITS, Channel, ScanFormat
+from csp1d.measuring.reading import PhaseCurrent
+from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.measuring.window import Moments, Window
+from csp1d.phase import Phase
+from csp1d.scan_type import EXACT_BITS
 
 
 def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
@@ -48,7 +50,7 @@ class Ct:
         self._lowest, self._highest = channel.type.lowest, channel.type.highest
         millivolts = config.scale_millivolts or channel.scale
         sign = -1 if config.reversed else 1
-        self.amperes_a_code = (
+        self.amperes_per_code = (
             sign * millivolts / 1000 / config.burden_ohms * config.ct_ratio * config.gain
         )
         self._offset = channel.offset
@@ -67,7 +69,7 @@ class Ct:
 
         Noise adds to the current in squares, so its floor is taken out in squares.
         """
-        factor = self.amperes_a_code
+        factor = self.amperes_per_code
         mean, variance, lowest, highest = moments
         mean_square = variance * factor**2
         rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))

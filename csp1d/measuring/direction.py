@@ -20,9 +20,10 @@ import numpy as np
 from csp1d.config import ChannelConfig, DirectionConfig
 from csp1d.measuring.arrays import Complexes, Floats
 from csp1d.measuring.ct import Ct, measured_channel
-from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.wiring import Wiring
+from csp1d.phase import Phase
 
 _LEAST_AMPERES = 0.1
 _BAND = math.sin(math.radians(4 + 2))
@@ -78,14 +79,14 @@ class DirectionMeter:
         """Of the reference, among the channels of the format; None: it is not there."""
         self.unit = "V" if direction.reference == "voltage" else "A"
         """Of the reference."""
-        self.unit_a_code = 0.0
+        self.unit_per_code = 0.0
         """Volts or amperes of a code of the reference, negative where that turns it round."""
         self.strength = 0.0
         """Of a code of the reference, as of a CT of the usual kind: amperes."""
         self._direction = direction
         self._fault = fault
         self._factors = {
-            phase: Ct(scan_format, phase, config).amperes_a_code * _back(config)
+            phase: Ct(scan_format, phase, config).amperes_per_code * _back(config)
             for phase, config in channels.items()
         }
         self._find_reference(scan_format, reference)
@@ -147,12 +148,12 @@ class DirectionMeter:
         volts = (reference.scale_millivolts or channel.scale) / 1000
         usual = ChannelConfig()
         self.strength = abs(volts) / usual.burden_ohms * usual.ct_ratio
-        self.unit_a_code = volts
+        self.unit_per_code = volts
         if self._direction.reference == "current":
-            self.unit_a_code *= reference.ct_ratio / reference.burden_ohms
+            self.unit_per_code *= reference.ct_ratio / reference.burden_ohms
             if self._direction.reference_flow == "producing":
-                self.unit_a_code = -self.unit_a_code
-        self._reference_factor = self.unit_a_code * _back(reference)
+                self.unit_per_code = -self.unit_per_code
+        self._reference_factor = self.unit_per_code * _back(reference)
 
 
 class _Sign:

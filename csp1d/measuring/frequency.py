@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from csp1d.measuring.arrays import Floats
-from csp1d.measuring.clock import SECOND_NS
+from csp1d.units import SECOND_NS
 
 _HALF_SECONDS = 0.495
 _SLOWEST_HERTZ, _FASTEST_HERTZ = 42.0, 68.0

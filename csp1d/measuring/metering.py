@@ -15,15 +15,16 @@ import numpy as np
 
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.measuring.arrays import Floats
-from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.ct import Ct
 from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.frequency import FrequencyMeter
-from csp1d.measuring.reading import Phase, Reading, Waveform
+from csp1d.measuring.reading import Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
 from csp1d.measuring.window import Window, runs, without_gaps
+from csp1d.phase import Phase
+from csp1d.units import SECOND_NS
 
 
 class Metering:
@@ -44,7 +45,7 @@ class Metering:
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._rows = [ct.row for ct in self._cts]
-        strength = [abs(ct.amperes_a_code) for ct in self._cts]
+        strength = [abs(ct.amperes_per_code) for ct in self._cts]
         self._direction = direction
         if direction and direction.row is not None:
             # As good for the frequency as a current, and a voltage is there without a load.
@@ -91,13 +92,13 @@ class Metering:
         size = self._format.scan_bytes
         data = memoryview(scans)
         readings: list[Reading] = []
-        self._timeline.begin(len(data) // size, read_ns)
+        self._timeline.start_read(len(data) // size, read_ns)
         # A second at a time, so that a backlog needs little more memory than its bytes.
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:
             decoded = self._format.decode(data[:step])
             codes = [decoded.codes[row] for row in self._rows]
-            taken = self._timeline.take(codes, decoded.timestamps, len(decoded.codes[0]))
+            taken = self._timeline.append(codes, decoded.timestamps, len(decoded.codes[0]))
             while span := self._timeline.next_span():
                 readings.append(self._read(span))
             self.scans_total += taken
@@ -134,7 +135,7 @@ class Metering:
         self._sequence += 1
         return Reading(
             sequence=self._sequence,
-            end_ns=self._timeline.end(end, cycle),
+            end_ns=self._timeline.close_window(end, cycle),
             window_seconds=(end - start) * span.period_ns / SECOND_NS,
             phases=phases,
             frequency_hertz=self._hertz,
@@ -149,11 +150,11 @@ class Metering:
         meter = self._direction
         reference = None
         if meter and meter.row is not None:
-            reference = points[-1] * meter.unit_a_code
+            reference = points[-1] * meter.unit_per_code
         return Waveform(
             spacing_seconds=step * span.period_ns / SECOND_NS,
             current_amperes={
-                ct.phase: row * ct.amperes_a_code
+                ct.phase: row * ct.amperes_per_code
                 for ct, row in zip(self._cts, points, strict=False)
             },
             reference=reference,

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one second of measuring comes to: the value that telegram, lamps and pages are made of."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from csp1d.measuring.arrays import Floats
+from csp1d.phase import Phase
+from csp1d.units import MS_NS, SECOND_NS
 
-FRESH_NS = 1_000_000_000
+if TYPE_CHECKING:
+    from csp1d.measuring.arrays import Floats
+
+FRESH_NS = SECOND_NS
 """A reading may be sent for as long as this after its end."""
 
-CURRENT_NS = 1_500_000_000
+CURRENT_NS = 1500 * MS_NS
 """A reading says what flows now for this long: a second until the next one, and some play."""
-
-
-class Phase(enum.StrEnum):
-    """A phase conductor of the mains connection."""
-
-    L1 = "L1"
-    L2 = "L2"
-    L3 = "L3"
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,9 @@ class Waveform:
 
     spacing_seconds: float
     """Between points, each of which is the mean of the samples there."""
-    current_amperes: Mapping[Phase, Floats]
+    current_amperes: "Mapping[Phase, Floats]"
     """(points,) each."""
-    reference: Floats | None
+    reference: "Floats | None"
     """(points,), of the direction; None where there is none."""
     reference_unit: str
     """ "V" or "A"; "" without a reference."""

@@ -4,11 +4,9 @@
 A scan holds one element of every enabled channel, by index, and the timestamp last. Where an
 element stands and how long a scan is follow from the types alone, by the kernel's own rules:
 `iio_storage_bytes_for_si` and `iio_compute_scan_bytes` in drivers/iio/industrialio-buffer.c, and
-`iio_push_to_buffers_with_timestamp` in include/linux/iio/buffer.h (the same in 6.1 and 6.12). The
-words of a `_type` file are those of Documentation/iio/iio_devbuf.rst.
+`iio_push_to_buffers_with_timestamp` in include/linux/iio/buffer.h (the same in 6.1 and 6.12).
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from csp1d.errors import ScanFormatError
 from csp1d.measuring.arrays import Array, Integers
+from csp1d.scan_type import ScanType
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
 """Sampling frequencies that can be measured with. Below four scans a mains cycle the result depends
@@ -24,98 +24,6 @@ on where in the cycle they fall."""
 
 LARGEST = 1e12
 """Greatest scale and offset either way: what is made of them with any configuration is finite."""
-
-EXACT_BITS = 53
-"""Longest codes that can be measured with: the sums are of floats."""
-
-_TYPE = re.compile(
-    r"(?P<endian>be|le):(?P<sign>[su])(?P<bits>\d{1,3})/(?P<storage>\d{1,3})"
-    r"(?:X(?P<repeat>\d{1,4}))?(?:>>(?P<shift>\d{1,3}))?"
-)
-
-
-class ScanTypeError(ValueError):
-    """A `_type` that the kernel would not write."""
-
-
-class ScanFormatError(ValueError):
-    """Elements that do not make a scan, or bytes that are not whole scans."""
-
-
-@dataclass(frozen=True)
-class ScanType:
-    """How one element is stored: the content of an `in_..._type` file."""
-
-    big_endian: bool
-    signed: bool
-    bits: int
-    storage_bits: int
-    shift: int = 0
-    repeat: int = 1
-
-    def __post_init__(self) -> None:
-        if self.storage_bits not in (8, 16, 32, 64):
-            raise ScanTypeError(f"{self}: storage must be 8, 16, 32 or 64 bits")
-        if self.bits < 1 or self.bits + self.shift > self.storage_bits:
-            raise ScanTypeError(f"{self}: bits and shift must fit into the storage")
-
-    @classmethod
-    def parse(cls, text: str) -> "ScanType":
-        """From "le:s12/16>>4" or "le:s16/32X2>>0"; raises ScanTypeError."""
-        match = _TYPE.fullmatch(text.strip())
-        if not match:
-            raise ScanTypeError(
-                f'{text!r} is not a scan type: "le:s12/16>>4" is an example of one'
-                " (be or le, s or u, bits/storage, XREPEAT where above 1, >>SHIFT)"
-            )
-        return cls(
-            big_endian=match["endian"] == "be",
-            signed=match["sign"] == "s",
-            bits=int(match["bits"]),
-            storage_bits=int(match["storage"]),
-            shift=int(match["shift"] or 0),
-            repeat=max(1, int(match["repeat"] or 1)),
-        )
-
-    def __str__(self) -> str:
-        endian = "be" if self.big_endian else "le"
-        repeat = f"X{self.repeat}" if self.repeat > 1 else ""
-        sign = "s" if self.signed else "u"
-        return f"{endian}:{sign}{self.bits}/{self.storage_bits}{repeat}>>{self.shift}"
-
-    @property
-    def bytes(self) -> int:
-        """Length of the element in a scan, all repeats."""
-        return self.storage_bits // 8 * self.repeat
-
-    @property
-    def lowest(self) -> int:
-        """The lowest code: the lower rail."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def highest(self) -> int:
-        """The highest code: the upper rail."""
-        return (1 << (self.bits - 1 if self.signed else self.bits)) - 1
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The storage word, in the byte order of the scan."""
-        sign, order = "i" if self.signed else "u", ">" if self.big_endian else "<"
-        return np.dtype(f"{order}{sign}{self.storage_bits // 8}")
-
-    def codes(self, words: Array) -> Array:
-        """Codes of storage words (any shape), as integers of the storage's width.
-
-        Drops the bits above and below the code, which may hold other data: one shift to the left
-        and one to the right do that and extend the sign. Without such bits the words are the codes.
-        """
-        above = self.storage_bits - self.shift - self.bits
-        if above or self.shift:
-            words = words.astype(words.dtype.newbyteorder("="))
-            words <<= above
-            words >>= above + self.shift
-        return words
 
 
 @dataclass(frozen=True)
@@ -151,6 +59,26 @@ class Scans:
     scattered in the bytes that they came from."""
     timestamps: Integers | None
     """(scans,), nanoseconds, or None where the format has none."""
+
+
+def word_dtype(scan_type: ScanType) -> np.dtype[Any]:
+    """The storage word of an element, in the byte order of the scan."""
+    sign, order = "i" if scan_type.signed else "u", ">" if scan_type.big_endian else "<"
+    return np.dtype(f"{order}{sign}{scan_type.storage_bits // 8}")
+
+
+def codes_of(words: Array, scan_type: ScanType) -> Array:
+    """Codes of storage words (any shape), as integers of the storage's width.
+
+    Drops the bits above and below the code, which may hold other data: one shift to the left
+    and one to the right do that and extend the sign. Without such bits the words are the codes.
+    """
+    above = scan_type.storage_bits - scan_type.shift - scan_type.bits
+    if above or scan_type.shift:
+        words = words.astype(words.dtype.newbyteorder("="))
+        words <<= above
+        words >>= above + scan_type.shift
+    return words
 
 
 def _align(position: int, length: int) -> int:
@@ -256,14 +184,14 @@ class ScanFormat:
         offsets, timestamp_offset, scan_bytes = self._layout
         names = [str(number) for number in range(len(offsets))]
         formats: list[Any] = [
-            (channel.type.dtype, (channel.type.repeat,))
+            (word_dtype(channel.type), (channel.type.repeat,))
             if channel.type.repeat > 1
-            else channel.type.dtype
+            else word_dtype(channel.type)
             for channel in self.channels
         ]
         if self.timestamp and timestamp_offset is not None:
             names.append("timestamp")
-            formats.append(self.timestamp.type.dtype)
+            formats.append(word_dtype(self.timestamp.type))
             offsets = [*offsets, timestamp_offset]
         return np.dtype(
             {"names": names, "formats": formats, "offsets": offsets, "itemsize": scan_bytes}
@@ -277,9 +205,10 @@ class ScanFormat:
             )
         records = np.frombuffer(data, self.record)
         codes = tuple(
-            channel.type.codes(records[str(number)]) for number, channel in enumerate(self.channels)
+            codes_of(records[str(number)], channel.type)
+            for number, channel in enumerate(self.channels)
         )
         if not self.timestamp:
             return Scans(codes, None)
-        stamps = self.timestamp.type.codes(records["timestamp"])
+        stamps = codes_of(records["timestamp"], self.timestamp.type)
         return Scans(codes, np.ascontiguousarray(stamps).astype(np.int64, copy=False))

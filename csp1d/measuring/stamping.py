@@ -11,12 +11,12 @@ against stamps: drivers err in that, clocks do not.
 import numpy as np
 
 from csp1d.measuring.arrays import Integers
-from csp1d.measuring.clock import SECOND_NS
 from csp1d.measuring.counting import LAG_NS, ReadClock
 from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ, ScanFormat
+from csp1d.units import MS_NS, SECOND_NS
 
-_BACK_NS = 50_000_000
-_AHEAD_NS = 10_000_000
+_BACK_NS = 50 * MS_NS
+_AHEAD_NS = 10 * MS_NS
 _BEHIND_NS = 3600 * SECOND_NS
 _SPEED_OFF = 0.2
 _SPEED_NS = SECOND_NS // 4
@@ -56,7 +56,7 @@ class Stamping:
         """What stamps can tell of a loss; below, it is they that moved."""
         return LAG_NS if self._by_count else 0.0
 
-    def begin(self, scans: int, read_ns: int | None) -> None:
+    def start_read(self, scans: int, read_ns: int | None) -> None:
         """A feed of so many scans follows."""
         self._left, self._read_ns, self._line = scans, read_ns, None
         if read_ns is not None:

@@ -17,7 +17,6 @@ import numpy as np
 
 from csp1d.measuring.arrays import Array, Floats, Integers
 from csp1d.measuring.clock import (
-    SECOND_NS,
     SampleClock,
     confirm_scans,
     estimate_period_ns,
@@ -27,14 +26,15 @@ from csp1d.measuring.clock import (
 from csp1d.measuring.pending import PendingScans
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.stamping import Stamping
+from csp1d.units import MS_NS, SECOND_NS
 
 MOST_LOST = 0.05
 """Part of a second's scans; where more were lost, what is left makes no reading."""
 
-_LATE_NS = 5_000_000
+_LATE_NS = 5 * MS_NS
 """A stamp later than this may stand behind a gap: look at more of them before deciding."""
 
-_DRIFT_NS = 500_000
+_DRIFT_NS = MS_NS // 2
 """How far behind a cycle's expected boundary its grid point lies: 25 mHz of drift at 50 Hz."""
 
 _SHORTEST_NS = SECOND_NS // 2
@@ -117,33 +117,33 @@ class Timeline:
         wait = round(confirm_scans(clock.period_ns) * clock.period_ns)
         return max(self._grid_ns + wait, newest_ns + wait // 8)
 
-    def begin(self, scans: int, read_ns: int | None) -> None:
+    def start_read(self, scans: int, read_ns: int | None) -> None:
         """A feed of so many scans follows, read at a time (None: a replay)."""
-        self._stamping.begin(scans, read_ns)
+        self._stamping.start_read(scans, read_ns)
 
-    def take(self, codes: Sequence[Array], timestamps: Integers | None, scans: int) -> int:
+    def append(self, codes: Sequence[Array], timestamps: Integers | None, scans: int) -> int:
         """Take scans, or the first of them; how many. Call `next_span` until None in between."""
         fault = self._stamping.fault
         stamps = self._stamping.take(timestamps, scans)
         if self._stamping.fault != fault:
-            self._begin_anew(self._pending.count)
+            self._restart(self._pending.count)
         if stamps is None:
             return scans
         self._pending.append([row[: len(stamps)] for row in codes], stamps)
         return len(stamps)
 
     def next_span(self) -> Span | None:
-        """The scans of the next window, if they are there. Then call `end`."""
+        """The scans of the next window, if they are there. Then call `close_window`."""
         while True:
             clock = self._clock or self._learn()
-            if clock is None or (count := self._decisive_count(clock)) is None:
+            if clock is None or (count := self._scans_to_decide(clock)) is None:
                 return None
             self._candidate = 0
             if self._known == 0 and not clock.is_fitted and count >= _LEARN_LEAST:
                 # Twice the stamps that the clock was set with tell the period far better.
                 clock = self._set_clock(count)
                 if not self._stamping.rate_is_right(clock.period_ns):
-                    self._begin_anew(0)
+                    self._restart(0)
                     continue
             late = self._find_lost(clock, count)
             if late is None:
@@ -152,13 +152,13 @@ class Timeline:
                 self._clock = None
                 self._pending.drop(count)
                 continue
-            if self._give_up(clock, count):
+            if self._skip_large_loss(clock, count):
                 continue
             pending, unknown = self._pending, slice(self._known, count)
             clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
             self._known = count
             if not self._stamping.rate_is_right(clock.period_ns):
-                self._begin_anew(count)
+                self._restart(count)
                 continue
             positions = pending.positions[:count]
             after = int(positions[-1]) + 1
@@ -173,7 +173,7 @@ class Timeline:
                 continue
             return Span(pending.codes[:, :count], positions, self._start, latest, clock.period_ns)
 
-    def end(self, position: float, cycle: float | None) -> int:
+    def close_window(self, position: float, cycle: float | None) -> int:
         """End the window at a position; the time of it. `cycle`: samples of one, if known."""
         clock = self._clock
         assert clock is not None
@@ -201,9 +201,9 @@ class Timeline:
             return None
         clock = self._set_clock(count)
         if not self._stamping.rate_is_right(clock.period_ns):
-            self._begin_anew(0)
+            self._restart(0)
             return self._learn()
-        self._anchor(clock)
+        self._align_grid(clock)
         return clock
 
     def _set_clock(self, count: int) -> SampleClock:
@@ -213,14 +213,14 @@ class Timeline:
         self._clock = SampleClock(estimate_period_ns(stamps), stamps[first], positions[first])
         return self._clock
 
-    def _anchor(self, clock: SampleClock) -> None:
+    def _align_grid(self, clock: SampleClock) -> None:
         """Begin a window, and the grid, at the first pending scan."""
         position = int(self._pending.positions[0])
         self._start = float(position)
         self._grid_ns = self._second_ns = clock.time_ns(position) + SECOND_NS
         self._known = self._candidate = 0
 
-    def _begin_anew(self, scans: int) -> None:
+    def _restart(self, scans: int) -> None:
         """The timestamps are at fault: drop so many scans, count those that follow."""
         self._clock = None
         self._pending.drop(scans)
@@ -230,7 +230,7 @@ class Timeline:
         else:
             self._pending.restamp(stamps)
 
-    def _decisive_count(self, clock: SampleClock) -> int | None:
+    def _scans_to_decide(self, clock: SampleClock) -> int | None:
         """With how many of the pending scans to decide on the window; None: more are needed.
 
         As a rule with those before the grid point, by count. Behind a gap, once stamps have
@@ -291,7 +291,7 @@ class Timeline:
         moved = [step / clock.period_ns - 1 for step in steps]
         return min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED
 
-    def _give_up(self, clock: SampleClock, count: int) -> bool:
+    def _skip_large_loss(self, clock: SampleClock, count: int) -> bool:
         """Begin behind the loss where too much of the window was lost."""
         pending, before = self._pending, math.floor(self._start)
         positions = pending.positions[:count]
@@ -304,6 +304,6 @@ class Timeline:
         first = int(too_many.argmax())
         pending.drop(first)
         clock.restart(pending.stamps[: count - first], pending.positions[: count - first])
-        self._anchor(clock)
-        self._give_up(clock, count - first)
+        self._align_grid(clock)
+        self._skip_large_loss(clock, count - first)
         return True

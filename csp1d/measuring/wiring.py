@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from csp1d.config import ChannelConfig, DirectionConfig
-from csp1d.measuring.reading import Phase
+from csp1d.phase import Phase
 
 _LEAST_AMPERES = 1.0
 _LASTING_READINGS = 5

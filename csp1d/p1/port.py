@@ -14,11 +14,12 @@ still holds is flushed, so that no byte goes out later than it was wanted.
 from dataclasses import dataclass
 
 from csp1d.measuring.reading import FRESH_NS
+from csp1d.units import MS_NS, SECOND_NS
 
-_BYTE_NS = 10 * 1_000_000_000 // 115_200
+_BYTE_NS = 10 * SECOND_NS // 115_200
 """One byte on the wire at 115200 8N1."""
 
-_CHECK_NS = 50_000_000
+_CHECK_NS = 50 * MS_NS
 """When a telegram that overstays its time on the wire is looked at again; doubles each time."""
 
 
@@ -32,7 +33,7 @@ class Telegram:
 
 @dataclass(frozen=True)
 class Write:
-    """Hand these bytes to the port, without blocking, and report what it took to `took()`.
+    """Hand these bytes to the port, without blocking, and report what it took to `on_written()`.
 
     `since_ns`: what the latency counts from (the reading's end or the rising edge, the later);
     None for the rest of a telegram.
@@ -72,12 +73,12 @@ class _UnderWay:
         return len(self.telegram.data) * _BYTE_NS
 
     @property
-    def overdue_ns(self) -> int:
+    def stuck_at_ns(self) -> int:
         """From here on the port is stuck: it should have let go of all long since."""
         return self.started_ns + 2 * self.wire_ns
 
     @property
-    def stale_ns(self) -> int:
+    def expires_at_ns(self) -> int:
         """From here on nobody may begin to send it."""
         return self.telegram.end_ns + FRESH_NS
 
@@ -88,7 +89,7 @@ class P1Port:
     def __init__(self, interval_seconds: int = 1, counts: PortCounts | None = None) -> None:
         self.counts = counts or PortCounts()
         # Readings end a mains cycle around whole seconds, so the grid has half a second of play.
-        self._interval_ns = interval_seconds * 1_000_000_000 - 500_000_000
+        self._interval_ns = interval_seconds * SECOND_NS - SECOND_NS // 2
         self._requested_since_ns: int | None = None
         self._is_open = False
         self._unsent: Telegram | None = None
@@ -102,15 +103,15 @@ class P1Port:
 
     @property
     def wants_writable(self) -> bool:
-        """Whether `writable()` is to be called once the port takes bytes again."""
+        """Whether `on_writable()` is to be called once the port takes bytes again."""
         return self._under_way is not None and bool(self._under_way.rest)
 
     @property
     def wake_ns(self) -> int | None:
-        """When `time()` has to be called at the latest, None for never."""
+        """When `on_timer()` has to be called at the latest, None for never."""
         return self._under_way.check_ns if self._under_way else None
 
-    def line(self, high: bool, now_ns: int, waiting: int) -> list[Action]:
+    def on_request(self, high: bool, now_ns: int, waiting: int) -> list[Action]:
         """The request line is high or low now."""
         if high == self.requested:
             return []
@@ -118,16 +119,16 @@ class P1Port:
             self.counts.requests += 1
             self._requested_since_ns = now_ns
             return self._start(now_ns, waiting)
-        self._settle(waiting)
+        self._count_if_sent(waiting)
         self._requested_since_ns = None
         if self._under_way is None:
             return []
         self.counts.aborted += 1
-        return self._give_up(again=True)
+        return self._abandon(again=True)
 
-    def reading(self, telegram: Telegram, now_ns: int, waiting: int) -> list[Action]:
+    def on_reading(self, telegram: Telegram, now_ns: int, waiting: int) -> list[Action]:
         """A reading is ready; it takes the place of an older one that was not sent."""
-        actions = self._judge(now_ns, waiting, superseded=True)
+        actions = self._expire(now_ns, waiting, superseded=True)
         self._unsent = telegram
         return actions + self._start(now_ns, 0 if actions else waiting)
 
@@ -135,64 +136,64 @@ class P1Port:
         """What waits is not to be sent."""
         self._unsent = None
 
-    def took(self, count: int) -> None:
+    def on_written(self, count: int) -> None:
         """The port took so many bytes of the last Write."""
         if self._under_way:
             self._under_way.rest = self._under_way.rest[count:]
 
-    def writable(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_writable(self, now_ns: int, waiting: int) -> list[Action]:
         """The port takes bytes again."""
-        actions = self._judge(now_ns, waiting)
+        actions = self._expire(now_ns, waiting)
         if actions or not self.wants_writable or self._under_way is None:
             return actions
         return [Write(self._under_way.rest, None)]
 
-    def time(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_timer(self, now_ns: int, waiting: int) -> list[Action]:
         """Time passed."""
-        actions = self._judge(now_ns, waiting)
+        actions = self._expire(now_ns, waiting)
         if self._under_way and now_ns >= self._under_way.check_ns:
             self._under_way.check_ns = self._next_check(self._under_way, now_ns)
         return actions + self._start(now_ns, 0 if actions else waiting)
 
-    def opened(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_port_opened(self, now_ns: int, waiting: int) -> list[Action]:
         """The port is there."""
         self._is_open = True
         return self._start(now_ns, waiting)
 
-    def lost(self) -> None:
+    def on_port_lost(self) -> None:
         """The port is gone, and with it the knowledge of what has left it."""
         self._is_open = False
         if self._under_way:
             self.counts.dropped += 1
             # It may have been received all the same.
-            self._thin_out(self._under_way.telegram)
-            self._give_up(again=False)
+            self._start_interval(self._under_way.telegram)
+            self._abandon(again=False)
 
-    def _settle(self, waiting: int) -> None:
+    def _count_if_sent(self, waiting: int) -> None:
         if self._under_way and not self._under_way.rest and not waiting:
             self.counts.sent += 1
-            self._thin_out(self._under_way.telegram)
+            self._start_interval(self._under_way.telegram)
             self._under_way = None
 
-    def _thin_out(self, sent: Telegram) -> None:
+    def _start_interval(self, sent: Telegram) -> None:
         self._not_before_ns = sent.end_ns + self._interval_ns
 
-    def _judge(self, now_ns: int, waiting: int, superseded: bool = False) -> list[Action]:
+    def _expire(self, now_ns: int, waiting: int, superseded: bool = False) -> list[Action]:
         """Count the telegram under way as sent if it is, drop it if it may not stay."""
-        self._settle(waiting)
+        self._count_if_sent(waiting)
         current = self._under_way
         if current is None:
             return []
-        is_stale = now_ns > current.stale_ns
+        is_stale = now_ns > current.expires_at_ns
         has_begun = waiting + len(current.rest) < len(current.telegram.data)
         if has_begun or not is_stale:
-            stuck = now_ns >= current.overdue_ns
+            stuck = now_ns >= current.stuck_at_ns
             if not (stuck and (superseded or is_stale)):
                 return []
         self.counts.dropped += 1
-        return self._give_up(again=False)
+        return self._abandon(again=False)
 
-    def _give_up(self, again: bool) -> list[Action]:
+    def _abandon(self, again: bool) -> list[Action]:
         if again and self._under_way and self._unsent is None:
             self._unsent = self._under_way.telegram
         self._under_way = None
@@ -224,8 +225,8 @@ class P1Port:
         """First when it should have left the wire, then ever less often, and at the deadlines."""
         marks = (
             current.started_ns + current.wire_ns * 11 // 10,
-            current.stale_ns + 1,
-            current.overdue_ns,
+            current.expires_at_ns + 1,
+            current.stuck_at_ns,
             now_ns + max(_CHECK_NS, now_ns - current.started_ns),
         )
         return min(mark for mark in marks if mark > now_ns)

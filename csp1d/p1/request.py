@@ -6,9 +6,10 @@ Each look at the line costs a wake-up, so a token bucket pays for them: a charge
 a second pass at once, a line that oscillates is looked at `_LOOKS_PER_SECOND` times a second.
 """
 
+from csp1d.units import MS_NS, SECOND_NS
+
 _LOOKS_PER_SECOND = 100
 _BURST = 50
-_NS = 1_000_000_000
 _EDGES_KEPT = 16
 """The kernel keeps as many for a line (gpiolib-cdev.c); of more some are lost."""
 
@@ -18,7 +19,7 @@ class RequestFilter:
 
     def __init__(self, debounce_ms: float = 0) -> None:
         self.high = False
-        self._debounce_ns = int(debounce_ms * 1_000_000)
+        self._debounce_ns = int(debounce_ms * MS_NS)
         self._changed_ns: int | None = None
         self._edges = 0
         self._tokens = float(_BURST)
@@ -37,12 +38,12 @@ class RequestFilter:
         times = [time for time in (settled, self._listen_ns) if time is not None]
         return min(times, default=None)
 
-    def look(self, edges: int, high: bool, now_ns: int) -> list[bool]:
+    def update(self, edges: int, high: bool, now_ns: int) -> list[bool]:
         """The levels to act on, in order; `edges`: how many were told since the last look.
 
         A line that is high again has been low: what was asked for before is not wanted any more.
         """
-        self._pay(now_ns)
+        self._take_token(now_ns)
         if self._debounce_ns:
             return self._debounced(edges > 0, high, now_ns)
         # The level may be ahead of the edges that are told, or behind them, by one: two more edges
@@ -68,11 +69,11 @@ class RequestFilter:
             return [high]
         return []
 
-    def _pay(self, now_ns: int) -> None:
+    def _take_token(self, now_ns: int) -> None:
         if self._paid_ns is not None:
-            earned = (now_ns - self._paid_ns) * _LOOKS_PER_SECOND / _NS
+            earned = (now_ns - self._paid_ns) * _LOOKS_PER_SECOND / SECOND_NS
             self._tokens = min(self._tokens + earned, _BURST)
         self._paid_ns = now_ns
         self._tokens -= 1
         short = 1 - self._tokens
-        self._listen_ns = now_ns + int(short * _NS / _LOOKS_PER_SECOND) if short > 0 else None
+        self._listen_ns = now_ns + int(short * SECOND_NS / _LOOKS_PER_SECOND) if short > 0 else None

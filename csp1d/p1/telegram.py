@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from csp1d.config import DirectionConfig, P1Config
-from csp1d.measuring.reading import Phase
+from csp1d.phase import Phase
 
 MAXIMUM_AMPERES = 999
 """F3(0,0) has three digits."""

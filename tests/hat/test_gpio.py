@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from csp1d.config import RequestConfig
-from csp1d.hat.device import DeviceAbsentError, DeviceError
+from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat.gpio import GpioLine
 
 

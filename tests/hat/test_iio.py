@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csp1d.config import AdcConfig, ChannelConfig, MeasurementConfig
-from csp1d.hat.device import DeviceError
+from csp1d.errors import DeviceError
 from csp1d.hat.iio import IioAdc
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase
+from csp1d.phase import Phase
 
 MCP3912: dict[str, str] = {
     "name": "mcp3912",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from csp1d.hat.device import DeviceError
+from csp1d.errors import DeviceError
 from csp1d.hat.leds import SysfsLed
 
 NAME = "csp1:yellow:current"

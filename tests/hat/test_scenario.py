@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from csp1d.hat.scenario import Request, ScenarioError, parse
+from csp1d.errors import ScenarioError
+from csp1d.hat.scenario import Request, parse
 
 
 def test_words_give_steady_currents() -> None:

@@ -10,7 +10,7 @@ from csp1d.config import ChannelConfig, Config
 from csp1d.hat.scenario import Step
 from csp1d.hat.simulated import Player, SimulatedAdc
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase
+from csp1d.phase import Phase
 
 
 @pytest.mark.parametrize(

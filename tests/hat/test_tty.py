@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from csp1d.hat.device import DeviceError
+from csp1d.errors import DeviceError
 from csp1d.hat.tty import TtyPort
 
 

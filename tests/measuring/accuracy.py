@@ -27,8 +27,8 @@ from signals import (
 )
 
 from csp1d.config import ChannelConfig, MeasurementConfig
-from csp1d.measuring.capture import Replay, load, save
-from csp1d.measuring.reading import Phase
+from csp1d.phase import Phase
+from csp1d.tool.capture import Replay, load, save
 
 BITS = (12, 16, 24)
 RATES = (1600, 4000, 8000)

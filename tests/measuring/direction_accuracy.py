@@ -24,7 +24,8 @@ from signals import (
     stamps_of,
 )
 
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import Reading
+from csp1d.phase import Phase
 
 BITS = (12, 16)
 AMPERES = (0.3, 1.0, 10.0, 80.0)

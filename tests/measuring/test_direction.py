@@ -32,9 +32,10 @@ from signals import (
 from csp1d.config import Config, DirectionConfig
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
+from csp1d.loop.sampler import Sampler
 from csp1d.measuring.direction import phasors
-from csp1d.measuring.reading import DirectionReading, Phase, PhaseCurrent, Reading
-from csp1d.measuring.sampler import Sampler
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.phase import Phase
 
 RATE = 4000
 L1, L2, L3 = Phase
@@ -380,7 +381,7 @@ def test_what_the_adc_says_of_a_missing_reference_is_the_fault_of_each_reading()
     readings: list[Reading] = []
     while not readings:
         time.sleep(0.05)
-        readings = sampler.time(time.monotonic_ns())
+        readings = sampler.poll(time.monotonic_ns())
     sampler.close()
     (reading,) = readings
     assert reading.signed_amperes(L1) == pytest.approx(10, rel=1e-3)

@@ -21,10 +21,13 @@ from signals import (
 )
 
 from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.errors import ScanFormatError
 from csp1d.measuring.clock import estimate_period_ns
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase, Reading
-from csp1d.measuring.scan import Channel, ScanFormat, ScanFormatError, ScanType
+from csp1d.measuring.reading import Reading
+from csp1d.measuring.scan import Channel, ScanFormat
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 
 RATE = 4000
 L1, L2, L3 = Phase

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.measuring.scan import (
-    Channel,
-    ScanFormat,
-    ScanFormatError,
-    ScanType,
-    ScanTypeError,
-    Timestamp,
-)
+from csp1d.errors import ScanFormatError, ScanTypeError
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.scan_type import ScanType
 
 TIME = Timestamp(99, ScanType.parse("le:s64/64>>0"))
 

@@ -12,7 +12,8 @@ from signals import START_NS, Array, codes_of, current, hat_format, metering_of,
 
 from csp1d.measuring.counting import ReadClock
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase, Reading
+from csp1d.measuring.reading import Reading
+from csp1d.phase import Phase
 
 RATE = 4000
 HERTZ = 50.25

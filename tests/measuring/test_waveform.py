@@ -10,8 +10,9 @@ from signals import Array, codes_of, current, hat_format, metering_of, pack, sta
 from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Phase, Waveform
+from csp1d.measuring.reading import Waveform
 from csp1d.measuring.waveform import MOST_POINTS
+from csp1d.phase import Phase
 
 
 def waveforms(rate: float = 4000, hertz: float = 50, **channel: Any) -> list[Waveform]:

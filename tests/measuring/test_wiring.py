@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csp1d.config import ChannelConfig, DirectionConfig
-from csp1d.measuring.reading import Phase
 from csp1d.measuring.wiring import Wiring
+from csp1d.phase import Phase
 
 L1, L2, L3 = Phase
 LASTING = 5

@@ -67,32 +67,32 @@ class Bench:
                 self.line.held.clear()
             else:
                 self.writes.append((self.now_ns, action))
-                self.port.took(self.line.write(action.data))
+                self.port.on_written(self.line.write(action.data))
         return [type(action).__name__ for action in actions]
 
     def open(self) -> list[str]:
         self.is_open = True
-        return self.carry_out(self.port.opened)
+        return self.carry_out(self.port.on_port_opened)
 
     def lose(self) -> list[str]:
         self.line.advance(self.now_ns)
         self.is_open = False
         self.line.held.clear()
-        self.port.lost()
+        self.port.on_port_lost()
         return []
 
     def high(self) -> list[str]:
-        return self.carry_out(lambda now, waiting: self.port.line(True, now, waiting))
+        return self.carry_out(lambda now, waiting: self.port.on_request(True, now, waiting))
 
     def low(self) -> list[str]:
-        return self.carry_out(lambda now, waiting: self.port.line(False, now, waiting))
+        return self.carry_out(lambda now, waiting: self.port.on_request(False, now, waiting))
 
     def reading(self, age_ms: int = 2) -> list[str]:
         self.number += 1
         data = b"/%06d" % self.number + bytes(LENGTH - 9) + b"\r\n"
         telegram = Telegram(data, self.now_ns - age_ms * MS)
         self.ends[data] = telegram.end_ns
-        return self.carry_out(lambda now, waiting: self.port.reading(telegram, now, waiting))
+        return self.carry_out(lambda now, waiting: self.port.on_reading(telegram, now, waiting))
 
     def stick(self) -> list[str]:
         self.line.advance(self.now_ns)
@@ -115,11 +115,11 @@ class Bench:
         seen = []
         while (wake_ns := self.port.wake_ns) is not None and wake_ns <= until_ns:
             self.now_ns = max(self.now_ns, wake_ns)
-            seen += self.carry_out(self.port.time)
+            seen += self.carry_out(self.port.on_timer)
         self.now_ns = until_ns
         self.line.advance(self.now_ns)
         if self.is_open and self.port.wants_writable and len(self.line.held) < self.line.room:
-            seen += self.carry_out(self.port.writable)
+            seen += self.carry_out(self.port.on_writable)
         return seen
 
     @property
@@ -253,10 +253,10 @@ def _play(bench: Bench, events: list[str | float]) -> list[str]:
 
 def test_what_is_forgotten_is_not_sent() -> None:
     port = P1Port()
-    port.opened(0, 0)
-    port.reading(Telegram(b"x" * 755, 0), 0, 0)
+    port.on_port_opened(0, 0)
+    port.on_reading(Telegram(b"x" * 755, 0), 0, 0)
     port.forget()
-    assert port.line(True, 1, 0) == []
+    assert port.on_request(True, 1, 0) == []
 
 
 def test_interval_thins_out_the_telegrams() -> None:

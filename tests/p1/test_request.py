@@ -50,15 +50,15 @@ def test_levels_that_count(
     line = RequestFilter(debounce_ms)
     seen = []
     for at_ms, edges, level in looks:
-        seen += line.look(edges, level, at_ms * MS)
+        seen += line.update(edges, level, at_ms * MS)
     assert seen == expected
 
 
 def test_debouncing_asks_to_be_called_when_the_level_has_lasted() -> None:
     line = RequestFilter(5)
-    line.look(MOVED, HIGH, 100 * MS)
+    line.update(MOVED, HIGH, 100 * MS)
     assert line.wake_ns == 105 * MS
-    assert line.look(STILL, HIGH, 105 * MS) == [HIGH]
+    assert line.update(STILL, HIGH, 105 * MS) == [HIGH]
     assert line.wake_ns is None
 
 
@@ -72,7 +72,7 @@ def test_a_storm_of_edges_is_looked_at_a_bounded_number_of_times(
         level = not level
         now_ns = number * 1000 * MS // edges_per_second
         if line.listening or (line.wake_ns is not None and now_ns >= line.wake_ns):
-            line.look(MOVED, level, now_ns)
+            line.update(MOVED, level, now_ns)
             looks += 1
     assert looks <= looked_at_most
     # Nor is it lost sight of.

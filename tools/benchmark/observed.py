@@ -16,12 +16,12 @@ from pathlib import Path
 
 from csp1d.config import Config
 from csp1d.config_file import load
-from csp1d.daemon import Daemon
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedAdc, SimulatedHat, SimulatedLine, SimulatedPort
+from csp1d.interfaces import journal
+from csp1d.loop.daemon import Daemon
+from csp1d.loop.sampler import Sampler
 from csp1d.measuring.reading import Reading
-from csp1d.measuring.sampler import Sampler
-from csp1d.operator import journal
 
 REPORT = struct.Struct("<qqq")
 """When the port had taken the telegram, the end of its reading, and how long its scans took to
@@ -39,7 +39,7 @@ class SocketLine:
     def fileno(self) -> int:
         return self._line.fileno()
 
-    def look(self) -> tuple[int, bool]:
+    def read_level(self) -> tuple[int, bool]:
         edges = b""
         with contextlib.suppress(BlockingIOError):
             edges = self._line.recv(4096)
@@ -95,7 +95,7 @@ class ObservedSampler(Sampler):
     """Of the last reading."""
 
     def time(self, now_ns: int) -> list[Reading]:
-        readings = super().time(now_ns)
+        readings = super().poll(now_ns)
         if readings:
             self.end_ns = readings[-1].end_ns
         return readings

@@ -23,6 +23,7 @@ import numpy as np
 from benchmark import signal as signals
 from benchmark.iiod import serving
 from benchmark.signal import Signal
+from csp1d.measuring.scan import word_dtype
 
 CHANNELS = 3
 LIMIT_SOURCE = Path(__file__).with_name("limit.c")
@@ -68,7 +69,7 @@ def timed(feed: Callable[[int], Sequence[float]], seconds: Sequence[int]) -> Tim
 def csp1d(signal: Signal) -> Callable[[int], Sequence[float]]:
     """The metering of the daemon."""
     meter = signals.metering(signal.format)
-    factor = signals.amperes_a_code(signal.format)
+    factor = signals.amperes_per_code(signal.format)
 
     def feed(second: int) -> Sequence[float]:
         # Read as the daemon does, a moment behind the last scan: its clock is the daemon's work.
@@ -149,7 +150,7 @@ def pylibiio(signal: Signal) -> Iterator[Callable[[int], Sequence[float]]]:
     since the samples come from a server on loopback rather than from a kernel.
     """
     iio = _module("iio", "python3-libiio")
-    dtype = signal.format.channels[0].type.dtype.newbyteorder("=")
+    dtype = word_dtype(signal.format.channels[0].type).newbyteorder("=")
     with serving(signal) as uri:
         device = iio.Context(uri).devices[0]
         for channel in device.channels:

@@ -7,7 +7,8 @@ import numpy as np
 
 from csp1d.config import Config
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.scan import Channel, ScanFormat, ScanType, Timestamp
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.scan_type import ScanType
 
 FORMATS = {
     "16 bit with timestamp": ("le:s16/16>>0", True),
@@ -85,7 +86,7 @@ def expected_codes(form: ScanFormat) -> float:
     return half * float(np.sqrt((_PEAK**2 + _THIRD**2) / 2))
 
 
-def amperes_a_code(form: ScanFormat) -> float:
+def amperes_per_code(form: ScanFormat) -> float:
     """What the metering makes of a code; the same for each channel."""
     channel = Config().channels.L1
     millivolts = form.channels[0].scale

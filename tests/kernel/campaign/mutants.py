@@ -52,7 +52,7 @@ MUTANTS = {
         ("asked while stalled", "stopped, buffer overflows"),
     ),
     "nothing is flushed": Mutant(
-        "p1/sender.py",
+        "loop/sender.py",
         "port.flush()",
         "pass",
         ("request falls in telegram", "request chatters", "port takes nothing"),

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics, built from one snapshot whenever somebody scrapes.
+
+A value that is not known is left out, since a 0 would read as "no current".
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from csp1d import __version__
+from csp1d.interfaces.snapshot import Snapshot
+from csp1d.loop.sender import LATENCY_BUCKETS_SECONDS
+
+
+class SnapshotCollector(Collector):
+    """Turns what `snapshot()` returns into metrics. `now_ns`: CLOCK_MONOTONIC."""
+
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._snapshot = snapshot
+        self._now_ns = now_ns
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._snapshot()
+        yield from self._currents(state)
+        yield from _measuring(state)
+        yield from _p1(state)
+        build = GaugeMetricFamily("csp1d_build_info", "1, with the version.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+
+    def _currents(self, state: Snapshot) -> Iterator[Metric]:
+        current = _by_phase("csp1d_current_amperes", "RMS current of the last second.")
+        peak = _by_phase("csp1d_peak_current_amperes", "Highest momentary current, either way.")
+        offset = _by_phase("csp1d_dc_offset_amperes", "Mean of the samples, as a current.")
+        reading = state.fresh(self._now_ns())
+        if reading:
+            for phase, values in reading.phases.items():
+                current.add_metric([phase], values.rms_amperes)
+                peak.add_metric([phase], values.peak_amperes)
+                offset.add_metric([phase], values.dc_offset_amperes)
+        yield from (current, peak, offset)
+        yield _gauge(
+            "csp1d_mains_frequency_hertz",
+            "Mains frequency; absent where no current is coherent.",
+            reading.frequency_hertz if reading else None,
+        )
+        if reading and reading.direction and reading.direction.active_current_amperes is not None:
+            active = _by_phase(
+                "csp1d_active_current_amperes", "Current in phase with the voltage, - for export."
+            )
+            for phase, amperes in reading.direction.active_current_amperes.items():
+                active.add_metric([phase], amperes)
+            yield active
+
+
+def _measuring(state: Snapshot) -> Iterator[Metric]:
+    yield _gauge(
+        "csp1d_reading_timestamp_seconds",
+        "Unix time of the last reading's end.",
+        state.reading_timestamp_seconds,
+    )
+    yield _counter("csp1d_readings", "Readings made.", state.readings_total)
+    yield _counter("csp1d_scans", "Scans taken from the ADC.", state.scans_total)
+    yield _counter("csp1d_scans_lost", "Scans missing between those taken.", state.scans_lost_total)
+    clipped = CounterMetricFamily(
+        "csp1d_clipped_samples", "Samples at the end of the ADC's range.", labels=["phase"]
+    )
+    for phase, count in state.clipped_samples_total.items():
+        clipped.add_metric([phase], count)
+    yield clipped
+    yield _gauge("csp1d_adc_up", "1 while the ADC is there and delivers.", state.adc_up)
+    yield _counter(
+        "csp1d_adc_reconnects", "Set-ups of the ADC after the first.", state.adc_reconnects_total
+    )
+
+
+def _p1(state: Snapshot) -> Iterator[Metric]:
+    counts = state.port
+    yield _gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
+    yield _gauge("csp1d_p1_request", "1 while the charge point asks.", state.p1_request)
+    yield _counter("csp1d_p1_requests", "Rising edges of the request.", counts.requests)
+    yield _counter("csp1d_telegrams_sent", "Telegrams sent whole.", counts.sent)
+    yield _counter(
+        "csp1d_telegrams_aborted", "Telegrams stopped by a falling request.", counts.aborted
+    )
+    yield _counter(
+        "csp1d_telegrams_dropped", "Telegrams that the port did not take in time.", counts.dropped
+    )
+    latency = HistogramMetricFamily(
+        "csp1d_telegram_latency_seconds",
+        "From the reading's end or the rising request, the later, to the write.",
+    )
+    cumulated, buckets = 0, []
+    limits = [*map(str, LATENCY_BUCKETS_SECONDS), "+Inf"]
+    for limit, count in zip(limits, state.latency_counts or [0] * len(limits), strict=True):
+        cumulated += count
+        buckets.append((limit, cumulated))
+    latency.add_metric([], buckets=buckets, sum_value=state.latency_sum_seconds)
+    yield latency
+
+
+def _by_phase(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=["phase"])
+
+
+def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text)
+    if value is not None:
+        family.add_metric([], value)
+    return family
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, value=value)

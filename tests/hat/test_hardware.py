@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is found in trees like /sys, /dev and /proc of a machine with a HAT."""
+
+import fcntl
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from csp1d.hat.hardware import (
+    GpioLine,
+    Hardware,
+    IioChannel,
+    LedDevice,
+    SerialPort,
+    find_hardware,
+)
+
+MCP3912 = {
+    "name": "mcp3912",
+    "label": "csp1-hat-adc",
+    "sampling_frequency": "3906",
+    "sampling_frequency_available": "15625 7812 3906",
+    "in_voltage_scale": "0.5",
+    "in_voltage1_scale": "0.25",
+    "trigger/current_trigger": "",
+    "buffer0/enable": "1",
+    "buffer0/in_timestamp_en": "0",
+    **{
+        f"buffer0/in_voltage{n}_{key}": value
+        for n in (1, 0)
+        for key, value in {"en": "1", "index": str(n), "type": "be:s24/32>>0"}.items()
+    },
+}
+
+
+class Machine:
+    """Trees to be filled."""
+
+    def __init__(self, root: Path) -> None:
+        self.sys, self.dev, self.proc = (root / name for name in ("sys", "dev", "proc"))
+
+    def put(self, folder: Path, files: Mapping[str, str]) -> None:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content + "\n")
+
+    def adc(self, number: int, files: Mapping[str, str]) -> None:
+        self.put(self.sys / f"bus/iio/devices/iio:device{number}", files)
+        self.put(self.dev, {f"iio:device{number}": ""})
+
+    def tty(self, name: str, device: str | None, **files: str) -> None:
+        """`device`: where in sysfs its hardware is; None for a virtual terminal."""
+        folder = self.sys / "class/tty" / name
+        self.put(folder, files)
+        if device:
+            (self.sys / device).mkdir(parents=True)
+            (folder / "device").symlink_to(self.sys / device)
+        self.put(self.dev, {name: ""})
+
+    def process(self, pid: int, name: str, terminal: int, *files: str) -> None:
+        """One with a controlling terminal, by number, and open files in /dev."""
+        folder = self.proc / str(pid)
+        self.put(folder, {"stat": f"{pid} ({name}) S 1 {pid} {pid} {terminal} -1 4194560"})
+        (folder / "fd").mkdir()
+        for number, file in enumerate(files):
+            (folder / "fd" / str(number)).symlink_to(self.dev / file)
+
+    def find(self) -> Hardware:
+        return find_hardware(self.sys, self.dev, self.proc)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_machine_with_nothing_has_nothing(machine: Machine) -> None:
+    assert machine.find() == Hardware()
+
+
+def test_an_adc_tells_its_inputs_rates_and_trigger(machine: Machine) -> None:
+    machine.adc(0, MCP3912)
+    (adc,) = machine.find().adcs
+    assert (adc.sys_name, adc.name, adc.label) == ("iio:device0", "mcp3912", "csp1-hat-adc")
+    assert adc.channels == (
+        IioChannel("voltage0", 0, "be:s24/32>>0", 0.5),
+        IioChannel("voltage1", 1, "be:s24/32>>0", 0.25),
+    )
+    assert adc.has_buffer
+    assert adc.has_node
+    assert adc.has_timestamp
+    assert adc.is_capturing
+    assert (adc.sampling_frequency_hz, adc.available_frequencies) == (3906, "15625 7812 3906")
+    assert adc.trigger == ""
+
+
+def test_files_of_older_kernels_and_of_a_kind_of_channel_serve_as_well(machine: Machine) -> None:
+    machine.adc(
+        3,
+        {
+            "name": "max1027",
+            "in_voltage_sampling_frequency": "2000",
+            "in_voltage_sampling_frequency_available": "[200 1 8000]",
+            "buffer/enable": "0",
+            "scan_elements/in_voltage0_en": "0",
+            "scan_elements/in_voltage0_index": "0",
+            "scan_elements/in_voltage0_type": "be:u10/16>>2",
+        },
+    )
+    (adc,) = machine.find().adcs
+    assert adc.channels == (IioChannel("voltage0", 0, "be:u10/16>>2", None),)
+    assert not adc.has_timestamp
+    assert not adc.is_capturing
+    assert (adc.sampling_frequency_hz, adc.available_frequencies) == (2000, "[200 1 8000]")
+    assert adc.trigger is None
+
+
+def test_a_device_without_a_buffer_is_listed(machine: Machine) -> None:
+    machine.put(
+        machine.sys / "bus/iio/devices/iio:device1", {"name": "mcp3208", "in_voltage0_raw": "7"}
+    )
+    (adc,) = machine.find().adcs
+    assert (adc.has_buffer, adc.has_node, adc.channels) == (False, False, ())
+
+
+def test_triggers_and_those_of_them_that_are_timers(machine: Machine) -> None:
+    bus = machine.sys / "bus/iio/devices"
+    machine.put(bus, {"trigger0/name": "mcp3912-dev0", "trigger1/name": "csp1d"})
+    (machine.sys / "kernel/config/iio/triggers/hrtimer/csp1d").mkdir(parents=True)
+    hardware = machine.find()
+    assert hardware.triggers == ("mcp3912-dev0", "csp1d")
+    assert hardware.hrtimers == ("csp1d",)
+
+
+def test_a_trigger_below_the_same_hardware_is_the_adcs_own(machine: Machine) -> None:
+    chip, bus = machine.sys / "devices/spi0.0", machine.sys / "bus/iio/devices"
+    machine.put(chip / "iio:device0", MCP3912)
+    machine.put(chip, {"trigger0/name": "data-ready"})
+    machine.put(machine.sys, {"devices/trigger1/name": "csp1d"})
+    bus.mkdir(parents=True)
+    for path in (chip / "iio:device0", chip / "trigger0", machine.sys / "devices/trigger1"):
+        (bus / path.name).symlink_to(path)
+    hardware = machine.find()
+    assert hardware.triggers == ("data-ready", "csp1d")
+    assert hardware.adcs[0].own_triggers == ("data-ready",)
+
+
+def test_serial_ports_are_those_with_hardware(machine: Machine) -> None:
+    machine.tty("tty0", None, dev="4:0")
+    machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64", type="32")
+    machine.tty("ttyS1", "devices/platform/serial8250", dev="4:65", type="0")
+    machine.tty("ttyUSB0", "devices/pci/usb1/1-1/ttyUSB0", dev="188:0")
+    machine.put(machine.sys / "class/tty/console", {"active": "tty0 ttyAMA0"})
+    assert machine.find().ports == (
+        SerialPort(machine.dev / "ttyAMA0", is_usb=False, is_console=True, users=()),
+        SerialPort(machine.dev / "ttyUSB0", is_usb=True, is_console=False, users=()),
+    )
+
+
+def test_who_uses_a_port_by_control_or_by_having_it_open(machine: Machine) -> None:
+    machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64")
+    machine.tty("ttyUSB300", "devices/usb1/ttyUSB300", dev="188:300")
+    machine.process(12, "agetty", 204 << 8 | 64)
+    machine.process(13, "odd) S (name", 0, "null", "ttyAMA0")
+    machine.process(14, "minicom", 188 << 8 | 300 & 0xFF | (300 & 0xFFF00) << 12)
+    machine.process(15, "innocent", 4 << 8 | 1, "null")
+    ama, usb = machine.find().ports
+    assert ama.users == ("agetty", "odd) S (name")
+    assert usb.users == ("minicom",)
+
+
+def test_leds_tell_whether_they_can_go_dark_by_themselves(machine: Machine) -> None:
+    triggers = {"a": "[none] transient timer", "b": "none [transient]", "c": "[none] timer"}
+    for name, offered in triggers.items():
+        machine.put(machine.sys / "class/leds" / name, {"trigger": offered})
+    machine.put(machine.sys / "class/leds/d", {"brightness": "0"})
+    assert machine.find().leds == (
+        LedDevice("a", True),
+        LedDevice("b", True),
+        LedDevice("c", False),
+        LedDevice("d", False),
+    )
+
+
+def test_names_that_udev_gave_are_listed(machine: Machine) -> None:
+    machine.put(machine.dev, {"csp1d/p1": "", "csp1d/request": ""})
+    assert machine.find().links == (machine.dev / "csp1d/p1", machine.dev / "csp1d/request")
+
+
+LINES = [("GPIO16", "", 0), ("P1_REQUEST", "csp1d", 1), ("", "", 1)]
+
+
+def kernel(file: Any, request: int, data: bytes) -> bytes:
+    """A chip of three lines, as linux/gpio.h lays out what is said of it."""
+    if request == 0x8044B401:
+        assert len(data) == 68
+        return struct.pack("=32s32sI", b"gpiochip0", b"pinctrl-bcm2711", len(LINES))
+    assert (request, len(data)) == (0xC100B405, 256)
+    (offset,) = struct.unpack_from("=I", data, 64)
+    name, consumer, flags = LINES[offset]
+    return struct.pack("=32s32sIIQ176x", name.encode(), consumer.encode(), offset, 0, flags)
+
+
+def test_a_chip_tells_its_lines_and_who_has_them(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", kernel)
+    machine.put(machine.dev, {"gpiochip0": ""})
+    (machine.dev / "gpiochip4").symlink_to("gpiochip0")
+    (chip,) = machine.find().chips
+    assert (chip.node, chip.label) == (machine.dev / "gpiochip0", "pinctrl-bcm2711")
+    assert chip.lines == (
+        GpioLine(0, "GPIO16", None),
+        GpioLine(1, "P1_REQUEST", "csp1d"),
+        GpioLine(2, "", "?"),
+    )
+
+
+def test_what_can_not_be_seen_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.put(machine.dev, {"gpiochip0": ""})
+    machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64")
+    machine.process(12, "agetty", 204 << 8 | 64)
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    hardware = machine.find()
+    assert hardware.chips == ()
+    assert hardware.unseen == (
+        f"the lines of {machine.dev}/gpiochip0: Permission denied; run it as root",
+        "which serial ports other users' processes have open; run it as root",
+    )

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP side on real sockets, with and without TLS."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from csp1d.config import HttpConfig
+from csp1d.errors import DeviceError
+from csp1d.interfaces import http
+from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.router import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), PAGES)
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("query", ["", "?name=x"])
+def test_a_page_is_served(server: HttpServer, query: str) -> None:
+    with urllib.request.urlopen(f"{server.url}metrics{query}", timeout=5) as reply:
+        assert reply.status == 200
+        assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert reply.read() == b"a 1\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("", "GET", 404), ("x", "GET", 404), ("metrics", "POST", 405)]
+)
+def test_nothing_else_is(server: HttpServer, path: str, method: str, status: int) -> None:
+    request = urllib.request.Request(server.url + path, method=method)
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(request, timeout=5)
+    assert raised.value.code == status
+
+
+def test_head_has_no_body(server: HttpServer) -> None:
+    request = urllib.request.Request(f"{server.url}metrics", method="HEAD")
+    with urllib.request.urlopen(request, timeout=5) as reply:
+        assert (reply.headers["Content-Length"], reply.read()) == ("4", b"")
+
+
+GOOD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def connect(server: HttpServer) -> socket.socket:
+    host, port = server.url.partition("//")[2].rstrip("/").split(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.settimeout(30)
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All until the server ends the connection."""
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    return received
+
+
+def test_a_request_may_come_in_pieces_and_its_answer_ends_the_connection(
+    server: HttpServer,
+) -> None:
+    with connect(server) as client:
+        for byte in GOOD:
+            client.sendall(bytes([byte]))
+        assert answer(client).endswith(b"\r\n\r\na 1\n")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" + bytes(500_000), b"405"),
+        (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * 1_000_000, b"431"),
+        (b"GET /" + b"x" * 1_000_000, b"414"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n" + bytes(100_000), b"400"),
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
+    ],
+)
+def test_a_client_lives_to_see_that_it_is_refused(
+    server: HttpServer, sent: bytes, status: bytes
+) -> None:
+    with connect(server) as client:
+        client.sendall(sent)
+        assert answer(client).startswith(b"HTTP/1.0 " + status)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300) | st.integers(0, len(GOOD)).map(lambda end: GOOD[:end]))
+def test_whatever_comes_it_answers_with_a_status_and_goes_on(
+    server: HttpServer, data: bytes
+) -> None:
+    with connect(server) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        assert answer(client)[:9] == (b"HTTP/1.0 " if data else b"")
+
+
+def test_idle_clients_can_not_use_up_the_descriptors(server: HttpServer) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with contextlib.ExitStack() as clients:
+        for _ in range(100):
+            clients.enter_context(connect(server))
+        # Each client is a descriptor of its own here; those accepted come on top, with the one
+        # that waits for a place.
+        time.sleep(0.5)
+        assert len(os.listdir("/proc/self/fd")) - before - 100 <= http.MOST_CONNECTIONS + 1
+
+
+def test_as_many_silent_clients_as_there_are_places_keep_nobody_out(server: HttpServer) -> None:
+    with contextlib.ExitStack() as clients:
+        silent = [clients.enter_context(connect(server)) for _ in range(http.MOST_CONNECTIONS)]
+        with connect(server) as good:
+            good.sendall(GOOD)
+            assert answer(good).endswith(b"a 1\n")
+        # The oldest one made room, and was not told why.
+        assert answer(silent[0]) == b""
+
+
+@pytest.mark.parametrize("drip", [b"", b"x"])
+def test_a_client_has_so_long_for_its_request_however_it_divides_it(
+    server: HttpServer, drip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_REQUEST_SECONDS", 0.5)
+    with connect(server) as client:
+        client.sendall(GOOD[:10])
+        received = b""
+        while not received:
+            client.sendall(drip)
+            if select.select([client], [], [], 0.05)[0]:
+                received = client.recv(4096)
+        assert received.startswith(b"HTTP/1.0 408 ")
+
+
+def test_a_client_that_does_not_take_its_answer_loses_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "_SECONDS", 0.5)
+    large = Page("text/plain", lambda: bytes(50_000_000))
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": large})
+    try:
+        with connect(server) as client:
+            client.sendall(GOOD)
+            wait_for(lambda: client_threads() == 1)
+            wait_for(lambda: client_threads() == 0)
+            assert len(answer(client)) < 50_000_000
+    finally:
+        server.close()
+
+
+def client_threads() -> int:
+    return [thread.name for thread in threading.enumerate()].count("http-client")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_nothing_is_left_of_clients_when_the_server_has_closed() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), PAGES)
+    with contextlib.ExitStack() as clients:
+        for _ in range(2 * http.MOST_CONNECTIONS):
+            clients.enter_context(connect(server))
+        wait_for(lambda: client_threads() == http.MOST_CONNECTIONS)
+        server.close()
+        wait_for(lambda: client_threads() == 0)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_a_descriptor_it_waits_for_one_and_does_not_spin(
+    server: HttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    host, port = server.url.removeprefix("http://").rstrip("/").split(":")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    with socket.socket() as first, socket.socket() as second:
+        second.settimeout(30)
+        used = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, limits[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.dup(0))
+            # The first gets the descriptor that the kernel set aside when it was waited for.
+            for client in (first, second):
+                client.connect((host, int(port)))
+            second.sendall(GOOD)
+            begin = time.monotonic()
+            wait_for(lambda: len(caplog.records) >= 3)
+            assert len(caplog.records) <= (time.monotonic() - begin) / 0.1 + 2
+            assert "Too many open files" in caplog.text
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for filler in fillers:
+                os.close(filler)
+        assert answer(second).endswith(b"a 1\n")
+
+
+def test_without_a_thread_a_client_is_turned_away_and_the_next_is_served(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with connect(server) as client:
+            assert answer(client) == b""
+    with connect(server) as client:
+        client.sendall(GOOD)
+        assert answer(client).endswith(b"a 1\n")
+
+
+def test_a_page_that_can_not_be_made_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> bytes:
+        raise ZeroDivisionError
+
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": Page("text/plain", fail)})
+    try:
+        for _ in range(2):
+            with connect(server) as client:
+                client.sendall(GOOD)
+                assert answer(client).startswith(b"HTTP/1.0 500 ")
+    finally:
+        server.close()
+    assert caplog.text.count("a page can not be made") == 1
+
+
+def test_an_address_in_use_is_named(server: HttpServer) -> None:
+    address = server.url.removeprefix("http://").rstrip("/")
+    with pytest.raises(DeviceError, match=rf"http\.listen '{address}' can not be listened on"):
+        HttpServer(HttpConfig(listen=address), PAGES)
+
+
+def test_a_server_without_a_thread_is_told_and_gives_its_port_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        config = HttpConfig(f"127.0.0.1:{free.getsockname()[1]}")
+
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(DeviceError, match=r"http\.listen: no thread for it"):
+            HttpServer(config, PAGES)
+    HttpServer(config, PAGES).close()
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
+    with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* can not be read"):
+        HttpServer(config, PAGES)
+
+
+@pytest.mark.parametrize("key", ["tls_certificate", "tls_key", "tls_client_ca"])
+def test_a_pipe_for_a_certificate_is_not_waited_for(
+    key: str, certificates: dict[str, tuple[Path, Path]], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    certificate, private_key = map(str, certificates["sensor"])
+    config = HttpConfig("127.0.0.1:0", certificate, private_key, certificate)
+    with pytest.raises(DeviceError, match=rf"http\.{key} '.*fifo' is not a file; set it to a PEM"):
+        HttpServer(dataclasses.replace(config, **{key: str(tmp_path / "fifo")}), PAGES)
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+        f" -subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.parametrize("encrypt", ["ec -aes256", "pkcs8 -topk8 -scrypt"])
+def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(encrypt: str, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "sensor")
+    command = f"openssl {encrypt} -in {key} -passout pass:secret -out {key}.secret"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    script = (
+        "import os, sys; from csp1d.config import HttpConfig;"
+        # The first terminal that the leader of a session opens is the one that OpenSSL would ask.
+        "from csp1d.interfaces.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
+        "HttpServer(HttpConfig('127.0.0.1:0', *sys.argv[2:]), {})"
+    )
+    terminal, terminal_name = os.openpty()
+    result = subprocess.run(
+        [sys.executable, "-c", script, os.ttyname(terminal_name), certificate, f"{key}.secret"],
+        cwd=ROOT,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert re.search(r"DeviceError: http.tls_key .* has a passphrase", result.stderr)
+    os.set_blocking(terminal, False)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal, 1)
+    os.close(terminal)
+    os.close(terminal_name)
+    # Beside the certificate it does no harm, and a word is no passphrase.
+    both = tmp_path / "both.pem"
+    both.write_bytes(
+        b"# ENCRYPTED\n" + certificate.read_bytes() + Path(f"{key}.secret").read_bytes()
+    )
+    HttpServer(HttpConfig("127.0.0.1:0", str(both), str(key)), PAGES).close()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    folder = tmp_path_factory.mktemp("tls")
+    return {name: make_certificate(folder, name) for name in ("sensor", "prometheus", "other")}
+
+
+@pytest.fixture
+def secured(certificates: dict[str, tuple[Path, Path]]) -> Iterator[HttpServer]:
+    files = (*certificates["sensor"], certificates["prometheus"][0])
+    server = HttpServer(HttpConfig("127.0.0.1:0", *map(str, files)), PAGES)
+    yield server
+    server.close()
+
+
+def client_context(
+    certificates: dict[str, tuple[Path, Path]], name: str | None = "prometheus"
+) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificates["sensor"][0]))
+    if name:
+        context.load_cert_chain(*certificates[name])
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_with_a_client_ca_its_clients_are_served(
+    secured: HttpServer, certificates: dict[str, tuple[Path, Path]], version: ssl.TLSVersion
+) -> None:
+    context = client_context(certificates)
+    context.minimum_version = context.maximum_version = version
+    url = f"{secured.url}metrics"
+    assert url.startswith("https://")
+    with urllib.request.urlopen(url, timeout=30, context=context) as reply:
+        assert reply.read() == b"a 1\n"
+
+
+@pytest.mark.parametrize("name", [None, "other"])
+def test_with_a_client_ca_others_are_not(
+    secured: HttpServer, certificates: dict[str, tuple[Path, Path]], name: str | None
+) -> None:
+    with pytest.raises(OSError, match=r"required|alert|reset|closed|EOF"):
+        urllib.request.urlopen(
+            f"{secured.url}metrics", timeout=30, context=client_context(certificates, name)
+        )
+
+
+def test_a_handshake_that_does_not_come_or_is_none_keeps_nobody_out(
+    secured: HttpServer,
+    certificates: dict[str, tuple[Path, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with contextlib.ExitStack() as clients:
+        for beginning in (b"", b"\x16\x03\x01\x02\x00", GOOD, bytes(range(256))) * 10:
+            client = clients.enter_context(connect(secured))
+            with contextlib.suppress(OSError):
+                client.sendall(beginning)
+        with urllib.request.urlopen(
+            f"{secured.url}metrics", timeout=30, context=client_context(certificates)
+        ) as reply:
+            assert reply.status == 200
+    monkeypatch.setattr(http, "_REQUEST_SECONDS", 0.2)
+    with connect(secured) as silent:
+        assert answer(silent) == b""
+    wait_for(lambda: client_threads() == 0)
+
+
+def test_older_protocols_are_refused(secured: HttpServer) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with connect(secured) as client, pytest.raises(OSError, match="protocol version"):
+        context.wrap_socket(client)

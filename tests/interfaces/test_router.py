@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests and their answers, byte for byte, without a socket."""
+
+import base64
+import email
+import hashlib
+import re
+from email.message import Message
+from http import HTTPStatus
+
+import pytest
+
+from csp1d.interfaces.router import Page, Router, error_response, html_page
+
+HTML = b"<style>p { margin: 0 }</style><script>\nlet a = 1;\n</script><script>b</script>"
+PAGES = {"/": html_page(HTML), "/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
+SITE = Router(PAGES, only_by_address=False)
+LOCAL = Router(PAGES, only_by_address=True)
+
+
+def parts(reply: bytes) -> tuple[int, Message, bytes]:
+    """Status, headers and body."""
+    head, _, body = reply.partition(b"\r\n\r\n")
+    first, _, headers = head.partition(b"\r\n")
+    assert re.fullmatch(rb"HTTP/1\.0 \d{3} [ -~]+", first)
+    return int(first.split()[1]), email.message_from_bytes(headers), body
+
+
+def ask(head: bytes, site: Router = SITE) -> tuple[int, Message, bytes]:
+    return parts(site.answer(head))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /metrics?name=y HTTP/1.0\r\n\r\n",
+        b"GET /metrics HTTP/1.0\n\n",
+        # Bytes of a body, or of a second request: nobody looks at them.
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nGET / HTTP/1.1",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
+        # HTTP 0.9, which gets headers all the same.
+        b"GET /metrics\r\n\r\n",
+        b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_a_page_is_answered_once_and_the_connection_ends(head: bytes) -> None:
+    status, headers, body = ask(head)
+    assert (status, body) == (200, b"a 1\n")
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Content-Length"] == "4"
+    assert headers["Connection"] == "close"
+
+
+def test_head_has_the_headers_alone() -> None:
+    status, headers, body = ask(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (status, headers["Content-Length"], body) == (200, "4", b"")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET /metrics/ HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET /../metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET http://x/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        *(
+            (method + b" /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405)
+            for method in b"POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split()
+        ),
+        (b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"get /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/one\r\n\r\n", 400),
+        (b"GET /metrics FTP/1.0\r\n\r\n", 400),
+        (b"GET / metrics HTTP/1.1\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\n\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x", 400),
+        (b"GET /metrics HTTP/2.0\r\n\r\n", 505),
+        (b"GET /" + b"x" * 4096 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"x" * 20_000, 414),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 100 + b"\r\n", 431),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\na: " + b"b" * 16_384, 431),
+    ],
+)
+def test_everything_else_is_refused_without_a_word_of_it(head: bytes, status: int) -> None:
+    told, headers, body = ask(head)
+    assert told == status
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Connection"] == "close"
+    assert headers["Allow"] == ("GET, HEAD" if status == 405 else None)
+    assert re.fullmatch(rb"\d{3} [A-Za-z- ]+\n", body)
+    assert headers["Content-Length"] == str(len(body))
+
+
+def test_silence_is_not_answered() -> None:
+    assert SITE.answer(b"") == b""
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:19510",
+        "[::1]",
+        "[::1]:19510",
+        "localhost:8080",
+        "LOCALHOST",
+        "10.1.2.3",
+    ],
+)
+def test_on_loopback_it_may_be_asked_by_address(host: str) -> None:
+    assert ask(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), LOCAL)[0] == 200
+    assert ask(b"GET /metrics HTTP/1.0\r\n\r\n", LOCAL)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:19510",
+        "",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "[::1",
+        "::1",
+        "127.0.0.1:x",
+        "127.0.0.1:80:80",
+    ],
+)
+def test_on_loopback_a_name_that_leads_here_is_somebody_elses(host: str) -> None:
+    head = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    assert ask(head, LOCAL)[0] == 421
+    # Elsewhere it may be the name by which Prometheus knows it.
+    assert ask(head)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        SITE.answer(b"GET / HTTP/1.0\r\n\r\n"),
+        SITE.answer(b"GET /metrics HTTP/1.0\r\n\r\n"),
+        SITE.answer(b"GET /other HTTP/1.0\r\n\r\n"),
+        error_response(HTTPStatus.REQUEST_TIMEOUT),
+    ],
+    ids=["page", "metrics", "refused", "too slow"],
+)
+def test_every_answer_tells_a_browser_to_do_nothing_more_with_it(reply: bytes) -> None:
+    _, headers, _ = parts(reply)
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    policy = headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "base-uri 'none'", "form-action 'none'"} <= {*policy}
+    assert "frame-ancestors 'none'" in policy
+    assert headers["Server"] == "csp1d"
+
+
+def test_a_page_may_run_what_stands_in_it_and_nothing_else() -> None:
+    def source(text: bytes) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
+
+    policy = ask(b"GET / HTTP/1.0\r\n\r\n")[1]["Content-Security-Policy"].split("; ")
+    first, second = source(b"\nlet a = 1;\n"), source(b"b")
+    assert f"script-src {first} {second}" in policy
+    assert f"style-src {source(b'p { margin: 0 }')}" in policy
+    assert "connect-src 'self'" in policy
+    assert "script-src 'none'; style-src 'none'" in html_page(b"<p>").policy

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a fault is news: once when it begins, once when it has ended."""
+
+import pytest
+
+from csp1d.loop.fault import Fault
+
+SECOND = 1_000_000_000
+
+# What is seen by second ("" is a fault without a reason of its own, "good" none), how long a reason
+# has to last, how long it has to be good, and at which seconds something is to be told.
+STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
+    "nothing was ever wrong": ({0: "good", 1: "good"}, 0, 0, []),
+    "a fault that lasts": ({0: "", 1: "", 9: "", 10: "good", 11: "good"}, 0, 0, [0, 10]),
+    "a fault that returns": ({0: "", 1: "good", 2: "", 3: "good"}, 0, 0, [0, 1, 2, 3]),
+    "bursts are one fault": ({0: "", 1: "good", 2: "", 11: "good", 12: "good"}, 0, 10, [0, 12]),
+    "its end needs something good": ({0: "", 30: "", 31: "good", 40: "good"}, 0, 10, [0, 40]),
+    "a reason that lasts": ({0: "a", 1: "a", 2: "a", 3: "a", 4: "good"}, 2, 0, [2, 4]),
+    "a reason that passes": ({0: "a", 1.9: "a", 2: "good", 3: "good"}, 2, 0, []),
+    "reasons that pass": ({0: "a", 1.5: "b", 3: "c", 4: "good"}, 2, 0, []),
+    "a reason that came back did not last": ({0: "a", 1: "b", 2: "a", 3: "good"}, 2, 0, []),
+    "another reason that lasts": ({0: "a", 2: "a", 3: "b", 5: "b", 6: "good"}, 2, 0, [2, 5, 6]),
+    "no reason adds nothing": ({0: "a", 2: "a", 3: "", 6: "", 7: "good"}, 2, 0, [2, 7]),
+    "a reason adds to none": ({0: "", 2: "", 3: "a", 5: "a", 6: "a"}, 2, 0, [2, 5]),
+    "reasons that take turns are told once": (
+        {0: "a", 2: "a", 3: "b", 5: "b", 6: "a", 9: "a", 10: "b", 13: "b"},
+        2,
+        0,
+        [2, 5],
+    ),
+    "where none ever lasts, one is told": (
+        {0: "a", 1: "b", 3: "a", 5: "b", 7: "a", 9: "b", 11: "a", 12: "b", 13: "good"},
+        2,
+        0,
+        [11, 13],
+    ),
+    "ever new reasons come to an end": (
+        {second: f"reason {second}" for second in range(20)},
+        0,
+        0,
+        list(range(8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_what_is_news(story: str) -> None:
+    seen, lasting, quiet, expected = STORIES[story]
+    fault = Fault(int(quiet * SECOND))
+    told = []
+    for second, what in seen.items():
+        now_ns = int(second * SECOND)
+        if what == "good":
+            is_news = fault.clear(now_ns)
+        else:
+            is_news = fault.observe(now_ns, reason=what, lasting_ns=int(lasting * SECOND))
+        if is_news:
+            told.append(second)
+    assert told == expected
+
+
+def test_it_counts_from_its_beginning_to_its_end() -> None:
+    fault = Fault(10 * SECOND)
+    fault.observe(0, count=3)
+    fault.observe(1 * SECOND, count=4)
+    assert fault.clear(11 * SECOND)
+    assert fault.count == 7
+    fault.observe(12 * SECOND, count=1)
+    assert fault.count == 1
+
+
+def test_reasons_are_told_anew_when_they_are_of_something_else_and_the_end_as_ever() -> None:
+    fault = Fault()
+    assert fault.observe(0, reason="a")
+    assert not fault.observe(1, reason="a")
+    fault.reset_reasons()
+    assert fault.observe(2, reason="a")
+    fault.reset_reasons()
+    assert fault.clear(3)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three indicators over LEDs that come, go and refuse."""
+
+import logging
+import time
+
+import pytest
+
+from csp1d.config import Config
+from csp1d.errors import DeviceError
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedHat
+from csp1d.loop.indicators import Indicators
+
+ROLES = {
+    Config().leds.power: "power",
+    Config().leds.current: "current",
+    Config().leds.p1: "p1",
+}
+
+
+class RecordedLed:
+    """What it shows, and for how long it was told to."""
+
+    def __init__(self, ends_by_itself: bool) -> None:
+        self._ends_by_itself = ends_by_itself
+        self.shows: bool | int | None = None
+        self.refuses = False
+
+    def switch(self, on: bool) -> None:
+        if self.refuses:
+            raise DeviceError("may not be written")
+        self.shows = on
+
+    def light(self, milliseconds: int) -> bool:
+        self.switch(True)
+        self.shows = milliseconds
+        return self._ends_by_itself
+
+    def close(self) -> None:
+        pass
+
+
+class LedHat(SimulatedHat):
+    """A HAT with LEDs that are recorded."""
+
+    def __init__(self, ends_by_itself: bool = True) -> None:
+        super().__init__(parse(""))
+        self.leds = {role: RecordedLed(ends_by_itself) for role in ROLES.values()}
+
+    def open_led(self, name: str) -> RecordedLed:  # type: ignore[override]
+        return self.leds[ROLES[name]]
+
+    def shown(self) -> dict[str, bool | int | None]:
+        return {role: led.shows for role, led in self.leds.items()}
+
+
+def test_at_the_start_power_is_on_and_the_others_are_off() -> None:
+    hat = LedHat()
+    indicators = Indicators(hat, Config())
+    assert hat.shown() == {"power": True, "current": False, "p1": False}
+    assert indicators.lit == {"power": True, "current": False, "p1": False}
+
+
+@pytest.mark.parametrize("ends_by_itself", [True, False])
+def test_no_current_ends_the_light_of_the_reading_before(ends_by_itself: bool) -> None:
+    hat = LedHat(ends_by_itself)
+    indicators = Indicators(hat, Config())
+    indicators.on_reading(60.0)
+    assert hat.leds["current"].shows == 1500
+    indicators.on_reading(0.0)
+    assert hat.leds["current"].shows is False
+    assert not indicators.lit["current"]
+
+
+@pytest.mark.parametrize(("ends_by_itself", "shows"), [(True, 20), (False, False)])
+def test_who_ends_the_light(ends_by_itself: bool, shows: int | bool) -> None:
+    hat = LedHat(ends_by_itself)
+    indicators = Indicators(hat, Config())
+    indicators.on_reading(1.0)
+    off_ns = indicators.off_ns
+    assert off_ns is not None
+    assert indicators.wake_ns == (None if ends_by_itself else off_ns), "nobody wakes for nothing"
+    indicators.poll(off_ns)
+    assert hat.leds["current"].shows == shows
+
+
+def test_the_last_of_a_long_light_is_set_anew() -> None:
+    hat = LedHat()
+    indicators = Indicators(hat, Config())
+    indicators.on_reading(12.0)
+    assert hat.leds["current"].shows == 240
+    time.sleep(0.05)
+    indicators.poll(time.monotonic_ns())
+    assert hat.leds["current"].shows != 240
+
+
+def test_replugged_leds_show_again_what_they_should() -> None:
+    hat = LedHat()
+    indicators = Indicators(hat, Config())
+    indicators.on_request(True)
+    indicators.on_reading(60.0)
+    for led in hat.leds.values():
+        led.shows = None
+    indicators.reopen_missing(again=True)
+    shown = hat.shown()
+    assert (shown["power"], shown["p1"]) == (True, True)
+    assert 1000 < (shown["current"] or 0) <= 1500
+
+
+def test_an_led_that_refuses_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    hat = LedHat()
+    hat.leds["p1"].refuses = True
+    now_ns = 0
+    indicators = Indicators(hat, Config(), lambda: now_ns)
+    for _ in range(5):
+        now_ns += 1_000_000_000
+        indicators.reopen_missing()
+    assert [record.message for record in caplog.records] == [
+        "LED csp1:yellow:p1 missing: may not be written"
+    ]
+    hat.leds["p1"].refuses = False
+    indicators.reopen_missing()
+    indicators.reopen_missing()
+    assert caplog.records[-1].message == "LED csp1:yellow:p1 found"
+
+
+def test_files_that_are_roots_for_a_moment_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    hat = LedHat()
+    now_ns = 0
+    indicators = Indicators(hat, Config(), lambda: now_ns)
+    indicators.reopen_missing()
+    hat.leds["current"].refuses = True
+    indicators.on_reading(20.0)
+    indicators.reopen_missing()
+    now_ns += 300_000_000
+    indicators.reopen_missing(again=True)
+    hat.leds["current"].refuses = False
+    for _ in range(5):
+        now_ns += 1_000_000_000
+        indicators.on_reading(20.0)
+        indicators.reopen_missing()
+    assert indicators.lit["current"]
+    assert caplog.messages == []
+
+
+def test_a_lamp_that_does_not_go_dark_by_itself_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    hat = LedHat(ends_by_itself=False)
+    indicators = Indicators(hat, Config())
+    for _ in range(3):
+        indicators.on_reading(20.0)
+        indicators.reopen_missing(again=True)
+    hat.leds = LedHat().leds
+    for _ in range(3):
+        indicators.reopen_missing(again=True)
+        indicators.on_reading(20.0)
+    assert [record.__dict__["CSP1D_EVENT"] for record in caplog.records] == [
+        "led-trigger-lost",
+        "led-trigger-found",
+    ]
+    assert "LED csp1:yellow:current: the kernel's trigger transient is not" in caplog.messages[0]

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal is told of a measurement that goes wrong."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from csp1d.config import Config
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
+from csp1d.loop.measurement_events import MeasurementEvents
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.measuring.scan import ScanFormat
+from csp1d.phase import Phase
+
+SECOND = 1_000_000_000
+
+
+def reading(clipped: dict[Phase, int], end_ns: int) -> Reading:
+    # More than half a second's samples are meant to lie at one end.
+    phases = {
+        phase: PhaseCurrent(1, 2, 0, count, count > 2000)
+        for phase in Phase
+        for count in [clipped.get(phase, 0)]
+    }
+    return Reading(1, end_ns, 1.0, phases, 50.0, 4000, 0)
+
+
+Step = Callable[[MeasurementEvents, int], None]
+
+
+def fed(lost: int = 0, clock: str | None = None, **clipped: int) -> Step:
+    """A second's reading."""
+    of_phase = {Phase(phase): samples for phase, samples in clipped.items()}
+    return lambda events, now_ns: events.on_readings(
+        [reading(of_phase, now_ns)], lost, clock, now_ns
+    )
+
+
+def late(seconds: float) -> Step:
+    """A reading that is so old when it comes."""
+    return lambda events, now_ns: events.on_readings(
+        [reading({}, now_ns - int(seconds * SECOND))], 0, None, now_ns
+    )
+
+
+def at_rate(fault: str | None) -> Step:
+    return lambda events, now_ns: events.on_rate(fault, now_ns)
+
+
+def directed(fault: str = "", advice: str | None = None) -> Step:
+    """A second's reading with direction on."""
+    direction = DirectionReading(None if fault else {}, frozenset(), fault, advice)
+    return lambda events, now_ns: events.on_readings(
+        [replace(reading({}, now_ns), direction=direction)], 0, None, now_ns
+    )
+
+
+def no_reading(lost: int = 0) -> Step:
+    return lambda events, now_ns: events.on_readings([], lost, None, now_ns)
+
+
+def silent(events: MeasurementEvents, now_ns: int) -> None:
+    events.on_stall(now_ns)
+
+
+def heard(events: MeasurementEvents, now_ns: int) -> None:
+    events.on_data(now_ns)
+
+
+# What is seen, a step a second, and what is said of it.
+STORIES: dict[str, tuple[list[Step], list[str]]] = {
+    "all is well": ([heard, fed()] * 20, []),
+    "a backlog after a pause": ([late(3), late(2), fed()], []),
+    "scans come too late": (
+        [*[late(1.2)] * 20, *[fed()] * 20],
+        ["adc-clock", "adc-clock-good"],
+    ),
+    "the device says a wrong rate": (
+        [*[at_rate("says 1, gives 2"), at_rate("says 1, gives 3")] * 5, at_rate(None)],
+        ["adc-rate-refused", "adc-rate-taken"],
+    ),
+    "an input fails": (
+        [fed(), *[fed(L2=4000)] * 5, *[fed()] * 20],
+        ["input-failed L2", "input-good L2"],
+    ),
+    "scans are lost once": (
+        [fed(), fed(lost=117), *[fed()] * 20],
+        ["scans-lost 117", "scans-complete 117"],
+    ),
+    "scans are lost for a minute": (
+        [fed(lost=5), fed()] * 30 + [fed()] * 20,
+        ["scans-lost 5", "scans-complete 150"],
+    ),
+    "too many are lost for a reading": (
+        [no_reading(lost=400)] + [no_reading()] * 30 + [fed()],
+        ["scans-lost 400", "scans-complete 400"],
+    ),
+    "readings alone tell that the loss is over": (
+        [no_reading(lost=400)] + [no_reading()] * 30,
+        ["scans-lost 400"],
+    ),
+    "two phases clip": (
+        [fed(L1=3), fed(L1=4), fed(L2=1), *[fed()] * 8, fed(), fed()],
+        ["clipping L1 3", "clipping L2 1", "clipping-ended L1 7", "clipping-ended L2 1"],
+    ),
+    "the ADC stalls, now and then": (
+        [heard, silent, silent, heard, silent, *[heard] * 12],
+        ["adc-stalled", "adc-resumed"],
+    ),
+    "the reference vanishes, with other figures each time": (
+        [directed(), *[directed(f"it has 0.{n} V") for n in range(30)], *[directed()] * 12],
+        ["reference-lost", "reference-found"],
+    ),
+    "the reference comes and goes": (
+        [directed("weak"), directed()] * 10 + [directed()] * 12,
+        ["reference-lost", "reference-found"],
+    ),
+    "the wiring is doubtful until it is seen to be right": (
+        [directed(), *[directed(advice="swap")] * 20, directed(), *[directed(advice="")] * 5],
+        ["wiring-doubtful", "wiring-fits"],
+    ),
+    "another advice is told, one again is not": (
+        [directed(advice=words) for words in ("swap", "turn", "swap", "turn")],
+        ["wiring-doubtful", "wiring-doubtful"],
+    ),
+    "the wiring fits": ([directed(advice=None), *[directed(advice="")] * 20], []),
+    "time stamps are bad": (
+        [fed(clock="they go back"), fed(clock="they jump"), *[fed()] * 10],
+        ["adc-clock", "adc-clock-good"],
+    ),
+}
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Names of events, with what they count or name."""
+    figures = ("CSP1D_PHASE", "CSP1D_CLIPPED_SAMPLES", "CSP1D_SCANS_LOST")
+    return [
+        " ".join(record.__dict__[key] for key in ("CSP1D_EVENT", *figures) if hasattr(record, key))
+        for record in caplog.records
+    ]
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_each_fault_is_told_once_and_its_end_once(
+    story: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    steps, expected = STORIES[story]
+    events = MeasurementEvents()
+    for second, step in enumerate(steps):
+        step(events, second * SECOND)
+    assert logged(caplog) == expected
+
+
+def test_what_is_said_of_the_direction_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    events = MeasurementEvents()
+    directed("the reference has 0.1 V, less than")(events, 0)
+    directed(advice="swap them")(events, SECOND)
+    # After a new configuration all that is wrong is news.
+    events.reset()
+    directed("the ADC has no input 'x'", "swap them")(events, 2 * SECOND)
+    assert caplog.messages == [
+        "direction unknown, all counts as import: the reference has 0.1 V, less than",
+        "wiring: swap them",
+        "direction unknown, all counts as import: the ADC has no input 'x'",
+        "wiring: swap them",
+    ]
+    reasons = [record.__dict__["CSP1D_REASON"] for record in caplog.records]
+    assert reasons[:2] == ["the reference has 0.1 V, less than", "swap them"]
+
+
+def test_what_a_set_up_tells_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
+    events = MeasurementEvents()
+    events.on_set_up(adc, 0)
+    stamped, adc.rate_fault = adc.format, "4000 is refused; available: 3906"
+    adc.format = ScanFormat(stamped.sampling_frequency_hz, stamped.channels, None)
+    for _ in range(5):
+        events.on_set_up(adc, 0)
+    assert logged(caplog) == ["adc-unstamped", "adc-rate-refused"]
+    assert caplog.messages[1] == "4000 is refused; available: 3906"
+    events.reset()
+    events.on_set_up(adc, 0)
+    adc.rate_fault = None
+    events.on_set_up(adc, 0)
+    assert logged(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sampler on an ADC whose rate is not what it says, or not what it was.
+
+Its clock is one of the test's. The current rises by 2 A a second, so a reading tells its own time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from signals import codes_of, hat_format, pack
+
+from csp1d.config import Config
+from csp1d.hat.device import Adc
+from csp1d.loop.sampler import Sampler
+from csp1d.measuring.reading import Reading
+from csp1d.measuring.scan import ScanFormat
+from csp1d.measuring.stamping import Stamping
+from csp1d.phase import Phase
+
+BEGIN_NS = 1_000_000_000_000
+SECOND_NS = 1_000_000_000
+HERTZ = 50.02
+
+
+def amperes_at(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 5 + 2 * seconds
+
+
+@dataclass
+class Run:
+    """A sampler, the scans that its ADC has, and what it made of them."""
+
+    times: npt.NDArray[np.float64]
+    format: ScanFormat
+    now_ns: int = BEGIN_NS
+    turns: int = 0
+    readings: list[tuple[float, Reading]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stamps = BEGIN_NS + np.rint(self.times * 1e9).astype(np.int64)
+        wave = np.sqrt(2) * amperes_at(self.times) * np.sin(2 * np.pi * HERTZ * self.times)
+        self.codes = codes_of(wave)
+        self.sampler = Sampler(self, Config(), lambda: self.now_ns)  # type: ignore[arg-type]
+
+    def open_adc(self, config: Config) -> Adc:
+        """A buffer that begins to fill now."""
+        return RunningAdc(self)
+
+    def play(self, seconds: float) -> "Run":
+        while self.now_ns < BEGIN_NS + seconds * SECOND_NS:
+            self.now_ns = max(self.now_ns + 1000, self.sampler.wake_ns)
+            for reading in self.sampler.poll(self.now_ns):
+                self.readings.append(((self.now_ns - BEGIN_NS) / SECOND_NS, reading))
+            self.turns += 1
+        return self
+
+    def pauses(self) -> Iterator[float]:
+        at = [0.0, *(seconds for seconds, _ in self.readings)]
+        return (after - before for before, after in pairwise(at))
+
+
+class RunningAdc:
+    rate_fault: str | None = None
+    reference_fault = ""
+
+    def __init__(self, run: Run) -> None:
+        self.format = run.format
+        self._run = run
+        self._next = self._there()
+
+    def read(self) -> bytes:
+        first, self._next = self._next, self._there()
+        part = slice(first, self._next)
+        stamps = self._run.stamps[part] if self.format.timestamp else None
+        return pack(self.format, [self._run.codes[part]] * 3, stamps) if part.stop > first else b""
+
+    def close(self) -> None:
+        pass
+
+    def _there(self) -> int:
+        return int(self._run.stamps.searchsorted(self._run.now_ns - 200_000, side="right"))
+
+
+def check(run: Run) -> None:
+    """Each reading is of a second that is over, and of none before the one that it claims; while
+    the clock is learnt it may be of one somewhat later, which makes it look older."""
+    for now, reading in run.readings:
+        end = (reading.end_ns - BEGIN_NS) / SECOND_NS
+        assert end <= now
+        claimed = 5 + 2 * (end - reading.window_seconds / 2)
+        assert -0.15 < reading.amperes(Phase.L1) - claimed < 0.9
+
+
+@pytest.mark.parametrize("timestamp", [True, False])
+@pytest.mark.parametrize("rate", [2000, 2500, 3000, 3200, 3500, 8000])
+def test_an_adc_that_takes_another_rate_is_measured_again(rate: int, timestamp: bool) -> None:
+    times = np.concatenate([np.arange(0, 8, 1 / 4000), np.arange(8, 20, 1 / rate)])
+    run = Run(times, hat_format(timestamp=timestamp)).play(19.9)
+    check(run)
+    assert max(run.pauses()) < 5
+    assert len(run.readings) >= 14
+    assert run.turns < 20 * 15
+    # What was taken for lost until it was clear, and not what a wrong period makes of it.
+    assert run.sampler.lost_scans_total < 5000
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("at", [0.8, 0.9])
+def test_a_gap_while_the_rate_is_learnt_ages_no_reading(at: float, seconds: float) -> None:
+    times = np.arange(9 * 4000) / 4000
+    times = times[(times < at) | (times >= at + seconds)]
+    run = Run(times, hat_format(timestamp=False)).play(8.9)
+    check(run)
+    assert len(run.readings) >= 3
+
+
+def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
+    """The daemon is stopped again and again, longer than the buffer keeps scans."""
+    stamping, newest_ns = Stamping(hat_format()), BEGIN_NS
+    now_ns = BEGIN_NS
+    for number in range(40):
+        pause_ns = (1, 6, 1, 7, 5, 1)[number % 6] * SECOND_NS
+        kept_ns = min(pause_ns, 4 * SECOND_NS)
+        # The oldest scans are kept, the newest dropped.
+        stamps = now_ns + np.arange(250_000, kept_ns + 1, 250_000)
+        now_ns += pause_ns
+        stamping.start_read(len(stamps), now_ns)
+        taken = stamping.take(stamps, len(stamps))
+        assert taken is not None
+        assert len(taken) == len(stamps)
+        newest_ns = int(stamps[-1])
+    assert now_ns - newest_ns < 4 * SECOND_NS
+    assert stamping.fault is None
+
+
+@pytest.mark.parametrize("timestamp", [True, False])
+@pytest.mark.parametrize("said", [20_000.0, 100_000.0, 1e6])
+def test_a_rate_that_is_said_too_high_delays_nothing(said: float, timestamp: bool) -> None:
+    run = Run(np.arange(8 * 4000) / 4000, hat_format(said_rate=said, timestamp=timestamp)).play(7.9)
+    check(run)
+    assert run.readings[0][0] < 2.7
+    assert len(run.readings) >= 5

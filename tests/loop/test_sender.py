@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sender at a port that does not let go of its bytes, and at a line that falls unseen."""
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from csp1d.config import Config, DirectionConfig, P1Config, RequestConfig
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedHat
+from csp1d.loop.sender import Sender
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.phase import Phase
+
+SECOND = 1_000_000_000
+ALWAYS = Config(p1=P1Config(request=RequestConfig(always=True)))
+
+
+class StuckPort:
+    """Takes all and lets go of it at once, unless it is stuck; can vanish."""
+
+    def __init__(self) -> None:
+        self.is_stuck = self.is_gone = self.fails_to_flush = False
+        self._held = 0
+
+    def fileno(self) -> int:
+        return -1
+
+    def write(self, data: bytes) -> int:
+        self._held = len(data) if self.is_stuck else 0
+        return len(data)
+
+    def waiting(self) -> int:
+        if self.is_gone:
+            raise OSError(5, "Input/output error")
+        return self._held
+
+    def flush(self) -> None:
+        if self.fails_to_flush:
+            raise OSError(5, "Input/output error")
+        self._held = 0
+
+    def release(self) -> None:
+        """What it holds leaves it."""
+        self.is_stuck = False
+        self._held = 0
+
+    def close(self) -> None:
+        pass
+
+
+class Line:
+    """A level, and whether it has moved since the last look."""
+
+    def __init__(self) -> None:
+        self.high, self.moved = True, False
+
+    def fileno(self) -> int:
+        return -1
+
+    def set(self, high: bool) -> None:
+        self.high, self.moved = high, True
+
+    def read_level(self) -> tuple[bool, bool]:
+        moved, self.moved = self.moved, False
+        return moved, self.high
+
+    def close(self) -> None:
+        pass
+
+
+class Board(SimulatedHat):
+    def __init__(self) -> None:
+        super().__init__(parse(""))
+        self.port = StuckPort()
+        self.line = Line()
+
+    def open_request_line(self, config: Config) -> Line:  # type: ignore[override]
+        return self.line
+
+    def open_port(self, config: Config) -> StuckPort:  # type: ignore[override]
+        return self.port
+
+
+class Bench:
+    def __init__(self, config: Config = ALWAYS) -> None:
+        self.now_ns = 100 * SECOND
+        self.board = Board()
+        self.sender = Sender(self.board, config, lambda: self.now_ns)
+
+    def seconds(self, count: int) -> None:
+        """A reading each second, and the looks that follow it."""
+        for _ in range(count):
+            self.now_ns += SECOND
+            self.sender.on_reading(Reading(1, self.now_ns, 1.0, {}, None, 4000, 0))
+            self.sender.reopen_missing()
+            while (wake_ns := self.sender.wake_ns) is not None and wake_ns % SECOND < SECOND // 2:
+                self.now_ns = wake_ns
+                self.sender.poll(self.now_ns)
+            self.now_ns -= self.now_ns % SECOND
+
+
+@pytest.fixture
+def bench(caplog: pytest.LogCaptureFixture) -> Bench:
+    caplog.set_level(logging.INFO)
+    return Bench()
+
+
+def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.seconds(3)
+    assert bench.sender.counts.sent == 3
+    assert caplog.messages == []
+    bench.board.port.is_stuck = True
+    bench.seconds(30)
+    bench.board.port.is_stuck = False
+    bench.seconds(5)
+    dropped = bench.sender.counts.dropped
+    assert dropped >= 28
+    assert caplog.messages == ["telegram dropped: the P1 port did not let go of it in time"]
+    assert caplog.records[0].__dict__["CSP1D_EVENT"] == "telegram-dropped"
+    bench.seconds(20)
+    assert caplog.messages[1:] == [f"telegrams leave the P1 port again; {dropped} had been dropped"]
+    assert caplog.records[1].__dict__["CSP1D_TELEGRAMS_DROPPED"] == str(dropped)
+
+
+def test_only_a_telegram_that_left_tells_that_telegrams_leave_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.board.port.is_stuck = True
+    bench.seconds(2)
+    for _ in range(20):
+        bench.now_ns += SECOND
+        bench.sender.reopen_missing()
+    assert len(caplog.messages) == 1
+    bench.board.port.release()
+    bench.seconds(1)
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("fault", ["is_gone", "fails_to_flush"])
+def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
+    bench: Bench, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    bench.seconds(3)
+    bench.board.port.is_stuck = True
+    bench.seconds(1)
+    setattr(bench.board.port, fault, True)
+    bench.seconds(1)
+    assert bench.sender.counts.dropped
+    assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
+
+
+# What is configured, which phases the reading says export, and the power of L1 at 10 A.
+EXPORTS: list[tuple[Any, set[Phase] | None, str, str]] = [
+    ("off", None, "00.000", "00.000"),
+    ("off", {Phase.L1}, "00.000", "00.000"),
+    ("voltage", None, "02.300", "00.000"),
+    ("voltage", {Phase.L2}, "02.300", "00.000"),
+    ("voltage", {Phase.L1}, "00.000", "02.300"),
+    ("current", {Phase.L1}, "00.000", "02.300"),
+]
+
+
+@pytest.mark.parametrize(("reference", "exporting", "plus", "minus"), EXPORTS)
+def test_a_phase_that_exports_has_its_power_in_the_other_object(
+    reference: Any, exporting: set[Phase] | None, plus: str, minus: str
+) -> None:
+    config = replace(
+        ALWAYS,
+        p1=replace(ALWAYS.p1, nominal_voltage=230),
+        direction=DirectionConfig(reference=reference),
+    )
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    phases = {Phase.L1: PhaseCurrent(10.0, 14.1, 0.0, 0)}
+    direction = None
+    if exporting is not None:
+        direction = DirectionReading({Phase.L1: -9.5}, frozenset(exporting), "", "")
+    sender.on_reading(Reading(1, 100 * SECOND, 1.0, phases, 50.0, 4000, 0, direction))
+    sent = sender.last_telegram.decode()
+    assert "1-0:31.7.0(010*A)" in sent
+    assert f"1-0:21.7.0({plus}*kW)" in sent
+    assert f"1-0:22.7.0({minus}*kW)" in sent
+
+
+def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
+    config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
+    sender = Sender(Board(), config, lambda: 100 * SECOND)
+    before = time.strftime("%y%m%d%H%M%S")
+    sender.on_reading(Reading(1, 100 * SECOND, 1.0, {}, None, 4000, 0))
+    after = time.strftime("%y%m%d%H%M%S")
+    sent = sender.last_telegram.decode().split("0-0:1.0.0(")[1][:12]
+    assert before <= sent <= after
+
+
+def test_a_line_that_fell_while_the_reading_was_computed_gets_no_telegram() -> None:
+    bench = Bench(Config())
+    bench.seconds(2)
+    assert bench.sender.counts.sent == 2
+    bench.board.line.set(False)
+    bench.sender.last_telegram = b""
+    bench.seconds(1)
+    assert bench.sender.last_telegram == b""
+    # It waits for the next request as long as it is fresh.
+    bench.board.line.set(True)
+    bench.sender.reopen_missing()
+    assert bench.sender.last_telegram != b""

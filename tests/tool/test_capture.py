@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captures on disk, and what is said of those that are not right."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from signals import codes_of, config_of, current, hat_format, metering_of, pack, stamps_of
+
+from csp1d.config import ChannelConfig, MeasurementConfig
+from csp1d.errors import CaptureError
+from csp1d.hat.scenario import parse as parse_scenario
+from csp1d.hat.simulated import SimulatedHat
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.measuring.scan import Channel, ScanFormat
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
+from csp1d.tool import ctl
+from csp1d.tool.capture import Replay, load, reading_json, save
+
+L1, L2, L3 = Phase
+ALL = dict.fromkeys(Phase, ChannelConfig())
+MEASUREMENT = MeasurementConfig()
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> Path:
+    """Three seconds of 5, 10 and 20 A."""
+    made, times = hat_format(), np.arange(12100) / 4000
+    rows = [codes_of(current(times, 50.2, amperes)) for amperes in (5.0, 10.0, 20.0)]
+    data = pack(made, rows, stamps_of(times))
+    assert save(tmp_path / "house", made, [data[:16000], data[16000:]]) == 12100
+    return tmp_path / "house"
+
+
+def change(name: Path, **values: Any) -> None:
+    path = Path(f"{name}.json")
+    description = json.loads(path.read_text())
+    for key, value in values.items():
+        if value is ...:
+            del description[key]
+        else:
+            description[key] = value
+    path.write_text(json.dumps(description))
+
+
+def test_a_capture_comes_back_as_it_was_saved(name: Path) -> None:
+    capture = load(name)
+    assert capture.format == hat_format()
+    readings = list(Replay(capture, ALL, MEASUREMENT))
+    assert [[round(r.amperes(phase), 2) for phase in Phase] for r in readings] == [[5, 10, 20]] * 3
+    assert readings == metering_of(hat_format(), 0.1).feed(Path(f"{name}.bin").read_bytes())
+
+
+def test_the_words_of_the_description(name: Path) -> None:
+    description = json.loads(Path(f"{name}.json").read_text())
+    assert description["sampling_frequency_hz"] == 4000
+    assert description["scan_bytes"] == 16
+    assert description["channels"][1] == {
+        "id": "voltage1",
+        "phase": "L2",
+        "index": 1,
+        "type": "le:u16/16>>0",
+        "scale": 3300 / 65536,
+        "offset": -32768,
+    }
+    assert description["timestamp"] == {"index": 3, "type": "le:s64/64>>0"}
+
+
+def test_without_a_timestamp_but_with_a_reference(tmp_path: Path) -> None:
+    type_ = ScanType.parse("be:s24/32>>8")
+    made = ScanFormat(
+        8000,
+        (Channel("voltage0", "L2", 0, type_, 0.1), Channel("voltage3", "reference", 3, type_, 1.0)),
+    )
+    save(tmp_path / "x", made, [])
+    assert json.loads((tmp_path / "x.json").read_text())["timestamp"] is None
+    assert load(tmp_path / "x").format == made
+    assert list(Replay(load(tmp_path / "x"), ALL, MEASUREMENT)) == []
+
+
+CHANNEL = {
+    "id": "voltage0",
+    "phase": "L1",
+    "index": 0,
+    "type": "le:u16/16>>0",
+    "scale": 1,
+    "offset": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"scan_bytes": 24}, "house.json: scan_bytes: is 24, but with these types a scan has 16"),
+        ({"scan_bytes": "16"}, "scan_bytes: is '16'; write a number"),
+        ({"scan_bytes": 16.5}, "scan_bytes: is 16.5; write a whole number"),
+        ({"sampling_frequency_hz": ...}, "sampling_frequency_hz: is missing; add it"),
+        *(
+            ({"sampling_frequency_hz": hertz}, "json: sampling_frequency_hz: is .* 200 to 1e")
+            for hertz in (-1, 1e-300, 1, 63.9, 1.1e7)
+        ),
+        *(
+            ({"sampling_frequency_hz": number}, "json: sampling_frequency_hz: is .* number from")
+            for number in (math.nan, math.inf, -math.inf, 1e308, 10**400)
+        ),
+        *(
+            (
+                {"channels": [CHANNEL | {key: number}]},
+                rf"json: channels\[0\]\.{key}: is .* from -1e",
+            )
+            for key in ("scale", "offset", "index")
+            for number in (math.nan, math.inf, 1e308, 10**400, -1.1e12)
+        ),
+        ({"scan_bytes": 10**400}, "json: scan_bytes: is 10{39}; write a number from"),
+        ({"scan_bytes": [[16]]}, "scan_bytes: is a list; write a number"),
+        ({"sampling_frequency_hz": True}, "sampling_frequency_hz: is True; write a number"),
+        ({"timestamp": ...}, "timestamp: is missing"),
+        ({"timestamp": 3}, "timestamp: write an object"),
+        ({"timestamp": {"index": 3, "type": "le:s32/32>>0"}}, "timestamp: type .* 64 bits"),
+        ({"timestamp": {"index": 2, "type": "le:s64/64>>0"}}, "timestamp: has index 2, before"),
+        ({"channels": {}}, "channels: write a list"),
+        ({"channels": []}, "channels: a scan needs at least one channel"),
+        ({"channels": [1]}, r"channels\[0\]: write an object"),
+        ({"channels": [CHANNEL | {"type": "u16"}]}, r"channels\[0\]\.type: 'u16' is not a scan"),
+        ({"channels": [CHANNEL | {"phase": "L4"}]}, r"channels\[0\]\.phase: is 'L4'; write one of"),
+        ({"channels": [CHANNEL | {"id": 7}]}, r"channels\[0\]\.id: is 7; write a text"),
+        ({"channels": [CHANNEL, CHANNEL]}, "channels: two .* the same index"),
+        ({"channels": [CHANNEL, CHANNEL | {"id": "b", "index": 1}]}, "channels: two .* same phase"),
+    ],
+)
+def test_descriptions_that_are_wrong(name: Path, values: dict[str, Any], complaint: str) -> None:
+    change(name, **values)
+    with pytest.raises(CaptureError, match=complaint):
+        load(name)
+
+
+def test_a_description_that_is_not_json(name: Path) -> None:
+    Path(f"{name}.json").write_text("{")
+    with pytest.raises(CaptureError, match=r"house\.json: not JSON"):
+        load(name)
+    Path(f"{name}.json").write_text("[" * 100_000)
+    with pytest.raises(CaptureError, match=r"house\.json: not JSON .*recursion"):
+        load(name)
+    for value in ("[]", "null", "3", "NaN", '"x"'):
+        Path(f"{name}.json").write_text(value)
+        with pytest.raises(CaptureError, match=r"house\.json: the whole: write an object"):
+            load(name)
+
+
+@pytest.mark.parametrize("depth", range(100, 1100, 100))
+def test_what_is_nested_deeply_is_complained_of(name: Path, depth: int) -> None:
+    nested = "[" * depth + "]" * depth
+    description = Path(f"{name}.json").read_text().replace("4000", nested)
+    Path(f"{name}.json").write_text(description)
+    with pytest.raises(CaptureError, match=r"sampling_frequency_hz: is a list|not JSON"):
+        load(name)
+
+
+@pytest.mark.parametrize("missing", ["json", "bin"])
+def test_half_a_capture(name: Path, missing: str) -> None:
+    Path(f"{name}.{missing}").unlink()
+    with pytest.raises(CaptureError, match=rf"house\.{missing}: No such file .* beside it"):
+        load(name)
+
+
+def test_a_scan_cut_off(name: Path) -> None:
+    with open(f"{name}.bin", "ab") as file:
+        file.write(bytes(5))
+    with pytest.raises(CaptureError, match=r"house\.bin: 193605 bytes .* cut it to 193600"):
+        load(name)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> None:
+    channels = json.loads(Path(f"{name}.json").read_text())["channels"]
+    change(name, channels=[c | {"scale": sign * 1e12, "offset": 1e12} for c in channels])
+    config = ChannelConfig(ct_ratio=1e9, burden_ohms=1e-9, gain=1e9)
+    for reading in Replay(load(name), dict.fromkeys(Phase, config), MEASUREMENT):
+        json.dumps(reading_json(reading), allow_nan=False)
+        assert all(math.isfinite(c.dc_offset_amperes) for c in reading.phases.values())
+        assert all(math.isfinite(c.peak_amperes) for c in reading.phases.values())
+
+
+def test_timestamps_that_are_none_are_told(name: Path) -> None:
+    right = Replay(load(name), ALL, MEASUREMENT)
+    assert len(list(right)) == 3
+    assert right.clock_fault is None
+    change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
+    wrong = Replay(load(name), ALL, MEASUREMENT)
+    assert len(list(wrong)) == 3
+    assert wrong.clock_fault is not None
+    assert wrong.clock_fault.startswith("not used, since they ")
+
+
+def test_scans_that_change_or_vanish_meanwhile(name: Path) -> None:
+    capture = load(name)
+    with open(f"{name}.bin", "ab") as file:
+        file.write(bytes(5))
+    with pytest.raises(CaptureError, match=r"house\.bin: changed while it was read"):
+        list(Replay(capture, ALL, MEASUREMENT))
+    Path(f"{name}.bin").unlink()
+    with pytest.raises(CaptureError, match=r"house\.bin: can not be read: No such file"):
+        list(Replay(capture, ALL, MEASUREMENT))
+
+
+def test_files_that_can_not_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"/x\.json: can not be written: No such file"):
+        save(tmp_path / "nothing/x", hat_format(), [])
+    (tmp_path / "x.bin").symlink_to("/dev/full")
+    with pytest.raises(CaptureError, match=r"/x\.bin: can not be written: No space left .* room"):
+        save(tmp_path / "x", hat_format(), [bytes(16)])
+
+
+def test_the_command_ends_as_the_manual_says(
+    name: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = name.parent / "c.toml"
+    config.touch()
+
+    def csp1ctl(*arguments: object) -> tuple[int, str, str]:
+        words = ["csp1ctl", "--config", config, *arguments]
+        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        return ctl.main(), *capsys.readouterr()
+
+    code, usual, said = csp1ctl("replay", name)
+    assert (code, usual.count("\n"), said) == (0, 3, "")
+    change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
+    code, lines, said = csp1ctl("replay", name)
+    assert (code, lines.count("\n"), said.count("\n")) == (0, 3, 1)
+    assert said.startswith(f"csp1ctl: {name}: timestamps not used, since they ")
+    change(name, sampling_frequency_hz=math.nan)
+    code, lines, said = csp1ctl("replay", name)
+    assert (code, lines) == (2, "")
+    assert said.startswith(f"csp1ctl: {name}.json: sampling_frequency_hz: is nan; ")
+
+    hat = SimulatedHat(parse_scenario("L1=5"))
+    monkeypatch.setattr("csp1d.hat.kernel.KernelHat", lambda: hat)
+    code, _, said = csp1ctl("record", "0.1", name.parent / "nothing/x")
+    assert code == 2
+    assert "nothing/x.json: can not be written: No such file" in said
+
+
+def test_phases_that_a_capture_does_not_hold_read_zero(name: Path) -> None:
+    reading = next(Replay(load(name), {L2: ChannelConfig()}, MEASUREMENT))
+    assert list(reading.phases) == [L2]
+    change(name, channels=[CHANNEL | {"phase": "reference"}])
+    with pytest.raises(CaptureError, match="no channel of a configured phase"):
+        Replay(load(name), ALL, MEASUREMENT)
+
+
+def test_a_configured_type_overrides(name: Path) -> None:
+    capture = load(name)
+    swapped = ChannelConfig(type="be:u16/16>>0")
+    usual, other = (
+        next(Replay(capture, {L1: config}, MEASUREMENT)) for config in (ChannelConfig(), swapped)
+    )
+    assert other.amperes(L1) > 2 * usual.amperes(L1)
+    with pytest.raises(CaptureError, match="keep the storage bits"):
+        next(Replay(capture, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
+    with pytest.raises(CaptureError, match="2 values a scan"):
+        next(Replay(capture, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
+
+
+def test_a_reading_as_json() -> None:
+    current_ = PhaseCurrent(10.5, 15.0, 0.25, 3)
+    reading = Reading(7, 12345, 0.98, {L1: current_, L3: current_}, None, 3920, 2)
+    assert reading_json(reading) == {
+        "end_ns": 12345,
+        "window_seconds": 0.98,
+        "frequency_hertz": None,
+        "scans": 3920,
+        "lost_scans": 2,
+        "current_amperes": {"L1": 10.5, "L3": 10.5},
+        "active_current_amperes": None,
+        "clipped_samples": {"L1": 3, "L3": 3},
+    }
+    direction = DirectionReading({L1: -9.5}, frozenset({L1}), "", None)
+    signed = Reading(7, 1, 1.0, {L1: current_}, 50.0, 4000, 0, direction)
+    assert json.loads(json.dumps(reading_json(signed)))["active_current_amperes"] == {"L1": -9.5}
+
+
+DIRECTION = '[direction]\nreference = "voltage"\n'
+
+
+def house(folder: Path, lags: tuple[float, ...], volts: float = 1.0, seconds: float = 13.1) -> Path:
+    """Currents of 10 A that lag the voltage of L1 by so much, and that voltage, as a capture."""
+    made, times = hat_format(reference=True), np.arange(round(4000 * seconds)) / 4000
+    rows = [current(times, 50.0, 10.0, angles={1: -math.radians(lag)}) for lag in lags]
+    rows.append(current(times, 50.0, 100 * volts))
+    random = np.random.default_rng(8)
+    codes = [codes_of(row, noise=random) for row in rows]
+    save(folder / "house", made, [pack(made, codes, stamps_of(times))])
+    return folder / "house"
+
+
+# The currents, the configuration, the sign of L1 in the end, and what is said, a line each.
+TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
+    "direction is off": ((180, 120, 240), "", None, []),
+    "a good wiring": ((0, 120, 240), DIRECTION, 10, []),
+    "L1 reversed": (
+        (180, 120, 240),
+        DIRECTION,
+        -10,
+        ["if nothing feeds in on L1: .* set channels.L1.reversed = true"],
+    ),
+    "L1 reversed, and said so": (
+        (180, 120, 240),
+        DIRECTION + "[channels.L1]\nreversed = true",
+        10,
+        [],
+    ),
+    "L2 and L3 swapped": (
+        (0, 240, 120),
+        DIRECTION,
+        10,
+        [
+            "if nothing feeds in, the inputs of L2 and L3 are swapped:"
+            " .* set direction.phase_order = .L1-L3-L2."
+        ],
+    ),
+    "the phases turn the other way, and that is said": (
+        (0, 240, 120),
+        DIRECTION + 'phase_order = "L1-L3-L2"',
+        10,
+        [],
+    ),
+    "the reference is too weak": (
+        (0, 120, 240),
+        DIRECTION + "minimum = 1.5",
+        None,
+        ["direction unknown, all counts as import: the reference has 1 V, less than"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_what_replay_says_of_the_direction(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lags, text, amperes, said = TOLD[case]
+    name = house(tmp_path, lags)
+    (tmp_path / "c.toml").write_text(text)
+    words = ["csp1ctl", "--config", tmp_path / "c.toml", "replay", name]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    assert ctl.main() == 0
+    lines, told = capsys.readouterr()
+    readings = [json.loads(line) for line in lines.splitlines()]
+    assert len(readings) == 13
+    for reading in readings:
+        assert reading["current_amperes"]["L1"] == pytest.approx(10, rel=1e-3)
+        active = reading["active_current_amperes"]
+        assert (active is None) == (amperes is None)
+        assert not active or active["L1"] == pytest.approx(amperes, rel=1e-3)
+    assert len(told.splitlines()) == len(said)
+    for line, pattern in zip(told.splitlines(), said, strict=True):
+        assert re.match(f"csp1ctl: {name}: {pattern}", line)
+
+
+def test_a_capture_without_a_reference_means_import(name: Path) -> None:
+    config = config_of({})
+    plain = list(Replay(load(name), ALL, MEASUREMENT))
+    found = list(Replay(load(name), ALL, MEASUREMENT, config.direction, config.reference()))
+    assert [reading.phases for reading in found] == [reading.phases for reading in plain]
+    for reading in found:
+        assert reading.direction
+        assert reading.direction.reference_fault.startswith("direction.input: the scans hold no")
+        assert reading_json(reading)["active_current_amperes"] is None
+
+
+def test_a_configured_type_holds_for_the_reference_too(tmp_path: Path) -> None:
+    name = house(tmp_path, (0, 120, 240), seconds=1.1)
+    channels = json.loads(Path(f"{name}.json").read_text())["channels"]
+    wrong = [c | ({"type": "be:u16/16>>0"} if c["index"] in (0, 3) else {}) for c in channels]
+    change(name, channels=wrong)
+    config = config_of({}, L1={"type": "le:u16/16>>0"})
+    replay = Replay(
+        load(name), config.channels.used(), MEASUREMENT, config.direction, config.reference()
+    )
+    (reading,) = replay
+    assert reading.direction
+    assert reading.direction.active_current_amperes == pytest.approx(
+        {L1: 10, L2: 10, L3: 10}, rel=1e-3
+    )

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's state as it is asked for: from JSON, in words, and watched over time."""
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from test_metrics import END_NS, FAILED, MEASURING
+
+from csp1d.interfaces.pages import status_json
+from csp1d.interfaces.snapshot import Snapshot
+from csp1d.measuring.reading import PhaseCurrent
+from csp1d.p1.port import PortCounts
+from csp1d.phase import Phase
+from csp1d.status import LiveReading, Status, parse, words
+from csp1d.tool.client import NoAnswerError
+from csp1d.tool.screen import screen
+from csp1d.tool.watch import Watch
+
+URL = "http://127.0.0.1:19510/"
+
+
+def told(state: Snapshot) -> bytes:
+    """What the daemon would send 400 ms after its reading."""
+    return json.dumps(status_json(state, END_NS + 400_000_000)).encode()
+
+
+STATUS = replace(parse(told(MEASURING)), version="0.1.0")
+
+
+def test_what_the_daemon_tells_is_understood() -> None:
+    assert MEASURING.reading
+    assert (
+        Status(
+            version="0.1.0",
+            adc_up=True,
+            p1_up=True,
+            p1_request=False,
+            reading=LiveReading(3, 0.4, 50.02, 3998, MEASURING.reading.phases),
+            failed_phases=(),
+            scans_lost_total=2,
+            telegrams=PortCounts(requests=4, sent=2, aborted=1, dropped=1),
+            leds={"power": None, "current": None, "p1": None},
+        )
+        == STATUS
+    )
+    assert parse(told(Snapshot())).reading is None
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"reading": 3}'])
+def test_what_something_else_tells_is_not(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not the state of a csp1d of this version"):
+        parse(body)
+
+
+def test_in_words() -> None:
+    assert words(STATUS, URL) == (
+        "csp1d 0.1.0 at http://127.0.0.1:19510/\n"
+        "\n"
+        "L1              24.00 A   peak   33.9 A\n"
+        "L2               0.00 A   peak    0.1 A  clips, so it reads too low\n"
+        "mains          50.020 Hz\n"
+        "reading       number 3, 0.4 s old, of 3998 scans\n"
+        "scans lost    2\n"
+        "ADC           works\n"
+        "P1 port       open\n"
+        "request line  low: nobody asks\n"
+        "telegrams     2 sent, 1 aborted, 1 dropped; requests: 4\n"
+        "LEDs          power not there, current not there, p1 not there\n"
+    )
+
+
+def test_a_phase_that_exports_is_told() -> None:
+    assert STATUS.reading
+    exporting = replace(STATUS.reading, exporting=frozenset({Phase.L1}))
+    told = words(replace(STATUS, reading=exporting), URL)
+    assert [line[:2] for line in told.splitlines() if line.endswith("exports")] == ["L1"]
+    assert "exports" not in words(STATUS, URL)
+
+
+def test_in_words_where_nothing_works() -> None:
+    assert words(parse(told(Snapshot())), URL).split("\n")[2:] == [
+        "currents      not known: no fresh reading",
+        "scans lost    0",
+        "ADC           missing or silent",
+        "P1 port       missing",
+        "request line  not there",
+        "telegrams     0 sent, 0 aborted, 0 dropped; requests: 0",
+        "LEDs          power not there, current not there, p1 not there",
+        "",
+        "Why something does not work, and how to mend it:",
+        "  sudo journalctl -x -u csp1d",
+        "",
+    ]
+
+
+def test_a_failed_input_is_told_instead_of_currents() -> None:
+    status = parse(told(replace(MEASURING, reading=None, failed=FAILED)))
+    assert status.reading is None
+    shown = words(status, URL)
+    assert "currents      not known: the input of L2 has failed\n" in shown
+    assert "sudo journalctl -x" in shown
+    assert told(MEASURING) == told(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
+
+
+# Watching.
+
+
+def at(sequence: int, sent: int) -> Status:
+    assert STATUS.reading
+    reading = replace(STATUS.reading, sequence=sequence) if sequence else None
+    return replace(STATUS, reading=reading, telegrams=PortCounts(sent=sent))
+
+
+def test_telegrams_per_second_are_those_of_the_last_seconds() -> None:
+    watch = Watch(URL)
+    assert watch.telegrams_per_second is None
+    for second in range(30):
+        # One a second at first, then one in two seconds.
+        watch.answered(at(second + 1, second if second < 10 else 5 + second // 2), second, "")
+        if second == 10:
+            assert watch.telegrams_per_second == 1.0
+    assert watch.telegrams_per_second == 0.5
+
+
+def test_what_happens_is_noted_once() -> None:
+    watch = Watch(URL)
+    assert watch.answered(at(7, 7), 0, "12:00:00") is None
+    # A second without a reading, as while the ADC stalls, is no restart.
+    assert watch.answered(at(0, 7), 1, "12:00:01") is None
+    assert watch.answered(at(8, 7), 2, "12:00:02") is None
+    assert watch.failed(NoAnswerError("no answer"), "12:00:03") == "12:00:03 no answer"
+    assert watch.status is None
+    assert watch.telegrams_per_second is None
+    assert watch.failed(NoAnswerError("no answer"), "12:00:04") is None
+    assert watch.answered(at(1, 1), 5, "12:00:05") == "12:00:05 csp1d answers again"
+    assert watch.answered(at(2, 2), 6, "12:00:06") is None
+    assert watch.answered(at(1, 2), 7, "12:00:07") == (
+        "12:00:07 csp1d measures anew: it was reloaded or restarted"
+    )
+    assert len(watch.notes) == 3
+
+
+def test_a_restart_between_two_questions_is_no_negative_rate() -> None:
+    watch = Watch(URL)
+    watch.answered(at(50, 50), 0, "")
+    watch.answered(at(1, 1), 1, "")
+    watch.answered(at(2, 2), 2, "")
+    assert watch.telegrams_per_second == 1.0
+
+
+def test_a_line_for_where_there_is_no_terminal() -> None:
+    watch = Watch(URL)
+    watch.answered(STATUS, 0, "12:00:00")
+    assert watch.line("12:00:00") == (
+        "12:00:00 L1 24.00 A  L2 0.00 A  50.020 Hz  not asked  2 sent  2 scans lost"
+    )
+    watch.answered(replace(STATUS, reading=None, p1_request=None), 1, "12:00:01")
+    assert watch.line("12:00:01") == (
+        "12:00:01 no fresh reading  no request line  2 sent  2 scans lost"
+    )
+    watch.failed(NoAnswerError("gone"), "12:00:02")
+    assert watch.line("12:00:02") == "12:00:02 csp1d does not answer"
+
+
+def shown(watch: Watch, fuse_amperes: float = 80.0, **console: Any) -> list[str]:
+    """The lines on a terminal of 80 columns."""
+    file = io.TextIOWrapper(io.BytesIO(), console.pop("encoding", "utf-8"))
+    Console(file=file, width=80, **console).print(screen(watch, fuse_amperes))
+    file.seek(0)
+    return file.read().split("\n")
+
+
+def test_the_screen() -> None:
+    watch = Watch(URL)
+    watch.answered(replace(STATUS, leds={"power": True, "current": False, "p1": None}), 0, "")
+    lines = shown(watch)
+    assert max(map(len, lines)) <= 80
+    lines = [line.rstrip() for line in lines]
+    assert len(lines) < 24
+    # 24 of 80 A are 0.3 of the bar.
+    assert lines[2].startswith("L1  24.00 A ━")
+    assert lines[2].endswith("              of 80 A")
+    note = " clips: reads too low"
+    assert lines[3].endswith(note)
+    assert lines[2].count("━") == pytest.approx(0.3 * (80 - len("L1  24.00 A " + note)), abs=1)
+    assert "request line  low: nobody asks" in lines
+    assert "LEDs           power on    current off    p1 not there" in lines
+
+
+def test_the_screen_on_a_terminal_without_unicode() -> None:
+    watch = Watch(URL)
+    watch.answered(STATUS, 0, "")
+    assert shown(watch, encoding="ascii")[2].startswith("L1  24.00 A ---")
+
+
+def test_the_screen_while_nobody_answers() -> None:
+    watch = Watch(URL)
+    watch.answered(STATUS, 0, "")
+    watch.failed(NoAnswerError("no answer at all"), "12:00:01")
+    assert [line.rstrip() for line in shown(watch)] == [
+        f"csp1d at {URL}",
+        "",
+        "csp1d does not answer; asking on",
+        "",
+        "12:00:01 no answer at all",
+        "Ctrl-C ends",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("amperes", "is_red"), [(24.9, False), (25.0, True), (70.0, True)])
+def test_from_the_fuse_on_a_bar_is_full_and_red(amperes: float, is_red: bool) -> None:
+    assert STATUS.reading
+    reading = replace(STATUS.reading, phases={Phase.L1: PhaseCurrent(amperes, 0, 0, 0)})
+    watch = Watch(URL)
+    watch.answered(replace(STATUS, reading=reading), 0, "")
+    line = shown(watch, 25.0, force_terminal=True, color_system="standard", no_color=False)[2]
+    assert ("\x1b[1;31m━" in line) == is_red
