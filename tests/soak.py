@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.extend(
-    str(Path(__file__).resolve().parent / folder) for folder in ("..", "kernel")
-)
+sys.path.extend(str(Path(__file__).resolve().parent / folder) for folder in ("..", "kernel"))
 
 from campaign.judge import growth_percent
 from signals import START_NS, codes_of, current, hat_format, metering_of, pack

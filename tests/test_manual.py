@@ -233,7 +233,8 @@ def test_events_and_their_fields() -> None:
     told = {
         f"CSP1D_{keyword.arg.upper()}"
         for node in calls
-        if isinstance(node, ast.Call) and re.fullmatch(r"(?!_logger).+\.log", ast.unparse(node.func))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"(?!_logger).+\.log", ast.unparse(node.func))
         for keyword in node.keywords
         if keyword.arg and keyword.arg != "exc_info"
     }

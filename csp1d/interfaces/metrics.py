@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from csp1d import __version__
 from csp1d.interfaces.snapshot import Snapshot
-from csp1d.loop.sender import LATENCY_BUCKETS_SECONDS
+from csp1d.p1.latency import LATENCY_BUCKETS_SECONDS
 
 
 class SnapshotCollector(Collector):

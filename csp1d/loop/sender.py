@@ -15,25 +15,11 @@ from csp1d.hat.device import Hat, Port, RequestLine
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.fault import QUIET_NS, Fault
 from csp1d.measuring.reading import Reading
+from csp1d.p1.latency import Latency
 from csp1d.p1.port import Action, Flush, P1Port, PortCounts, Telegram
 from csp1d.p1.request import RequestFilter
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
-
-LATENCY_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-class Latency:
-    """A histogram of seconds from the cause of a telegram to its write."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_BUCKETS_SECONDS) + 1)
-        self.sum_seconds = 0.0
-
-    def observe(self, seconds: float) -> None:
-        place = sum(seconds > limit for limit in LATENCY_BUCKETS_SECONDS)
-        self.counts[place] += 1
-        self.sum_seconds += seconds
 
 
 class Sender:
