@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures as Markdown: exactly what docs/performance.md holds."""
+"""Formats the figures as the Markdown tables of docs/performance.md."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from typing import Any
 from benchmark.chain import COPY, CSP1D, LIMIT, LOOP, PQOPEN, PYLIBIIO, WHO
 
 Figures = Mapping[str, Any]
-"""By part: what `measure()` of its module gives."""
+"""By part: the result of `measure()` of its module."""
 
 
 def markdown(figures: Figures) -> str:
-    """The tables of the parts that were measured."""
+    """Tables of the measured parts."""
     tables: dict[str, Callable[[Any], Iterator[str]]] = {
         "machine": _machine,
         "chain": _chain,
@@ -30,7 +30,7 @@ def _machine(machine: Mapping[str, str]) -> Iterator[str]:
 
 
 def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
-    yield "**(a) Metering, CPU nanoseconds a scan of three channels** (median of the seconds)"
+    yield "**(a) Metering, CPU nanoseconds per scan of three channels** (median of the seconds)"
     yield ""
     yield from _header("scans", "S/s", *WHO)
     for name, rates in chain.items():
@@ -38,7 +38,7 @@ def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
             cells = (f"{found[who]['median']:.1f}" for who in WHO)
             yield _row(name, rate, *cells)
     yield ""
-    yield "How many times as long as csp1d the others take, and what csp1d takes of a core:"
+    yield "Time relative to csp1d, and the share of a core that csp1d uses:"
     yield ""
     rivals = (LIMIT, PYLIBIIO, PQOPEN, LOOP)
     yield from _header("scans", "S/s", *rivals, "core used")
@@ -50,8 +50,8 @@ def _chain(chain: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{CSP1D}, {LIMIT} and {LOOP} find gaps, whole cycles and clipping; {PQOPEN} finds cycles; "
-        f"{PYLIBIIO} does neither, and reads one second's buffer again and again, without what "
-        f"it takes to fetch it; {COPY} only copies the bytes."
+        f"{PYLIBIIO} does neither, and reads the same buffer of one second repeatedly, without "
+        f"fetching it; {COPY} only copies the bytes."
     )
 
 
@@ -59,10 +59,10 @@ def _daemon(daemon: Mapping[str, float]) -> Iterator[str]:
     yield "**(b) The daemon on the virtual HAT**, 4000 S/s, 16 bit, telegrams, a scrape every 15 s"
     yield ""
     yield from _header("", "figure", "target")
-    yield _row("CPU a second, all in", f"{daemon['cpu_ms']:.2f} ms", "")
-    yield _row("of which the virtual HAT makes its scans", f"{daemon['synthesis_ms']:.2f} ms", "")
-    yield _row("CPU a second, without that", f"{daemon['own_cpu_ms']:.2f} ms", "3 ms")
-    yield _row("wake-ups a second", f"{daemon['wake_ups']:.2f}", "4")
+    yield _row("CPU per second, total", f"{daemon['cpu_ms']:.2f} ms", "")
+    yield _row("of which the virtual HAT generates its scans", f"{daemon['synthesis_ms']:.2f} ms", "")
+    yield _row("CPU per second, without the virtual HAT", f"{daemon['own_cpu_ms']:.2f} ms", "3 ms")
+    yield _row("wake-ups per second", f"{daemon['wake_ups']:.2f}", "4")
     yield _row("resident memory", f"{daemon['resident_mebibytes']:.1f} MiB", "40 MiB")
     for name, what, target in (
         ("ready_seconds", "from exec to READY", "0.5 s"),
@@ -82,8 +82,8 @@ def _latency(latency: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     ):
         yield _times(cause, "the port", latency[f"{name}_to_port"])
         yield _times(cause, "the reader", latency[f"{name}_to_reader"])
-    yield _times("part of the first two: the virtual HAT's scans", "", latency["synthesis"])
-    yield _times("to compare: how late a sleeper wakes", "", latency["sleeper"])
+    yield _times("included in the first two: the virtual HAT's scans", "", latency["synthesis"])
+    yield _times("for comparison: wake-up latency of a sleeping process", "", latency["sleeper"])
 
 
 def _times(cause: str, to: str, row: Mapping[str, float]) -> str:
@@ -96,16 +96,16 @@ def _scrape(scrape: Mapping[str, float]) -> Iterator[str]:
     yield ""
     yield from _header("", "figure")
     yield _row("CPU of the daemon", f"{scrape['cpu_ms']:.2f} ms")
-    yield _row("until the answer is there, median", f"{scrape['median_ms']:.2f} ms")
-    yield _row("and 99 % within", f"{scrape['p99_ms']:.2f} ms")
+    yield _row("response time, median", f"{scrape['median_ms']:.2f} ms")
+    yield _row("response time, 99 % within", f"{scrape['p99_ms']:.2f} ms")
 
 
 def _pipe(pipe: Mapping[str, float]) -> Iterator[str]:
     yield "**(e) Through a pipe**, from a process that writes without a pause"
     yield ""
     yield from _header("", "figure")
-    yield _row("taken", f"{pipe['scans_per_second'] / 1e6:.1f} million scans a second")
-    yield _row("CPU a scan, with reading the pipe", f"{pipe['cpu_ns_per_scan']:.1f} ns")
+    yield _row("throughput", f"{pipe['scans_per_second'] / 1e6:.1f} million scans per second")
+    yield _row("CPU per scan, including the pipe", f"{pipe['cpu_ns_per_scan']:.1f} ns")
     yield _row("lost", f"{pipe['lost']:.0f} of {pipe['scans']:.0f}")
 
 
