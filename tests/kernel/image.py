@@ -41,7 +41,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SUITES = ("bookworm", "trixie")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# What makes an image, and a file of each by which it is seen to be there.
+# The tools that build an image, each with a file that shows that it is installed.
 HOST_PACKAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "e2fsprogs": "/sbin/mke2fs",
@@ -194,7 +194,7 @@ def install_tools(packages: Mapping[str, str]) -> None:
 
 
 def apt_sources(suite: str) -> str:
-    """One-line sources of ``suite`` on the mirrors that this machine uses for its own Debian
+    """One-line sources of ``suite`` on the mirrors of this machine's own Debian
     suite.
     """
     targets = [
@@ -357,8 +357,8 @@ def image(suite: str) -> Path:
     with locked(cache / f"{name}.lock"):
         for leftover in cache.glob(
             f"{name}.partial-*"
-        ):  # Of a killed build: nobody else holds the lock.
-            # What a part of it still holds is the next one's matter.
+        ):  # Left by a killed build: no other process holds the lock.
+            # The next build removes what is still mounted there.
             subprocess.run(
                 privileged(["rm", "-rf", "--one-file-system", str(leftover)]), check=False
             )

@@ -4,10 +4,10 @@ host.
 
 QEMU boots an image of tests/kernel/image on an overlay that vanishes with it, without KVM, so that
 it works wherever QEMU does.  Time in the guest is counted in instructions, 4 ns each, and leaps to
-the next timer when nothing is to be done (QEMU's -icount, docs/devel/tcg-icount.rst).  A host that
-is slow or busy makes tests last longer, but changes nothing that happens in them: every timer is
-punctual, and a minute may pass in less.  A guest that waits for the host, as for a block of its
-disk, sees time leap over the wait too; so there is always a timer that is near.
+the next timer when the guest is idle (QEMU's -icount, docs/devel/tcg-icount.rst).  On a slow or
+busy host tests take longer, but nothing else changes: every timer is punctual, and a minute may
+pass in less.  In a guest that waits for the host, for example for a disk block, time leaps over the
+wait as well; therefore a timer is always near.
 
 Directories of the host are shared by 9p.  Commands go over a virtio port to an agent in the guest,
 which writes their output into the results share.  ttyS0 is the console, kept in a log; ttyS1 is a
@@ -35,9 +35,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-# Of the host: thirty when nothing else runs, several times that when much else does.
+# Host seconds: thirty on an idle host, several times as many on a busy one.
 BOOT_SECONDS = 300.0
-# How many seconds of the host one of the guest may take at most, and how long after a command's own
+# Maximum host seconds per guest second, and the time after a command's own
 # time limit, which the guest watches over, it has stopped for sure.
 SLOWNESS = 4.0
 ANSWER_SECONDS = 30.0
@@ -47,7 +47,7 @@ HOST_PACKAGES = {"qemu-system-x86": QEMU}
 WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
-# Wakes up 2000 times a second, so that an idle guest can not leap far while the host answers.
+# Wakes up 2000 times per second: an idle guest cannot leap far while the host responds.
 PACE = "exec perl -e 'select(undef, undef, undef, 0.0005) while 1'"
 
 
@@ -83,7 +83,7 @@ class Completed:
 
 
 class CommandError(Exception):
-    """A command in the guest failed, and ``run`` was told to check it."""
+    """A command in the guest failed although ``run`` was called with ``check``."""
 
     def __init__(self, completed: Completed) -> None:
         self.completed = completed
@@ -94,7 +94,7 @@ class CommandError(Exception):
 
 
 class _Tail:
-    """Passes on what a growing file has gained, in whole characters."""
+    """Passes on the new content of a growing file, in whole characters."""
 
     def __init__(self, path: Path, sink: Callable[[str], None]) -> None:
         self.path, self.sink, self.position = path, sink, 0
@@ -209,7 +209,7 @@ class Machine:
         return self.run(["bash", "-euo", "pipefail", "-c", script], timeout=timeout, check=check)
 
     def reboot(self) -> None:
-        """Restart the guest in good order, with the state of its disk, and wait until it is up
+        """Shut the guest down cleanly, restart it with its disk state, and wait until it is up
         again.
         """
         self._send("0 30 " + base64.b64encode(b"systemctl reboot").decode() + "\n")

@@ -9,13 +9,13 @@
 For each suite: take its image (built when missing), compile the virtual HAT's module for its
 kernel, boot, load the module, run pytest in the guest.  The suites run side by side.
 
-With ``--campaign`` so many faults are made against the installed package, after its tests or with
-``--only`` instead of them, and every byte that it sends is judged (campaign/judge.py).  With
-``--mutants`` so many against csp1d without each of the safeguards in campaign/mutants.py: the judge
-has to find that.  ``--soak`` lets it run for so long without a fault.
+``--campaign`` injects this number of faults into the installed package, after its tests or (with
+``--only``) instead of them, and judges every byte sent (campaign/judge.py).  ``--mutants`` injects
+this number of faults into csp1d without each safeguard of campaign/mutants.py in turn: the judge
+must detect it.  ``--soak`` runs the service for this number of minutes without a fault.
 
 Nothing is skipped here: a machine that cannot be built or booted, a skipped test, a run without
-tests and a complaint of the kernel all count as failures.  The last line but the verdict is ``N
+tests and a kernel warning all count as failures.  The last line before the verdict is ``N
 passed, N failed`` over all suites.
 """
 
@@ -51,21 +51,21 @@ PYTEST_OPTIONS = [
     "--durations=8",
     "--override-ini=faulthandler_timeout=300",
 ]
-# The tree is read-only in the guest, and compiling it anew for every daemon is slow under
+# The tree is read-only in the guest, and compiling it for every daemon is slow under
 # emulation.
 PYTHON = {
     "PYTHONPATH": "/csp1d:/csp1d/tests/kernel",
     "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     "PYTHONUNBUFFERED": "1",
 }
-# Of the machine, what the longest fault takes with its recovery.
+# Machine seconds of the longest fault, including recovery.
 FAULT_SECONDS = 30
-# What makes a telegram one that must not be sent.
+# The verdicts on telegrams that must not be sent.
 SENT = {"wrong", "stale", "torn", "early"}
 # Of a soak: the part until memory has settled, and how much it may grow after that.
 WARM_UP = 0.25
 MOST_GROWTH_PERCENT = 1.0
-# The lamps' triggers are modules here, built into the kernels of most boards; on those that have
+# The LED triggers are modules here, but built into the kernels of most boards; on boards that have
 # them as modules, loading them is the business of csp1d's package.
 LOAD_TRIGGERS = """
 modprobe -a ledtrig-oneshot ledtrig-transient
@@ -85,7 +85,7 @@ depmod
 echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 mkdir -p /etc/modprobe.d
 """
-# Of the kernel: a fault of the module.
+# Kernel messages that reveal a fault of the module.
 COMPLAINT = re.compile(
     r" kernel: (watchdog: )?(BUG:|WARNING: |Oops|general protection|INFO: task .* blocked)"
 )
@@ -93,14 +93,14 @@ COMPLAINT = re.compile(
 
 @dataclasses.dataclass
 class Outcome:
-    """What one suite came to."""
+    """The result of one suite."""
 
     passed: int = 0
     problems: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_junit(path: Path) -> Outcome:
-    """The outcome recorded by pytest; every case that did not pass is a problem."""
+    """The results recorded by pytest; every case that did not pass is a problem."""
     outcome = Outcome()
     cases = list(ElementTree.parse(path).iter("testcase"))
     for case in cases:
@@ -116,7 +116,7 @@ def read_junit(path: Path) -> Outcome:
 
 
 def copy_source(target: Path) -> None:
-    """Copy what the guest needs: whoever works in the tree meanwhile does not change the tests."""
+    """Copy what the guest needs, so that later edits of the tree do not change the tests."""
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
     for folder in ("csp1d", "tests/kernel"):
         shutil.copytree(source_tree() / folder, target / folder, symlinks=True, ignore=unwanted)
@@ -176,7 +176,7 @@ def run_suite(suite: str, results: Path, task: Task) -> Outcome:
 
 
 class Guest:
-    """The tests of one booted machine, and what they came to."""
+    """The tests of one booted machine, and their results."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Guest:
         self._say = say
 
     def test_tree(self) -> None:
-        """csp1d as it stands in the source tree."""
+        """csp1d from the source tree."""
         self._machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
         self._pytest("guest")
 
@@ -225,8 +225,8 @@ class Guest:
         self._pytest("installed/test_removal.py")
 
     def _campaign(self, faults: int, mutant: str | None) -> None:
-        """Faults, and what the judge says of the evidence. A mutant has to be found by what it
-        sends.
+        """Faults, and the verdict on the evidence. A mutant must be detected by the bytes
+        that it sends.
         """
         seed = self._task.seed
         self._say(f"campaign: {faults} faults, seed {seed}{f', {mutant}' if mutant else ''}")
@@ -248,7 +248,7 @@ class Guest:
             self.outcome.passed += 1
 
     def _soak(self) -> None:
-        """A long time without a fault: every telegram right, no scan lost, nothing that grows."""
+        """A long run without faults: every telegram right, no scan lost, no growth."""
         from campaign.judge import growth_percent
 
         minutes = self._task.soak_minutes
@@ -273,7 +273,7 @@ class Guest:
         self._conclude("soak", failures)
 
     def _witness(self, seconds: float, module: str, *arguments: str) -> list[str]:
-        """Run a module that leaves evidence, and judge that; what is wrong."""
+        """Run a module that records evidence; return the problems that the judge finds."""
         # Late, since they need NumPy.
         from campaign.judge import judge
         from campaign.record import load
@@ -299,7 +299,7 @@ class Guest:
         return [*failures, *evidence.problems]
 
     def keep_log(self) -> None:
-        """Keep the journal of this boot; a complaint of the kernel in it is a problem."""
+        """Store the journal of this boot; a kernel warning in it is a problem."""
         journal = self._machine.shell("journalctl --no-pager").stdout
         with (self._results / "journal.log").open("a") as log:
             log.write(journal)

@@ -60,7 +60,9 @@ def _daemon(daemon: Mapping[str, float]) -> Iterator[str]:
     yield ""
     yield from _header("", "figure", "target")
     yield _row("CPU per second, total", f"{daemon['cpu_ms']:.2f} ms", "")
-    yield _row("of which the virtual HAT generates its scans", f"{daemon['synthesis_ms']:.2f} ms", "")
+    yield _row(
+        "of which the virtual HAT generates its scans", f"{daemon['synthesis_ms']:.2f} ms", ""
+    )
     yield _row("CPU per second, without the virtual HAT", f"{daemon['own_cpu_ms']:.2f} ms", "3 ms")
     yield _row("wake-ups per second", f"{daemon['wake_ups']:.2f}", "4")
     yield _row("resident memory", f"{daemon['resident_mebibytes']:.1f} MiB", "40 MiB")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults in random order against the installed service, and a judge of every byte that it sends."""
+"""Injects faults in random order into the installed service, and judges every byte sent."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In the guest: make faults, and leave the evidence for the host to judge.
+"""Runs in the guest: injects faults and records the evidence for the judge on the host.
 
     python3 -m campaign DIRECTORY FAULTS SEED [MUTANT]
 
@@ -25,7 +25,7 @@ UNEXPLAINED = {"adc-clock", "internal-error"}
 
 
 def deck(bench: Bench, count: int, names: Collection[str]) -> list[Kind]:
-    """So many faults, of these kinds, each as often as any other, in random order."""
+    """This number of faults, evenly spread over these kinds, in random order."""
     major, minor = platform.release().split(".")[:2]
     known = [
         kind for kind in KINDS if kind.name in names and kind.since <= (int(major), int(minor))
@@ -44,7 +44,7 @@ def main(directory: Path, count: int, seed: int, mutant: Mutant | None) -> None:
 
 
 def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> None:
-    """Make so many faults of these kinds, and record what comes of them."""
+    """Inject this number of faults of these kinds, and record their effects."""
     hat, feeder = set_up()
     take_most_memory()
     with feeder, Weather(feeder, seed):

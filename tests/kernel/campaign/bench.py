@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The installed service on the virtual HAT, with currents that change at random, and all of it on
-record.
+"""The installed service on the virtual HAT, with currents that change at random, and the
+record of it.
 
-The currents change every half second or so, so that amperes tell when they were measured.
+The currents change about every half second, so that amperes show when they were measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .judge import Fault
 from .record import Writer
 
 _QUIET_NS = SECOND // 20
-"""The wire has been quiet for so long: more than a pause in a telegram."""
+"""Quiet time of the wire that is longer than any pause within a telegram."""
 _SOON_NS = SECOND // 2
-"""So long after a telegram the next one may begin at any moment."""
+"""Time after a telegram from which the next one may begin at any moment."""
 
 
 class Weather:
@@ -55,7 +55,7 @@ class Weather:
 
 
 class Bench:
-    """What faults are made on, and the record of what came of them."""
+    """The target of the faults, and the record of their effects."""
 
     def __init__(self, hat: Hat, feeder: Feeder, seed: int, directory: Path) -> None:
         """`directory`: where the record is made."""
@@ -69,7 +69,7 @@ class Bench:
         hat.line.clear()
 
     def wait_for_start(self, after_ns: int, seconds: float) -> int | None:
-        """When the first telegram after a time begins, waited for; None: none does."""
+        """Wait for the first telegram after a time; its beginning, or None."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             log = self.hat.tty.log()
@@ -80,8 +80,8 @@ class Bench:
         return None
 
     def collect(self) -> None:
-        """Take the logs over behind a telegram, so that none is lost between reading and clearing;
-        after two seconds without one, at once."""
+        """Copy the logs right after a telegram, so that none is lost between reading and clearing;
+        after two seconds without a telegram, immediately."""
         for _ in range(100):
             tty = self.hat.tty.log()
             quiet_ns = time.monotonic_ns() - int(tty["ns"][-1]) if tty.size else 0
@@ -101,7 +101,7 @@ class Bench:
         time.sleep(self.random.uniform(shortest_seconds, longest_seconds))
 
     def state(self) -> tuple[str, int, int]:
-        """Of the service: its state, its process, and since when it is ready (microseconds)."""
+        """State, process and ready time (microseconds) of the service."""
         names = ("ActiveState", "MainPID", "ActiveEnterTimestampMonotonic")
         shown = run("systemctl", "show", f"--property={','.join(names)}", UNIT).split()
         values = dict(word.split("=", 1) for word in shown)
@@ -112,12 +112,12 @@ class Bench:
 
 
 def nice(*command: str) -> subprocess.Popen[bytes]:
-    """A process that is no more important than the service: this one is."""
+    """A child process at normal priority; this process runs at a higher one."""
     return subprocess.Popen(["chrt", "--other", "0", *command], stderr=subprocess.DEVNULL)
 
 
 def set_up() -> tuple[Hat, Feeder]:
-    """The board as its owner has configured it, the service measuring, the line low."""
+    """The configured board, the service measuring, the line low."""
     # The hardware does not wait for the processor.
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     hat = Hat()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP clients as nobody wants them: ``clients.py KIND SECONDS``."""
+"""Hostile HTTP clients: ``clients.py KIND SECONDS``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SCRAPES_A_SECOND = 100
 
 
 def connect() -> socket.socket:
-    """A connection that waits for nothing."""
+    """A non-blocking connection."""
     client = socket.create_connection(ADDRESS, 1)
     client.setblocking(False)
     return client
 
 
 def offer(client: socket.socket, data: bytes) -> None:
-    """Send what is taken; the other side may have hung up."""
+    """Send as much as the peer accepts; it may have closed the connection."""
     with contextlib.suppress(OSError):
         client.send(data)
 
 
 def main(kind: str, seconds: float) -> None:
-    """Be such clients for so long."""
+    """Run these clients for a number of seconds."""
     end = time.monotonic() + seconds
     if kind == "scrapes":
         due = time.monotonic()

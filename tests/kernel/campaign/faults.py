@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The faults. Each function makes one and returns when it is over.
+"""The faults. Each function injects one and returns when it has ended.
 
-A table says what may come of it: which faults may cost telegrams, until how long after their end,
-and which may not cost any.
+A table lists the permitted effects: which faults may cost telegrams, for how long after their end,
+and which may cost none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .bench import Bench, nice
 from .judge import Fault
 
 RESTART_SECONDS = 15
-"""What the start of Python and NumPy may take on this slow processor."""
+"""Maximum start time of Python and NumPy on this slow processor."""
 PRESSURE = Path("/run/campaign")
 JOURNAL = "/run/systemd/journal/socket"
 SO_SNDBUFFORCE = 32  # include/uapi/asm-generic/socket.h
@@ -66,7 +66,7 @@ def _renumber(bench: Bench) -> None:
 
 
 def _trigger_lost(bench: Bench) -> None:
-    """No scans, and the kernel refuses to enable the buffer again."""
+    """No scans, and the kernel refuses to enable the buffer."""
     seconds = bench.random.uniform(5.5, 7)
     bench.feeder.stall(seconds)
     bench.hat.adc.fail(errno.EINVAL)
@@ -97,7 +97,7 @@ def _overflow(bench: Bench) -> None:
 
 
 def _adc_permission_lost(bench: Bench) -> None:
-    """Which is noticed when the ADC is set up again, since it has been silent for 5 s."""
+    """csp1d notices when it initialises the ADC again, after 5 s of silence."""
     node, enable = bench.hat.adc.node, bench.hat.adc.device / "buffer/enable"
     path, mode = bench.random.choice([(node, 0o660), (enable, 0o664)])
     seconds = bench.random.uniform(6, 7)
@@ -115,7 +115,7 @@ def _tty_permission_lost(bench: Bench) -> None:
 
 
 def _hang_up(bench: Bench) -> None:
-    # Exclusive use does not keep root out.
+    # Exclusive use does not exclude root.
     fd = os.open(TTY, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         fcntl.ioctl(fd, TIOCVHANGUP)
@@ -147,7 +147,7 @@ def _chatter(bench: Bench) -> None:
 
 def _fall_in_mid_telegram(bench: Bench) -> None:
     last_ns = bench.wait_for_start(time.monotonic_ns(), 3) or time.monotonic_ns()
-    # The next one comes a second later, give or take a cycle of the mains, and takes 66 ms.
+    # The next telegram begins one second later, plus or minus one mains cycle, and takes 66 ms.
     sleep_until(last_ns + SECOND + round(bench.random.uniform(0, 0.08) * SECOND))
     bench.hat.line.set(False)
     bench.sleep(0.05, 2.5)
@@ -155,7 +155,7 @@ def _fall_in_mid_telegram(bench: Bench) -> None:
 
 
 def _asked_while_stalled(bench: Bench) -> None:
-    """The reading that waits for the request has grown stale when it comes."""
+    """The waiting reading is stale when the request rises."""
     bench.hat.line.set(False)
     bench.sleep(1, 2)
     seconds = bench.random.uniform(1.5, 3)
@@ -179,11 +179,11 @@ def _gpio_gone(bench: Bench) -> None:
 
 
 def _killed(bench: Bench) -> int:
-    """Lasts until systemd has another one that says it is ready."""
+    """Lasts until systemd has started another process and that is ready."""
     before, killed_ns = bench.pid, time.monotonic_ns()
     bench.signal(signal.SIGKILL)
     while True:
-        # Seldom, since asking takes processor time that the start needs.
+        # Rarely, since each query takes processor time that the start needs.
         time.sleep(1)
         state, pid, since_us = bench.state()
         if state == "active" and pid != before:
@@ -203,7 +203,7 @@ def _clock_stepped(bench: Bench) -> None:
 
 
 def _fill(file: Path, size: int) -> None:
-    """Take that much where the file is, or what there is. Where that is memory, take it at once."""
+    """Occupy this many bytes of the file system, or all that is free; in memory, at once."""
     while size > 1 << 16 and nice("fallocate", "--length", str(size), str(file)).wait():
         size = size * 9 // 10
 
@@ -232,7 +232,7 @@ def _memory_short(bench: Bench) -> None:
 
 
 def _disks_full(bench: Bench) -> None:
-    """Those of the journal and of all else, while there is something to tell."""
+    """Fills the journal's disk and all others while csp1d has something to log."""
     files = [Path("/run/full"), Path("/var/full")]
     try:
         for file in files:
@@ -246,7 +246,7 @@ def _disks_full(bench: Bench) -> None:
 
 
 def _journal_deaf(bench: Bench) -> None:
-    """It reads nothing and its queue is full, while there is something to tell."""
+    """The journal reads nothing and its queue is full, while csp1d has something to log."""
     journald = int(run("systemctl", "show", "--value", "--property=MainPID", "systemd-journald"))
     os.kill(journald, signal.SIGSTOP)
     try:
@@ -254,7 +254,7 @@ def _journal_deaf(bench: Bench) -> None:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as journal,
             contextlib.suppress(BlockingIOError),
         ):
-            # The journal's queue shall be full, not this end's buffer.
+            # Fill the journal's queue, not the buffer of this socket.
             journal.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
             journal.connect(JOURNAL)
             while True:
@@ -283,17 +283,17 @@ def _clients(kind: str) -> Callable[[Bench], None]:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What may come of a fault, as in `judge.Fault`. `act` may say when it really ended."""
+    """Permitted effects of a fault, as in `judge.Fault`. `act` may return its real end."""
 
     name: str
     act: Callable[[Bench], int | None]
     silences: bool = True
     mute_seconds: float | None = None
     since: tuple[int, int] = (0, 0)
-    """The first Linux on which it can be made."""
+    """The first Linux release on which the fault can be injected."""
 
     def make(self, bench: Bench) -> Fault:
-        """Make one."""
+        """Inject the fault."""
         begin_ns = time.monotonic_ns()
         end_ns = self.act(bench) or time.monotonic_ns()
         return Fault(self.name, begin_ns, end_ns, self.silences, mute_seconds=self.mute_seconds)
@@ -319,7 +319,7 @@ KINDS = (
     Kind("port gone", _tty_gone),
     Kind("port's permission lost", _tty_permission_lost),
     Kind("port takes nothing", _stuck),
-    Kind("lamps gone", _leds_gone, silences=False),
+    Kind("LEDs gone", _leds_gone, silences=False),
     Kind("clock stepped by hours", _clock_stepped, silences=False),
     Kind("memory short", _memory_short, silences=False),
     Kind("processor busy", _processor_busy, silences=False),

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge: from what was put in and what left the wire to what was wrong with it. No I/O.
+"""The judge: compares the input with the bytes on the wire and lists what is wrong. No I/O.
 
-The currents that are put in change all the time, so amperes tell their age. A telegram is explained
-by a window of about a second of scans that the kernel took, ended at most a second before the first
-byte, over which the RMS rounds to its amperes on all three phases. Where only an older window
-explains it, it is stale; where none does, it is wrong. What the judge can not know of a window (its
-length, where in a cycle the current changed) is allowed for in the mean square: `_EDGE_SECONDS`.
+The input currents change all the time, so the amperes reveal their age. A telegram is explained
+by a window of about one second of scans that the kernel accepted, that ended at most one second
+before the first byte, and over which the RMS rounds to its amperes on all three phases. If only an
+older window explains it, it is stale; if none does, it is wrong. The judge does not know the exact
+length of a window, or where in a cycle the current changed: `_EDGE_SECONDS` allows for that.
 
 Independent of csp1d: it knows SPEC, not code. All times are CLOCK_MONOTONIC nanoseconds.
 """
@@ -28,20 +28,20 @@ SECOND = 1_000_000_000
 Floats = npt.NDArray[np.float64]
 
 FRESH_SECONDS = 1.0
-"""How long after the end of its window the first byte of a telegram may begin."""
+"""Maximum age of a telegram at its first byte."""
 REACTION_SECONDS = 0.1
-"""How long after a fall of the line bytes may still leave: the daemon has to wake up and flush."""
+"""Time after a fall of the line in which bytes may still leave: the daemon wakes up and flushes."""
 BEGIN_SECONDS = 0.02
-"""How long after a fall a telegram may still begin: between the last look and the write."""
+"""Time after a fall of the line in which a telegram may begin: from the last poll to the write."""
 PAUSE_SECONDS = 1.5
 """The longest time between the beginnings of two telegrams. From here on one is missing; up to here
 it is late: on the slow processor of an emulated machine, or since its memory was taken away."""
 APART_SECONDS = 0.9
-"""Windows end at least so far apart."""
+"""Minimum distance between the ends of two windows."""
 MOST_LOST_SECONDS = 0.05
-"""What a window may lack of its scans."""
+"""Maximum share of missing scans in a window."""
 MOST_DETAILS = 12
-"""In the summary; more of them tell nothing new."""
+"""Maximum number of faults of one kind in the summary."""
 
 _LONGEST_AGE_SECONDS = 60
 _STEP_SECONDS = 0.001
@@ -49,15 +49,15 @@ _LENGTHS_SECONDS = np.arange(0.960, 1.0401, 0.002)
 _BYTE_NS = SECOND // LINE_BYTES_PER_SECOND
 _CYCLE_SECONDS = 0.02
 _EDGE_SECONDS = _CYCLE_SECONDS / (4 * np.pi) + _STEP_SECONDS / 2 + 0.001
-"""By so much of a change of the mean square a window may be off: a change within a cycle, and the
-steps in which windows are tried."""
+"""Tolerance of the mean square at a change of the current: it may fall within a cycle, and windows
+are tried in steps."""
 _AMPERES = 0.51
 """Half an ampere of rounding, and the error of the measurement."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that was made."""
+    """An injected fault."""
 
     kind: str
     begin_ns: int
@@ -66,12 +66,12 @@ class Fault:
     """Whether telegrams may be missing while it lasts and until `recovery_seconds` after it."""
     recovery_seconds: float = 5.0
     mute_seconds: float | None = None
-    """So long after its beginning and until its end nothing may be sent; None: as ever."""
+    """From this time after its beginning to its end nothing may be sent; None: no such rule."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that was put in and came out between two times, at both of which the wire was quiet."""
+    """All input and output between two times at which the wire was quiet."""
 
     start_ns: int
     end_ns: int
@@ -83,44 +83,44 @@ class Evidence:
     made: Sequence[Made]
     faults: Sequence[Fault]
     problems: Sequence[str] = ()
-    """What the one who made the faults saw going wrong."""
+    """Errors seen by the process that injected the faults."""
 
 
 @dataclass
 class Verdict:
-    """What was found. Everything but `telegrams`, `broken_off` and the times is a failure."""
+    """The verdict. Everything except `telegrams`, `broken_off` and the times counts failures."""
 
     telegrams: int = 0
     broken_off: int = 0
-    """Telegrams that a fall of the line or a fault has cut short, as it should be."""
+    """Telegrams cut short by the line or by a fault, as intended."""
     wrong: int = 0
     stale: int = 0
     torn: int = 0
-    """What passes for a telegram and is none, a telegram cut short without a cause, and bytes that
-    belong to none."""
+    """Bytes that only look like a telegram, telegrams cut short without a cause, and bytes that
+    belong to no telegram."""
     early: int = 0
-    """Telegrams of a reading that was sent already, or more than one a second."""
+    """Telegrams of a reading that was already sent, or more than one per second."""
     unwanted: int = 0
-    """Bytes while nobody asked."""
+    """Bytes sent without a request."""
     missing_seconds: int = 0
     not_recovered: int = 0
     oldest_seconds: float = 0.0
-    """Of the first bytes' ages, each the least that explains its telegram."""
+    """The age of the oldest first byte, using the youngest window that explains each telegram."""
     spreads_seconds: list[float] = field(default_factory=list)
-    """How far the ends of the windows that explain a telegram lie apart: how sharp the judge is."""
+    """Distance between the ends of the windows that explain a telegram: the resolution."""
     reaction_seconds: float = 0.0
-    """The latest byte after a fall of the line."""
+    """The latest byte after the line fell."""
     pause_seconds: float = 0.0
-    """The longest between two telegrams where there should have been no other."""
+    """The longest pause between two successive telegrams."""
     made: Sequence[Fault] = ()
-    """The faults, to tell which one a failure came behind."""
+    """The faults, to name the one before a failure."""
     recovery_seconds: dict[str, float] = field(default_factory=dict)
     """By kind, the longest time from the end of a fault to a telegram."""
     faults: collections.Counter[str] = field(default_factory=collections.Counter)
     details: list[str] = field(default_factory=list)
 
     def failures(self) -> dict[str, int]:
-        """What is not 0 and ought to be."""
+        """The counts that should be 0 and are not."""
         names = (
             "wrong",
             "stale",
@@ -133,7 +133,7 @@ class Verdict:
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def text(self) -> str:
-        """The summary, for people."""
+        """The summary as text."""
         back = {
             kind: f"back after at most {seconds:.2f} s"
             for kind, seconds in self.recovery_seconds.items()
@@ -161,7 +161,7 @@ class Verdict:
 
 
 class History:
-    """The currents that were put in, as integrals over time."""
+    """The input currents, as integrals over time."""
 
     def __init__(self, made: Iterable[Made]) -> None:
         times: list[int] = []
@@ -224,7 +224,7 @@ class _Telegram:
 
 
 def judge(evidence: Evidence, published: bytes) -> Verdict:
-    """What is to be said of it. `published` is a right telegram, whatever its amperes."""
+    """Judge one telegram. `published` is a correct telegram with any amperes."""
     verdict = Verdict(
         faults=collections.Counter(fault.kind for fault in evidence.faults), made=evidence.faults
     )
@@ -238,8 +238,8 @@ def judge(evidence: Evidence, published: bytes) -> Verdict:
 
 
 def _telegrams(evidence: Evidence, published: bytes, verdict: Verdict) -> Iterator[_Telegram]:
-    """What a reader accepts that begins anew at each `/`, and one that does not. What is left over
-    has to be a beginning, and to have a cause.
+    """Telegrams accepted by a reader that restarts at each `/`, and by one that does not. The rest
+    must be the beginning of a telegram, and have a cause.
     """
     data, form = evidence.data, _form(published)
     end = 0
@@ -268,14 +268,14 @@ def _telegrams(evidence: Evidence, published: bytes, verdict: Verdict) -> Iterat
 
 @functools.cache
 def _form(published: bytes) -> re.Pattern[bytes]:
-    """What all its telegrams look like: of the body, nothing but the amperes differs."""
+    """The pattern of all telegrams: only the amperes of the body differ."""
     parts = re.split(rb"(?<=\()\d{3}(?=\*A\))", published[:-6])
     return re.compile(rb"(\d{3})".join(map(re.escape, parts)) + rb"[0-9A-F]{4}\r\n")
 
 
 def _begins(piece: bytes, published: bytes) -> bool:
     """Whether it is the beginning of a telegram."""
-    # Filled up with what would have followed.
+    # Completed with the bytes that would have followed.
     return _form(published).fullmatch(piece + published[len(piece) :]) is not None
 
 
@@ -318,13 +318,13 @@ def _judge_amperes(telegrams: Sequence[_Telegram], history: History, verdict: Ve
                 _fail(verdict, "stale", telegram.start_ns, text)
             else:
                 _fail(verdict, "wrong", telegram.start_ns, f"{telegram.amperes} A never were")
-        # One may be as late as it may and the next one punctual, but not three.
+        # One telegram may be late and the next punctual, but not three in a row.
         if number >= 2 and telegram.start_ns - telegrams[number - 2].start_ns < 0.95 * SECOND:
             _fail(verdict, "early", telegram.start_ns, "the third within a second")
 
 
 def _judge_bytes(evidence: Evidence, verdict: Verdict) -> None:
-    """Bytes while nobody asked."""
+    """Bytes sent without a request."""
     begins = evidence.times_ns - _BYTE_NS
     changes = np.array([evidence.start_ns, *(ns for ns, _ in evidence.line)], np.int64)
     levels = np.array([False, *(level for _, level in evidence.line)])
@@ -344,7 +344,7 @@ def _judge_bytes(evidence: Evidence, verdict: Verdict) -> None:
 
 
 def _judge_pauses(evidence: Evidence, telegrams: Sequence[_Telegram], verdict: Verdict) -> None:
-    """Seconds without a telegram that nothing excuses."""
+    """Seconds without a telegram and without an excuse."""
     excused = [
         (fault.begin_ns, fault.end_ns + round(fault.recovery_seconds * SECOND))
         for fault in evidence.faults
@@ -392,14 +392,14 @@ def _fail(verdict: Verdict, what: str, ns: int, text: str) -> None:
 
 
 def _tell(verdict: Verdict, what: str, ns: int, text: str = "") -> None:
-    """What, when, and behind which fault."""
+    """The failure, its time, and the fault before it."""
     last = next((fault for fault in reversed(verdict.made) if fault.begin_ns <= ns), None)
     behind = f", {(ns - last.begin_ns) / SECOND:.3f} s into {last.kind!r}" if last else ""
     verdict.details.append(f"{what} at {_at(ns)}{behind}" + f": {text}" * bool(text))
 
 
 def growth_percent(samples: Sequence[tuple[float, float]], from_hours: float) -> float:
-    """By how much of their mean values grow in an hour: a straight line through those from
+    """Growth per hour relative to the mean: the slope of a straight line through the samples from
     `from_hours` on. `samples`: hours, value.
     """
     hours, values = np.array([sample for sample in samples if sample[0] >= from_hours]).T

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""csp1d with a safeguard taken out: the campaign has to find each of them."""
+"""csp1d with one safeguard removed: the campaign must detect each of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ INSTALLED = Path("/usr/lib/python3/dist-packages/csp1d")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A text of a module, and what takes its place."""
+    """A text of a module, and its replacement."""
 
     module: str
     text: str
     instead: str
     kinds: tuple[str, ...]
-    """The faults against which the safeguard is."""
+    """The faults that the safeguard protects against."""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Change the installed module for a while. Raises ValueError where the text is not there
-        once.
+        """Change the installed module within the block. Raises ValueError unless the text occurs
+        exactly once.
         """
         path = INSTALLED / self.module
         source = path.read_text()

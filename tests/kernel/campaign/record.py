@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence as files that only grow: the guest writes them, the host judges them, even those of a
-guest that came to no end.
+"""Evidence in files that only grow: the guest writes them and the host judges them, even if the
+guest did not finish.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BYTES, _LINE, _REST = "bytes.bin", "line.bin", "rest.jsonl"
 
 
 class Writer:
-    """Writes evidence into a directory, which is made."""
+    """Writes evidence into a directory, which it creates."""
 
     def __init__(self, directory: Path, start_ns: int) -> None:
         directory.mkdir()
@@ -37,7 +37,7 @@ class Writer:
         faults: Sequence[Fault],
         end_ns: int,
     ) -> None:
-        """New records of the module's logs, and all that was made so far."""
+        """Add new records of the module's logs, and everything injected so far."""
         for name, log in ((_BYTES, left), (_LINE, line)):
             with (self._directory / name).open("ab") as file:
                 file.write(log.tobytes())
@@ -50,7 +50,7 @@ class Writer:
         )
 
     def problem(self, text: str) -> None:
-        """Something went wrong that no byte tells."""
+        """Record a failure that no byte shows."""
         self._add_line({"problem": text})
 
     def _add_line(self, entry: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bench: csp1d as a process beside the virtual HAT, and the questions that tests ask about
-both.
+"""The bench: csp1d as a process beside the virtual HAT, and queries about
+both for the tests.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def sleep_until(ns: int) -> None:
 
 
 class Daemon:
-    """csp1d, as a process under test; a context manager that leaves none behind."""
+    """csp1d as a process under test; a context manager that ends it."""
 
     def __init__(self, directory: Path, configuration: str = CONFIGURATION) -> None:
         self.config = directory / "csp1d.toml"
@@ -115,18 +115,18 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """All it has said, over all its starts."""
+        """The whole log, over all its starts."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def metrics(self) -> dict[str, float]:
-        """What a scrape shows now, by name with labels; what is not known is not in it."""
+        """The metrics of a scrape, by name with labels; unknown values are absent."""
         with urllib.request.urlopen(METRICS, timeout=10) as answer:
             text = answer.read().decode()
         found = re.findall(r"^(csp1d_[a-z0-9_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 
     def metric(self, name: str) -> float | None:
-        """One value now, None where it is not known."""
+        """One value now, None if it is unknown."""
         return self.metrics().get(name)
 
     def counter(self, name: str) -> int:
@@ -157,7 +157,7 @@ class Daemon:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def sleeps(self) -> int:
-        """How often its loop has gone to sleep so far, and so been woken."""
+        """Number of times its loop has gone to sleep, and so has been woken."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"\nvoluntary_ctxt_switches:\s+(\d+)", status)[0])
 
@@ -166,7 +166,7 @@ class Daemon:
         self.process.send_signal(number)
 
     def terminate(self) -> int:
-        """Ask it to end, as systemd does; its exit code."""
+        """Request its end, as systemd does; its exit code."""
         self.signal(signal.SIGTERM)
         return self.process.wait(30)
 
@@ -184,7 +184,7 @@ class Board:
         self.hat, self.feeder, self.daemon = hat, feeder, daemon
 
     def telegrams(self) -> list[Received]:
-        """What left the wire since the log was cleared; one under way counts as broken off."""
+        """Telegrams since the log was cleared; an unfinished one counts as broken off."""
         log = self.hat.tty.log()
         return split(log["byte"].astype("u1").tobytes(), [int(ns) for ns in log["ns"]])
 
@@ -233,13 +233,13 @@ class Board:
         self.feeder.set(amperes=amperes)
         self.wait_until_measuring(amperes)
 
-    def on_seconds(self, lamp: str, start_ns: int, end_ns: int) -> float:
-        """For how long ``lamp`` was lit between two times; the log must reach back to before the
+    def on_seconds(self, led: str, start_ns: int, end_ns: int) -> float:
+        """How long the LED ``led`` was on between two times; the log must begin before the
         first one.
         """
-        changes = [change for change in self.hat.leds.log() if change.name == lamp]
-        # Two changes of a lamp in sequence differ, so the first one tells what came before.
-        lit = not changes[0].brightness if changes else bool(self.hat.leds.brightness(lamp))
+        changes = [change for change in self.hat.leds.log() if change.name == led]
+        # Two successive changes of an LED differ, so the first one reveals the state before it.
+        lit = not changes[0].brightness if changes else bool(self.hat.leds.brightness(led))
         total, since = 0, start_ns
         for change in changes:
             ns = min(max(change.ns, start_ns), end_ns)
@@ -248,11 +248,11 @@ class Board:
             since, lit = ns, bool(change.brightness)
         return (total + (end_ns - since if lit else 0)) / SECOND
 
-    def pulses(self, lamp: str, start_ns: int, end_ns: int) -> list[float]:
-        """For how many seconds ``lamp`` was lit, each time that it came on and went dark between
-        two times.  Dark for less than a millisecond, which nobody sees, is lit.
+    def pulses(self, led: str, start_ns: int, end_ns: int) -> list[float]:
+        """For how many seconds ``led`` was lit, each time that it came on and went dark between
+        two times.  Off for less than a millisecond, which is invisible, counts as on.
         """
-        changes = [change for change in self.hat.leds.log() if change.name == lamp]
+        changes = [change for change in self.hat.leds.log() if change.name == led]
         on_ns: list[int] = []
         off_ns: list[int] = []
         for change in changes:
@@ -270,9 +270,9 @@ class Board:
             if start_ns <= on and off <= end_ns
         ]
 
-    def lit(self, lamp: str) -> bool:
-        """Whether ``lamp`` is lit now, by the log of its switching rather than by what sysfs says
+    def lit(self, led: str) -> bool:
+        """Whether ``led`` is lit now, by the log of its switching rather than by what sysfs says
         of it.
         """
-        changes = [change for change in self.hat.leds.log() if change.name == lamp]
-        return bool(changes[-1].brightness) if changes else bool(self.hat.leds.brightness(lamp))
+        changes = [change for change in self.hat.leds.log() if change.name == led]
+        return bool(changes[-1].brightness) if changes else bool(self.hat.leds.brightness(led))

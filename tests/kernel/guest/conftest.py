@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests in the guest share: the virtual HAT, and csp1d running on it."""
+"""Fixtures of the tests in the guest: the virtual HAT, and csp1d running on it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ AMPERES = (24.0, 10.0, 3.0)
 
 @pytest.fixture(scope="session")
 def kernel() -> tuple[int, int]:
-    """Version of the running kernel: what it offers decides what a few tests expect, never whether
-    they run.
+    """Version of the running kernel: a few tests expect different results on older kernels, but all
+    run on every kernel.
     """
     major, minor = platform.release().split(".")[:2]
     return int(major), int(minor)
@@ -29,8 +29,8 @@ def kernel() -> tuple[int, int]:
 @pytest.fixture(scope="session")
 def hat() -> Hat:
     """The virtual HAT, whose module tests/kernel/run has loaded."""
-    # What the service that runs these tests was told by systemd is not meant for a daemon started
-    # here.
+    # The environment that systemd set for the service of these tests is not meant for a daemon
+    # started here.
     for name in (
         "JOURNAL_STREAM",
         "NOTIFY_SOCKET",
@@ -68,7 +68,7 @@ def board(shared_board: Board) -> Iterator[Board]:
     restore(shared_board.hat)
     if (
         not shared_board.daemon.running
-    ):  # The test before this one has ended it, or was the end of it.
+    ):  # The previous test has stopped it, or it ended during that test.
         shared_board.daemon.start()
     shared_board.measure(*AMPERES)
     shared_board.hat.tty.clear()
@@ -91,7 +91,7 @@ def own_board(shared_board: Board, tmp_path: Path) -> Iterator[Board]:
 
 
 def restore(hat: Hat) -> None:
-    """Undo what a test that failed half-way may have left."""
+    """Undo the leftovers of a failed test."""
     hat.line.storm(1000, 0)
     hat.line.set(False)
     hat.tty.stuck = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handle of the virtual HAT: put scans in, move the request line, see what went out.
+"""Handle of the virtual HAT: feed scans, drive the request line, read the output.
 
 Runs as root in the guest, on the kernel module csp1_hat; tests/kernel/module/csp1_hat.c describes
 the files behind it.  All times are CLOCK_MONOTONIC nanoseconds, the clock of
@@ -64,7 +64,7 @@ class _Part:
         _write(self._plug_file, "1")
 
     def unplug(self) -> None:
-        """Let the device vanish, whoever uses it.
+        """Remove the device, even while it is in use.
 
         EBUSY where the kernel cannot stand that: the GPIO chip before 6.9.
         """
@@ -86,7 +86,7 @@ class Adc(_Part):
         offset: float | Sequence[float] | None = None,
         separate: bool | None = None,
     ) -> None:
-        """Replace the ADC by another one; what is None stays.
+        """Replace the ADC by another one; None keeps a property.
 
         ``scan_type`` is that of all channels, as in "be:u12/16>>4".  ``scale`` (millivolts a step)
         and ``offset`` are one value or four; an empty sequence leaves the attribute out.
@@ -152,7 +152,7 @@ class Adc(_Part):
 
 
 class PushFile:
-    """The way into one enabling of the buffer; after that it gives EAGAIN for good."""
+    """The input of the buffer while it stays enabled; afterwards it returns EAGAIN."""
 
     def __init__(self) -> None:
         self._fd = os.open(CONTROL / "adc_push", os.O_WRONLY | os.O_CLOEXEC)
@@ -320,7 +320,7 @@ class Feeder:
         harmonics: Mapping[int, float] | None = None,
         noise: float | None = None,
     ) -> None:
-        """Change the mains or the load from the next scans on; what is None stays."""
+        """Change the mains or the load from the next scans on; None keeps a value."""
         with self._lock:
             if amperes is not None:
                 self._amperes = _four(amperes)
@@ -334,12 +334,12 @@ class Feeder:
                 self._noise = noise
 
     def stall(self, seconds: float) -> int:
-        """Make no scans for that long from now.  Returns the time of the first that is missing."""
+        """Generate no scans for some seconds.  Returns the time of the first missing scan."""
         now = time.monotonic_ns()
         return self._leave_out(self._number(now + round(seconds * 1e9)) - self._number(now))
 
     def hole(self, scans: int) -> int:
-        """Leave out so many scans from now.  Returns the time of the first that is missing."""
+        """Omit a number of scans from now.  Returns the time of the first missing scan."""
         return self._leave_out(scans)
 
     @property
@@ -528,7 +528,7 @@ class Line(_Part):
 
 
 class LedChange(NamedTuple):
-    """A lamp was switched."""
+    """An LED was switched."""
 
     ns: int
     name: str
@@ -536,13 +536,13 @@ class LedChange(NamedTuple):
 
 
 class Leds(_Part):
-    """The three lamps, and every change of them."""
+    """The three LEDs, and their changes."""
 
     def __init__(self) -> None:
         super().__init__("leds")
 
     def log(self) -> list[LedChange]:
-        """All changes since ``clear()``; told to be what it was already, a lamp did not change."""
+        """All changes since ``clear()``; setting an LED to its present state is no change."""
         records = _log(
             "leds_log", [("ns", "<u8"), ("led", "<u4"), ("brightness", "<u4")], LEDS_LOG_RECORDS
         )
@@ -566,11 +566,11 @@ class Tty(_Part):
         super().__init__("tty")
 
     def log(self) -> npt.NDArray[np.void]:
-        """Every byte that left, a structured array: ``ns`` (end of its stop bit) and ``byte``."""
+        """Every byte sent, a structured array: ``ns`` (end of its stop bit) and ``byte``."""
         return _log("tty_log", [("ns", "<u8"), ("byte", "<u8")], TTY_LOG_RECORDS)
 
     def received(self) -> bytes:
-        """What the other end of the wire got."""
+        """The bytes received at the other end of the wire."""
         return self.log()["byte"].astype(np.uint8).tobytes()
 
     def clear(self) -> None:
@@ -579,7 +579,7 @@ class Tty(_Part):
 
     @property
     def stuck(self) -> bool:
-        """Whether the line takes nothing; the output buffer (4096 bytes) still fills."""
+        """Whether the wire is blocked; the output buffer (4096 bytes) still fills."""
         return _read(CONTROL / "tty_stuck") == "1"
 
     @stuck.setter
@@ -610,7 +610,7 @@ class Hat:
         return Hat()
 
     def unload(self) -> None:
-        """Take the module out.  Nobody may have a device of it open."""
+        """Remove the module.  No process may have one of its devices open."""
         self.adc.unplug()  # A trigger that is still attached to it would hold the module.
         subprocess.run(["rmmod", "csp1_hat"], check=True)
 

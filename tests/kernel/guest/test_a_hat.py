@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instrument is checked before it measures: what the virtual HAT promises, without csp1d.
+"""Checks the instrument before it measures: the virtual HAT without csp1d.
 
 The name makes pytest run this file first, when neither a daemon nor a feeder has the devices yet.
 """
@@ -35,7 +35,7 @@ LATE_SECONDS = 0.05
 
 @pytest.fixture
 def board(hat: Hat) -> Iterator[Hat]:
-    """The HAT with nothing set, everything plugged in, nobody using it."""
+    """The HAT in its initial state, everything plugged in, not in use."""
     assert not hat.adc.enabled, "somebody reads the ADC: these tests want the HAT for themselves"
     restore(hat)
     hat.leds.clear()
@@ -253,7 +253,7 @@ def test_feeder_lives_through_unplugging(board: Hat) -> None:
 
 @contextlib.contextmanager
 def request_line(hat: Hat, edge: str) -> Iterator[Any]:
-    # Any, since the types of python-periphery 2.4.1 do not know what an event holds.
+    # Any, since the types of python-periphery 2.4.1 do not describe an event.
     line = periphery.GPIO(str(hat.line.chip), "P1_REQUEST", "in", edge=edge)
     try:
         yield line
@@ -295,7 +295,7 @@ def test_a_storm_has_as_many_edges_as_asked(board: Hat) -> None:
 
 
 def test_unplugged_line_returns(board: Hat, kernel: tuple[int, int]) -> None:
-    if kernel < (6, 9):  # They do not stand it.
+    if kernel < (6, 9):  # Older kernels crash.
         with refused(errno.EBUSY):
             board.line.unplug()
         return
@@ -310,7 +310,7 @@ def test_unplugged_line_returns(board: Hat, kernel: tuple[int, int]) -> None:
 # ---- LEDs ----
 
 
-def test_every_switch_of_a_lamp_is_recorded(board: Hat) -> None:
+def test_every_switch_of_an_led_is_recorded(board: Hat) -> None:
     assert board.leds.brightness("csp1:yellow:power") == 1
     before = time.monotonic_ns()
     for name, brightness in (("p1", 1), ("p1", 1), ("current", 1), ("p1", 0), ("current", 0)):
@@ -388,7 +388,7 @@ def test_the_wire_has_the_speed_of_termios(board: Hat) -> None:
 
 def test_a_flush_leaves_a_clean_prefix(board: Hat) -> None:
     with serial_port() as fd:
-        # More than a telegram, so that a hiccup of the machine does not bring it to its end first.
+        # More than a telegram, so that it does not end during a hiccup of the machine.
         os.write(fd, TELEGRAM * 5)
         while not len(board.tty.log()):
             time.sleep(0.001)

@@ -20,7 +20,7 @@ from .telegrams import LINE_BYTES_PER_SECOND, Received, split
 
 STEP_NS = 12 * SECOND
 STEPS = [(0, 0, 0), (1, 0, 0), (5, 3, 2), (24, 15, 10), (30, 20, 10)]
-# What a reading that straddles a change needs to be over, and the telegram and the lamp's period
+# Time for a reading that straddles a change to end, and for its telegram and the LED period
 # after it.
 SETTLE_NS = 5 * SECOND // 2
 
@@ -31,12 +31,12 @@ class Minute:
 
     start_ns: int
     telegrams: list[Received]
-    lamps: list[LedChange]
+    leds: list[LedChange]
     before: dict[str, float]
     after: dict[str, float]
     scraped_seconds: float  # between these two
-    current_lamp_pulses: list[list[float]]  # by step: for how many seconds it was lit each time
-    current_lamp_lit: list[float]  # by step: how much of the time
+    current_led_pulses: list[list[float]]  # by step: for how many seconds it was lit each time
+    current_led_lit: list[float]  # by step: how much of the time
 
     def grew(self, metric: str) -> int:
         """How much a counter has grown."""
@@ -138,25 +138,25 @@ def test_no_scan_is_lost(minute: Minute) -> None:
 @pytest.mark.parametrize(
     ("step", "seconds"), [(1, 0.02), (2, 0.2), (3, 0.98)], ids=["1 A", "10 A", "49 A"]
 )
-def test_current_lamp_is_lit_20_ms_for_each_ampere(
+def test_current_led_is_lit_20_ms_for_each_ampere(
     minute: Minute, step: int, seconds: float
 ) -> None:
-    pulses = minute.current_lamp_pulses[step]
+    pulses = minute.current_led_pulses[step]
     assert len(pulses) >= 7
     assert pulses == pytest.approx([seconds] * len(pulses), abs=0.01)
 
 
-def test_current_lamp_is_dark_at_no_current_and_shines_from_50_amperes_on(minute: Minute) -> None:
-    assert (minute.current_lamp_pulses[0], minute.current_lamp_lit[0]) == ([], 0)
-    assert (minute.current_lamp_pulses[4], minute.current_lamp_lit[4] > 0.999) == ([], True)
+def test_current_led_is_dark_at_no_current_and_shines_from_50_amperes_on(minute: Minute) -> None:
+    assert (minute.current_led_pulses[0], minute.current_led_lit[0]) == ([], 0)
+    assert (minute.current_led_pulses[4], minute.current_led_lit[4] > 0.999) == ([], True)
 
 
-def test_power_lamp_does_not_flicker(minute: Minute) -> None:
-    assert [change for change in minute.lamps if change.name == POWER] == []
+def test_power_led_does_not_flicker(minute: Minute) -> None:
+    assert [change for change in minute.leds if change.name == POWER] == []
 
 
-def test_request_lamp_follows_the_line(minute: Minute) -> None:
-    assert [change.brightness for change in minute.lamps if change.name == P1] == [1, 0]
+def test_request_led_follows_the_line(minute: Minute) -> None:
+    assert [change.brightness for change in minute.leds if change.name == P1] == [1, 0]
 
 
 def test_real_uart(own_board: Board) -> None:
@@ -172,7 +172,7 @@ def test_real_uart(own_board: Board) -> None:
         time.sleep(60)
         board.hat.line.set(False)
         after = board.daemon.metrics()
-        time.sleep(1.5)  # Nothing may come after the fall, so there is nothing to wait for.
+        time.sleep(1.5)  # Nothing may be sent after the fall, so there is no event to wait for.
         data = witness.read()
     *telegrams, last = split(data)
     assert 59 <= len(telegrams) <= 61

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Those who watch are watched first: the reader of telegrams, and the host at the second UART."""
+"""Checks the witnesses: the reader of telegrams, and the host at the second UART."""
 
 from __future__ import annotations
 

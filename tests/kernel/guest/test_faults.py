@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong in the field: the ADC falters, parts vanish and return, the wire is stuck, the
+"""Faults in the field: the ADC falters, devices disappear and return, the wire is blocked, the
 daemon is stopped.
 
-Each test changes the amperes while the fault lasts, so that a telegram tells whether it is from
+Each test changes the amperes during the fault, so that a telegram shows whether it is from
 before or after it.
 """
 
@@ -24,8 +24,8 @@ UNDER_WAY_NS = SECOND // 4
 
 @pytest.mark.parametrize("seconds", [1, 2])
 def test_stalled_adc_silences_the_port(board: Board, seconds: int) -> None:
-    """A charge point takes silence for a lost meter and falls back to its safe current; old
-    amperes would fool it.
+    """A charge point treats silence as a lost meter and falls back to its safe current; old
+    amperes would mislead it.
     """
     board.hat.line.set(True)
     board.wait_for_end_of_telegram()
@@ -42,8 +42,8 @@ def test_stalled_adc_silences_the_port(board: Board, seconds: int) -> None:
     }
 
 
-def test_current_lamp_goes_out_when_readings_stop(board: Board) -> None:
-    wait_for("the current lamp", lambda: board.lit(CURRENT), 3)
+def test_current_led_goes_out_when_readings_stop(board: Board) -> None:
+    wait_for("the current LED", lambda: board.lit(CURRENT), 3)
     stall_ns = board.feeder.stall(5)
     sleep_until(stall_ns + 5 * SECOND // 2)
     assert not board.lit(CURRENT)
@@ -61,7 +61,7 @@ def test_hole_in_the_scans_is_counted_to_the_scan(board: Board) -> None:
     sleep_until(start_ns + 4 * SECOND + SECOND // 2)
     after = board.daemon.metrics()
     assert after["csp1d_scans_lost_total"] - before["csp1d_scans_lost_total"] == 100
-    # 25 ms of a second are too little to give up the reading.
+    # 25 ms of one second are too little to discard the reading.
     assert after["csp1d_readings_total"] - before["csp1d_readings_total"] >= 4
     assert len([telegram for telegram in board.complete() if telegram.start_ns > start_ns]) >= 4
     assert {telegram.amperes for telegram in board.complete()} == {AMPERES}
@@ -88,8 +88,8 @@ def test_unplugged_adc_is_found_again(board: Board) -> None:
 
 
 def test_adc_that_returns_under_another_name(board: Board) -> None:
-    """Whoever holds the old device, the new one is another iio:deviceN: it is found by what it
-    says it is.
+    """While the old device is held open, the new one is another iio:deviceN: csp1d finds it by
+    name.
     """
     old = board.hat.adc.node
     with open(f"/sys/bus/iio/devices/{old.name}/name"):
@@ -126,8 +126,8 @@ def test_lamps_that_return(board: Board) -> None:
     time.sleep(1.5)
     board.hat.leds.plug()
     board.hat.line.set(True)
-    wait_for("the current lamp", lambda: board.lit(CURRENT), 4)
-    wait_for("the p1 lamp", lambda: board.lit(P1), 4)
+    wait_for("the current LED", lambda: board.lit(CURRENT), 4)
+    wait_for("the p1 LED", lambda: board.lit(P1), 4)
     assert board.lit(POWER)
 
 
@@ -156,7 +156,7 @@ def test_gpio_chip_that_returns(board: Board, kernel: tuple[int, int]) -> None:
 
 
 def test_stuck_wire_keeps_nothing_stale(board: Board) -> None:
-    """A peer that blocks the wire and lets go gets what flows now, not what has piled up."""
+    """After a blocked wire, the reader receives present currents, not queued ones."""
     board.hat.line.set(True)
     board.wait_for_end_of_telegram()
     dropped = board.daemon.counter("csp1d_telegrams_dropped_total")

@@ -17,7 +17,7 @@ from .conftest import AMPERES
 
 
 def line_consumer(board: Board) -> str | None:
-    """Who holds the request line, by the kernel's own list; None: nobody."""
+    """The consumer of the request line in the kernel's list; None if it is free."""
     gpio = Path("/sys/kernel/debug/gpio").read_text()
     match = re.search(r"\(P1_REQUEST *(?:\|([^)]*))?\)", gpio)
     assert match is not None, gpio
@@ -49,14 +49,14 @@ def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(board: Board) -
     wait_for("the old text", lambda: b"(XMX_P1CS_V05)" in board.complete()[-1].data, 5)
 
 
-def test_killed_daemon_leaves_no_lamp_lit_and_starts_again(board: Board) -> None:
+def test_killed_daemon_leaves_no_led_lit_and_starts_again(board: Board) -> None:
     board.hat.line.set(True)
     board.wait_for_end_of_telegram()
     assert board.lit(CURRENT)
     board.daemon.kill()
     killed_ns = time.monotonic_ns()
     sleep_until(killed_ns + 3 * SECOND // 2)
-    assert not board.lit(CURRENT), "a lamp must not say that it measures when it does not"
+    assert not board.lit(CURRENT), "an LED must not say that it measures when it does not"
     assert board.hat.adc.enabled, (
         "the kernel leaves the buffer on, so this start is not like the first"
     )
@@ -82,8 +82,8 @@ def test_terminated_daemon_tidies_up(board: Board) -> None:
 
     assert enable.read_text() == "0\n"
     assert line_consumer(board) is None
-    time.sleep(1.2)  # A lamp that still blinked by itself would show within its period.
-    assert [board.lit(lamp) for lamp in (POWER, CURRENT, P1)] == [True, False, False]
+    time.sleep(1.2)  # An LED that still blinked by itself would show within its period.
+    assert [board.lit(led) for led in (POWER, CURRENT, P1)] == [True, False, False]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_trigger_is_attached_by_name(triggered_board: Board) -> None:
 
 
 def test_unknown_trigger_is_named_and_the_daemon_stays(triggered_board: Board) -> None:
-    """The kernel takes any name without complaint and detaches what there was."""
+    """The kernel accepts any name without an error and detaches the present trigger."""
     start_with_trigger(triggered_board, "nobody-made-this")
     triggered_board.daemon.wait_for_log("trigger.*nobody-made-this", 5)
     time.sleep(2)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charge point's line: what is sent when it rises, what stops when it falls, what a bad one
-cannot do.
+"""The request line: telegrams start when it rises and stop when it falls, and a bad line does
+no harm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def test_nothing_is_sent_while_the_line_is_low(board: Board) -> None:
 
 
 def test_rising_line_is_answered_at_once(board: Board) -> None:
-    """An unsent reading is there, so nobody waits for the next one; measured at several
+    """An unsent reading is sent immediately, without waiting for the next one; measured at several
     phases of a second.
     """
     delays = []
@@ -58,7 +58,7 @@ def test_fall_in_mid_telegram_stops_it(board: Board) -> None:
     assert whole.data.startswith(fragment.data)
     assert board.daemon.counter("csp1d_telegrams_aborted_total") == aborted + 1
 
-    # Bytes that the consumer no longer wanted do not come when it asks again: split() would refuse
+    # Bytes of an aborted telegram are not sent with the next request: split() would reject
     # them.
     board.hat.line.set(True)
     board.wait_for_telegram(3)
@@ -67,7 +67,7 @@ def test_fall_in_mid_telegram_stops_it(board: Board) -> None:
     assert first.data == whole.data
 
 
-def test_lamp_follows_both_edges(board: Board) -> None:
+def test_led_follows_both_edges(board: Board) -> None:
     edges = []
     for level in (True, False, True, False):
         edges.append((time.monotonic_ns(), int(level)))
@@ -81,7 +81,7 @@ def test_lamp_follows_both_edges(board: Board) -> None:
 
 @pytest.mark.parametrize("half_period_us", [10_000, 500], ids=["50 Hz", "1 kHz"])
 def test_oscillating_line(board: Board, half_period_us: int) -> None:
-    """A bad contact, or a plug half in: telegrams begin and stop, and nothing else suffers.
+    """A loose contact: telegrams begin and stop, and nothing else is affected.
 
     How often such a line is looked at is limited, which tests/test_daemon.py counts. What that
     costs is shown here; it is no measure, since emulation slows Python down many times over.
@@ -98,7 +98,7 @@ def test_oscillating_line(board: Board, half_period_us: int) -> None:
     after, used = board.daemon.metrics(), board.daemon.cpu_seconds() - cpu
     seconds = time.monotonic() - start
     print(f"{used / seconds:.0%} of a processor, {seconds:.1f} s")
-    # A hundred looks at the line a second, some turns for the rest, and for the scrapes.
+    # A hundred polls of the line per second, some loop turns for the rest, and for the scrapes.
     assert (board.daemon.sleeps() - sleeps) / seconds < 200
 
     pieces = board.telegrams()
@@ -118,6 +118,6 @@ def recovers(board: Board) -> None:
     start_ns = time.monotonic_ns()
     board.hat.line.set(True)
     sleep_until(start_ns + 3 * SECOND + SECOND // 2)
-    # One at once, the rest as readings come; the last one may be under way.
+    # One immediately, the others with the readings; the last one may be under way.
     assert 3 <= len(board.complete()) <= 5
     assert board.lit(P1)

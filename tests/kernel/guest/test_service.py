@@ -16,7 +16,7 @@ UNIT = "csp1d-under-test.service"
 
 
 def run(*command: str) -> str:
-    """What a command prints; a failure shows what it complained of."""
+    """The output of a command; a failure shows its errors."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -28,7 +28,7 @@ def show(name: str) -> str:
 
 
 def entries() -> list[dict[str, str]]:
-    """What the daemon wrote into the journal, with all its fields."""
+    """The daemon's journal entries with all their fields."""
     lines = run("journalctl", "--unit", UNIT, "--output", "json").splitlines()
     found: list[dict[str, str]] = [json.loads(line) for line in lines]
     return [entry for entry in found if entry.get("SYSLOG_IDENTIFIER") == "csp1d"]

@@ -16,7 +16,7 @@ __all__ = ["feeder", "hat", "kernel"]
 
 @pytest.fixture(scope="session")
 def owned(hat: Hat) -> None:
-    """The HAT's owner has done what is the owner's: configuration and stable names."""
+    """The HAT with its configuration and stable names."""
     configure()
     LOCAL_RULES.write_text(RULES)
     run("udevadm", "control", "--reload")

@@ -31,7 +31,7 @@ SUBSYSTEM=="gpio", KERNELS=="csp1_hat", SYMLINK+="csp1d/request"
 
 def run(*command: str, check: bool = True) -> str:
     """What a command prints on both streams; a failure shows it."""
-    # What is said to the Python of the tests would mislead Debian's tools.
+    # The Python environment of the tests would mislead Debian's tools.
     environment = {name: value for name, value in os.environ.items() if "PYTHON" not in name}
     done = subprocess.run(
         command,
@@ -58,7 +58,7 @@ def entries(*options: str) -> list[dict[str, str]]:
 
 
 def cursor() -> str:
-    """Where the journal ends now, as an option for those who want what comes later."""
+    """The present end of the journal, as an option for a later query."""
     last = run("journalctl", "--lines=0", "--show-cursor").strip().rpartition("-- cursor: ")[2]
     return f"--after-cursor={last}"
 
@@ -119,12 +119,12 @@ class InstalledBoard(Board):
 
 
 def configure(text: str = "") -> None:
-    """The one edit that this HAT needs, and the test's own."""
+    """The configuration of this HAT, and that of the test."""
     DROP_IN.write_text(CONFIGURATION + text)
 
 
 def check_unprivileged(pid: int) -> None:
-    """The process is the user csp1d, holds nothing of root's and can not get it."""
+    """The process runs as csp1d, has no privileges of root and cannot gain them."""
     status = dict(
         line.split(":\t", 1)
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -141,7 +141,7 @@ def check_unprivileged(pid: int) -> None:
 
 
 def check_devices(hat: Hat) -> None:
-    """The group csp1d may use the HAT's parts, nobody else may, and their names are stable."""
+    """Only the group csp1d may use the devices of the HAT, and their names are stable."""
     run("udevadm", "settle", "--timeout=20")
     group = grp.getgrnam("csp1d").gr_gid
     for name, node in (
@@ -167,7 +167,7 @@ def check_devices(hat: Hat) -> None:
 
 
 def measuring_again(board: Board, since_ns: int, seconds: float = 5) -> None:
-    """Telegrams come again within so many seconds."""
+    """Wait at most this number of seconds for telegrams."""
     left = seconds - (time.monotonic_ns() - since_ns) / 1e9
     board.wait_for_telegram(left, since_ns)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows a boot, with and without the ADC."""
+"""The service after a boot, with and without the ADC."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .service import (
 
 @pytest.fixture
 def booted(hat: Hat, feeder: Feeder) -> InstalledBoard:
-    """As the boot left it."""
+    """The state after the boot."""
     wait_for("the service", lambda: show("ActiveState") == "active", 60)
     assert show("NRestarts") == "0"
     hat.tty.clear()

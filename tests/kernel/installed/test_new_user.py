@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first hour with the package, as its handbook tells it: discover, save, look, calibrate.
 
-Nothing of csp1d's is used but its commands, and what they say. Run before the other tests, while
-the package is as it was installed.
+Uses only csp1d's commands and their output. Runs before the other tests, while
+the package is as installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .service import (
 CALIBRATION = Path("/etc/csp1d/csp1d.toml.d/50-calibration.toml")
 GAIN_ERROR = 1.037
 REFERENCE_AMPERES = 10.0
-# Of an ADC of 12 bits for 3.3 V, as many are: a code is 0.08 A, and so is its noise.
+# A typical ADC of 12 bits and 3.3 V: one code is 0.08 A, and so is its noise.
 SCAN_TYPE, SCALE, NOISE_AMPERES = "be:u12/16>>4", 3300 / 4096, 0.08
 
 
@@ -58,7 +58,7 @@ def good(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
-    """The package as it was installed, on a HAT of which nobody has told it anything."""
+    """The package as installed, on a HAT that is not configured."""
     restore(hat)
     as_installed = CONFIG.read_text()
     hat.line.set(True)
@@ -172,6 +172,6 @@ def test_a_calibration_takes_noise_and_a_gain_error_out(board: InstalledBoard) -
 
 
 def shown(board: InstalledBoard) -> list[float]:
-    """What a scrape has of the three phases."""
+    """The currents of the three phases in a scrape."""
     metrics = board.daemon.metrics()
     return [metrics[f'csp1d_current_amperes{{phase="L{n}"}}'] for n in (1, 2, 3)]

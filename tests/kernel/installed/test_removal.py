@@ -14,7 +14,7 @@ from .service import DROP_IN, LOCAL_RULES, UNIT, run
 
 
 def traces() -> list[str]:
-    """Whatever in the file system bears the name, but for what the tests have brought."""
+    """All files with the name csp1d, except those of the tests."""
     brought = ("/csp1d", "/tmp/*", "/usr/local/*", "/var/log/*", "*/csp1_hat.*")
     unwanted = [word for path in brought for word in ("-not", "-path", path)]
     found = run("find", "/", "-xdev", "-iname", "*csp1*", *unwanted, check=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The service as installed: who it is, what it may, and what brings it down and back."""
+"""The installed service: its user, its rights, and what stops and restarts it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .service import (
 )
 
 EXPOSURE_AT_MOST = 1.5
-# What a restart of the service on an upgrade may cost, most of it the start of Python and NumPy.
+# Maximum time of a restart during an upgrade, most of it the start of Python and NumPy.
 SILENCE_SECONDS = 15
 SAID_OF = {
     "tty": ("p1-port-lost", "p1-port-found"),
@@ -61,7 +61,7 @@ def test_exposure() -> None:
 
 
 def test_the_sandbox_shows_it_nothing_to_spoil(board: InstalledBoard) -> None:
-    """What the unit's settings come to, looked at from outside its namespaces."""
+    """The effect of the unit's settings, seen from outside its namespaces."""
     seen = Path(f"/proc/{show('MainPID')}/root")
 
     def read_only(path: str) -> bool:
@@ -108,14 +108,14 @@ def test_other_parts_may_leave_and_return(
     board: InstalledBoard, part: str, kernel: tuple[int, int]
 ) -> None:
     if part == "line" and kernel < (6, 9):
-        # There the module refuses, since the kernel would fall.
+        # There the module refuses, since the kernel would crash.
         with pytest.raises(OSError, match="busy"):
             board.hat.line.unplug()
         return
     what = getattr(board.hat, part)
     before = cursor()
     what.unplug()
-    time.sleep(4)  # An LED counts as missing when that has lasted.
+    time.sleep(4)  # An LED counts as missing only after some time.
     board.hat.tty.clear()
     board.hat.leds.clear()
     plugged_ns = time.monotonic_ns()
@@ -126,14 +126,14 @@ def test_other_parts_may_leave_and_return(
     time.sleep(2)
     check_devices(board.hat)
     assert board.lit(P1)
-    wait_for("the current lamp", lambda: board.lit(CURRENT), 2)
+    wait_for("the current LED", lambda: board.lit(CURRENT), 2)
     lost, found = SAID_OF[part]
     said = events(before)
     assert said.count(lost) == said.count(found) == (3 if part == "leds" else 1), said
 
 
-def test_the_current_lamp_ends_by_itself(board: InstalledBoard) -> None:
-    """It goes through the trigger, whose files udev has to give to the service."""
+def test_the_current_led_ends_by_itself(board: InstalledBoard) -> None:
+    """The LED uses the trigger, whose files udev must give to the service."""
     trigger = Path("/sys/class/leds", CURRENT, "trigger")
     trigger.write_text("none")
     before = cursor()
@@ -308,7 +308,7 @@ def test_hrtimer_trigger_is_made_without_root(
         measuring_again(board, reloaded_ns, 10)
         trigger = board.hat.adc.device / "trigger/current_trigger"
         assert trigger.read_text().strip() == "csp1d-own"
-        # The virtual ADC keeps its own time, but a real one would follow this.
+        # The virtual ADC has its own clock, but a real one would follow this.
         rates = [
             float((made / "sampling_frequency").read_text())
             for made in Path("/sys/bus/iio/devices").glob("trigger*")
@@ -362,7 +362,7 @@ def test_upgrade_keeps_what_the_operator_wrote_and_hardly_interrupts(
 
 
 def later_version(folder: Path) -> Path:
-    """The package, with nothing but another version."""
+    """The same package with another version."""
     (package,) = Path("/package").glob("csp1d_*_all.deb")
     tree, later = folder / "tree", folder / "csp1d_later_all.deb"
     run("dpkg-deb", "--raw-extract", str(package), str(tree))
