@@ -2,7 +2,7 @@
 """``csp1d --simulate`` on this machine with all its processors busy, judged as in the campaign.
 
 Here the clock is real, so the figures are those of this machine, and of what else it does. A
-telegram that is wrong, stale, torn or early is a failure; one that is missing is told.
+telegram that is wrong, stale, torn or early is a failure; missing ones are reported.
 """
 
 import argparse
@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 SECOND = 1_000_000_000
 HOGS_A_PROCESSOR = 2
 START_SECONDS = 60.0
-# The scenario begins inside of the daemon; this tells when.
+# The scenario begins inside the daemon; this finds the time.
 DAEMON = """
 import sys
 from csp1d.hat import simulated
@@ -44,7 +44,7 @@ sys.exit(main())
 
 
 def weather(seconds: float) -> list[tuple[float, tuple[float, ...]]]:
-    """When the currents change, and to what."""
+    """Times and values of the changes of the currents."""
     source, steps, at_seconds = random.Random(7), [], 0.0
     while at_seconds < seconds:
         steps.append((at_seconds, tuple(round(source.uniform(0, 80), 1) for _ in range(3))))
@@ -61,7 +61,7 @@ def scenario(steps: list[tuple[float, tuple[float, ...]]]) -> str:
 
 
 def read(port: int, seconds: float) -> tuple[bytes, list[int]]:
-    """What comes, and when each byte did."""
+    """The received bytes and their times."""
     data, times, end = b"", [], time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if select.select([port], [], [], left)[0]:
@@ -72,7 +72,7 @@ def read(port: int, seconds: float) -> tuple[bytes, list[int]]:
 
 
 def run(seconds: float) -> Verdict:
-    """Let it run for so long among the hogs."""
+    """Run the daemon for a number of seconds beside the busy processes."""
     steps = weather(seconds + START_SECONDS)
     with tempfile.TemporaryDirectory() as directory:
         config, played = Path(directory, "csp1d.toml"), Path(directory, "scenario.toml")

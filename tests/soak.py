@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A day of signal through metering, telegram and port protocol, as fast as it goes.
+"""Runs a day of signal through metering, telegram and port protocol at full speed.
 
-What the ADC of a HAT delivers in that time, on a clock of its own that is 37 ppm slow, is read once
-a second and judged: amperes, gapless windows, no scan lost, one telegram for each reading, and
-memory that does not grow.
+The scans of an ADC whose clock is 37 ppm slow are read once per second. Checks amperes, gapless
+windows, that no scan is lost, one telegram per reading, and that memory does not grow.
 """
 
 import argparse
@@ -29,34 +28,34 @@ SECOND_NS = 1_000_000_000
 RATE = 4000
 HERTZ = 50.1
 BLOCK_SECONDS = 10
-"""Whole cycles, so that blocks follow each other without a jump."""
+"""Seconds per block: whole cycles, so that blocks join without a jump."""
 PERIOD_NS = 250_009.25
 LOADS = ((0.0, 0.0, 0.0), (24.0, 10.4, 3.0), (1.0, 1.0, 1.0), (80.0, 79.6, 0.0), (5.2, 17.0, 63.0))
 LATENESS_NS, RETRY_NS = 1_000_000, 4_000_000
 NOISE_FLOOR_AMPERES = 0.00524
-"""One step of 16 bits RMS, and what rounding to steps adds."""
+"""RMS noise of one step of 16 bits, and of rounding to steps."""
 MOST_PERCENT_OFF = 0.05
 MOST_AMPERES_OFF = 0.005
 WARM_UP_HOURS = 1.0
 MOST_GROWTH_PERCENT = 1.0
-"""In an hour, after the warm-up."""
+"""Maximum growth per hour, after the warm-up."""
 
 
 @dataclass
 class Result:
-    """What was counted. `problems` says what is wrong."""
+    """The counts of a run. `problems` lists what is wrong."""
 
     readings: int = 0
     telegrams: int = 0
     scans: int = 0
     worst_percent: float = 0.0
     memory: list[tuple[float, int]] = field(default_factory=list)
-    """Hours of signal, and bytes of resident memory then."""
+    """Hours of signal, and bytes of resident memory at that time."""
     problems: list[str] = field(default_factory=list)
 
 
 def soak(hours: float) -> Result:
-    """Push so many hours of signal through."""
+    """Run this number of hours of signal."""
     scan_format = hat_format(bits=16, rate=RATE)
     metering = metering_of(scan_format, noise_floor_amperes=NOISE_FLOOR_AMPERES)
     port, result = P1Port(), Result()
@@ -89,7 +88,7 @@ def soak(hours: float) -> Result:
         block[:, offset : offset + 8] = stamps.astype("<i8")[:, None].view(np.uint8)
         read = 0
         while read < count:
-            # When the metering says that a reading is due, as the sampler does.
+            # Read when the metering expects a reading, as the sampler does.
             due_ns = metering.due_ns or START_NS
             now_ns = max(due_ns + LATENESS_NS, now_ns + RETRY_NS)
             end = int(np.searchsorted(stamps, now_ns, "right"))
@@ -115,7 +114,7 @@ def _judge(reading: Reading, before: Reading | None, result: Result) -> None:
     result.readings += 1
     start_ns = reading.end_ns - reading.window_seconds * SECOND_NS
     if before:
-        # Windows touch to a fraction of a sample, and none is left out.
+        # Windows join to a fraction of a sample, without a gap.
         if abs(start_ns - before.end_ns) > PERIOD_NS / 10:
             result.problems.append(f"reading {reading.sequence} begins elsewhere")
         if reading.sequence != before.sequence + 1:

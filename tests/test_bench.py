@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bench makes of what it noted. What it measures is for docs/performance.md."""
+"""The evaluation of the benchmark's records. The figures are in docs/performance.md."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge of the fault campaign: what it has to find, and what it has to let pass.
+"""The judge of the fault campaign: the failures it must detect, and the cases it must accept.
 
-Each case is a minute of the wire of a sensor that does as it should, and one thing that is not so.
+Each case is one minute of the wire of a correct sensor, with one deviation.
 """
 
 import random
@@ -29,7 +29,7 @@ SECONDS = 60
 LATENCY_NS = SECOND // 20
 
 Sent = list[tuple[int, bytes]]
-"""When each telegram, or what there is of it, begins; and its bytes."""
+"""The beginning of each (partial) telegram, and its bytes."""
 
 
 def telegram(amperes: Sequence[float]) -> bytes:
@@ -39,7 +39,7 @@ def telegram(amperes: Sequence[float]) -> bytes:
 
 
 def weather(gap: tuple[float, float] = (0.0, 0.0)) -> list[Made]:
-    """Currents that change at random; of no scans between two times (seconds)."""
+    """Currents that change at random, without scans between two times (seconds)."""
     source, made, at_ns = random.Random(5), [], START_NS - 3 * SECOND
     gap_ns = [START_NS + round(seconds * SECOND) for seconds in gap]
     while at_ns < START_NS + (SECONDS + 3) * SECOND:
@@ -67,7 +67,7 @@ def at(second: float) -> int:
 
 
 def a_minute(made: Sequence[Made]) -> Sent:
-    """Windows of a second, each sent 50 ms after its end."""
+    """Windows of one second, each sent 50 ms after its end."""
     return [(at(n) + LATENCY_NS, telegram(rms(made, at(n - 1), at(n)))) for n in range(1, SECONDS)]
 
 
@@ -104,7 +104,7 @@ def test_a_good_minute_is_good() -> None:
 
 
 def wrong(sent: Sent) -> None:
-    """Another current on one phase, with a right checksum."""
+    """Another current on one phase, with a correct checksum."""
     ns, data = sent[30]
     l1 = int(data[data.index(b"1-0:31.7.0(") + 11 :][:3])
     others = rms(MADE, at(30), at(31))[1:]
@@ -112,7 +112,7 @@ def wrong(sent: Sent) -> None:
 
 
 def stale(sent: Sent) -> None:
-    """The one of four seconds ago."""
+    """The telegram of four seconds ago."""
     sent[30] = sent[30][0], sent[26][1]
 
 
@@ -137,7 +137,7 @@ def damaged(sent: Sent) -> None:
 
 
 def beheaded(sent: Sent) -> None:
-    """The rest of a telegram that was to be flushed."""
+    """The rest of a telegram that should have been flushed."""
     sent[30] = sent[30][0], sent[30][1][300:]
 
 
@@ -147,14 +147,14 @@ def spliced(sent: Sent) -> None:
 
 
 def accepted_although_torn(sent: Sent) -> None:
-    """A line is missing, and the checksum is right."""
+    """A line is missing, but the checksum is correct."""
     ns, data = sent[30]
     body = data[:-6].replace(b"0-0:96.14.0(0001)\r\n", b"")
     sent[30] = ns, body + b"%04X\r\n" % crc16(body)
 
 
 def broken_off(sent: Sent) -> None:
-    """Without a cause."""
+    """Cut short without a cause."""
     sent[30] = sent[30][0], sent[30][1][:400]
 
 
@@ -197,7 +197,7 @@ def test_finds_two_a_second_although_the_current_is_steady() -> None:
 
 
 def test_finds_a_reading_across_a_gap() -> None:
-    """0.3 s of before and 0.7 s of behind a gap of two seconds, sent at once."""
+    """0.3 s before and 0.7 s after a gap of two seconds, sent immediately."""
     made = weather(gap=(20.3, 22.3))
     fault = Fault("stall", at(20.3), at(22.3), silences=True)
     sent = [item for item in a_minute(MADE) if not at(20.9) < item[0] < at(23.9)]
@@ -232,7 +232,7 @@ def test_a_low_line_wants_silence_and_excuses_it() -> None:
     quiet = [item for item in sent if not at(20.5) < item[0] < at(24.5)]
     assert found(judge(evidence(quiet, line=line), PUBLISHED)) == {}
     assert found(judge(evidence(sent, line=line), PUBLISHED)) == {"unwanted": 4 * len(PUBLISHED)}
-    # After the rise a telegram is due within a second.
+    # A telegram is due within one second after the rise.
     late = [item for item in quiet if not at(24) < item[0] < at(26)]
     assert found(judge(evidence(late, line=line), PUBLISHED)) == {"missing_seconds": 1}
 

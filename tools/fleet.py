@@ -157,7 +157,7 @@ class Fleet:
     def _read(self) -> None:
         while not self._stop:
             for key, _ in self._selector.select(1):
-                # Only the end of a telegram has this character.
+                # This character occurs only at the end of a telegram.
                 self.telegrams += os.read(key.fd, 65536).count(b"!")
 
     def targets(self) -> str:

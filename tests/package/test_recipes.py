@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools/package puts into its chroots, which it learns from the package's control files."""
+"""The chroots of tools/package, whose content follows from the package's control files."""
 
 import sys
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_each_chroot_has_what_it_is_for(tree: Path) -> None:
     assert "python3-numpy <!nocheck>" in made_of["build"].installed
     assert made_of["plain"].installed == ""
     assert made_of["plain"].downloaded == "udev, python3-numpy, python3-pytest"
-    # What Depends forgets must be missing where the package is tested.
+    # A dependency missing in Depends must be missing in the test chroot.
     assert "python3-numpy" not in made_of["check"].installed
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools/package packs: the working tree, and nothing of the machine that it lies on."""
+"""The source package of tools/package: the working tree, and nothing of the machine."""
 
 import io
 import os
@@ -30,7 +30,7 @@ csp1d (0.0.9-1) unstable; urgency=medium
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A working tree: a committed file, a program, a link, a new file, and one to be ignored."""
+    """A working tree: a committed file, a program, a link, a new file, and an ignored one."""
     root = tmp_path / "tree"
     for name, text in {
         ".gitignore": "dist/\n",

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What csp1d costs, measured: `tools/bench`."""
+"""Measures the cost of running csp1d: `tools/bench`."""

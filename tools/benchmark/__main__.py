@@ -30,7 +30,7 @@ _PRIORITY = 10
 
 
 def machine() -> dict[str, str]:
-    """What the figures are of."""
+    """The machine of the figures."""
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "processor": cpu[1] if cpu else platform.machine(),
@@ -41,7 +41,7 @@ def machine() -> dict[str, str]:
 
 
 def measure(parts: str, seconds: int, real_time: bool) -> dict[str, Any]:
-    """The figures of these parts."""
+    """Measure these parts."""
     figures: dict[str, Any] = {"machine": machine()}
     if "a" in parts:
         figures["chain"] = chain.measure(_tell)
@@ -49,7 +49,7 @@ def measure(parts: str, seconds: int, real_time: bool) -> dict[str, Any]:
         _tell("through a pipe")
         figures["pipe"] = chain.pipe()
     if real_time:
-        # What is started from here on inherits it.
+        # Processes started from here inherit it.
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
         figures["machine"]["priority"] = "(b) to (d) at real-time priority"
     if "b" in parts or "d" in parts:

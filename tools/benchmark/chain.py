@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metering: nanoseconds a scan, beside what else would do the work, and through a pipe."""
+"""The metering: nanoseconds per scan, compared with alternatives, and through a pipe."""
 
 import contextlib
 import io
@@ -18,10 +18,10 @@ from benchmark.rivals import Times, check, timed
 from benchmark.signal import Signal
 
 SECONDS = {4_000: 16, 8_000: 12, 32_000: 8, 256_000: 5}
-"""By scans a second: how many of them in a round. The first two do not count."""
+"""Seconds per round, by scans per second. The first two seconds do not count."""
 ROUNDS = 3
 SLOW_SECONDS = 3
-"""In a round of those that take long."""
+"""Seconds per round of the slow alternatives."""
 WARM_UP = 2
 
 CSP1D, LIMIT, COPY = "csp1d", "C -O3", "memcpy"
@@ -33,11 +33,11 @@ PIPE_SECONDS = 20
 
 Feed = Callable[[int], Sequence[float]]
 Chain = dict[str, dict[str, dict[str, dict[str, float]]]]
-"""By format, scans a second, and who: median and least nanoseconds a scan."""
+"""Median and minimum nanoseconds per scan, by format, scans per second and program."""
 
 
 def measure(tell: Callable[[str], None]) -> Chain:
-    """The whole grid. Raises MissingError where somebody to compare with is missing."""
+    """The whole grid. Raises MissingError if an alternative is not installed."""
     with tempfile.TemporaryDirectory() as folder:
         program = rivals.compile_limit(Path(folder))
         figures: Chain = {}
@@ -53,12 +53,12 @@ def measure(tell: Callable[[str], None]) -> Chain:
 
 
 def nanoseconds(ns: Sequence[int], rate: int) -> dict[str, float]:
-    """For a scan, of runs that took so long for a second of scans each."""
+    """Median and minimum per scan, from the nanoseconds of runs over one second of scans each."""
     return {"median": statistics.median(ns) / rate, "min": min(ns) / rate}
 
 
 def _all(program: Path, signal: Signal) -> Mapping[str, Sequence[int]]:
-    """Everybody in turn, so that what disturbs the machine disturbs all."""
+    """Run the programs in turn, so that a disturbance of the machine affects all."""
     fast, slow = range(signal.seconds), range(SLOW_SECONDS)
     found: dict[str, list[int]] = {who: [] for who in WHO}
 
@@ -78,7 +78,7 @@ def _all(program: Path, signal: Signal) -> Mapping[str, Sequence[int]]:
 
 
 def pipe() -> dict[str, float]:
-    """How fast scans are taken that another process writes into a pipe without a pause."""
+    """Throughput of scans that another process writes into a pipe without a pause."""
     read_fd, write_fd = os.pipe()
     with contextlib.ExitStack() as stack:
         writer = subprocess.Popen([sys.executable, "-m", "benchmark.chain"], stdout=write_fd)

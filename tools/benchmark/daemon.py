@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole daemon on the virtual HAT: start, CPU, wake-ups and memory, and what a scrape costs."""
+"""The whole daemon on the virtual HAT: start, CPU, wake-ups, memory, and the cost of a scrape."""
 
 import selectors
 import statistics
@@ -32,9 +32,9 @@ Figures = dict[str, float]
 
 
 def measure(tell: Callable[[str], None], seconds: int, wants_scrapes: bool) -> dict[str, Figures]:
-    """The figures of the steady daemon, and those of scraping it where they are wanted.
+    """The figures of the steady daemon, and of a scrape if requested.
 
-    `seconds`: 0 where only scraping it is wanted.
+    `seconds`: 0 measures only the scrape.
     """
     if not seconds:
         seconds, starts_wanted = SHORT_SECONDS, 0
@@ -86,7 +86,7 @@ def _steady(folder: Path, daemon: Running, seconds: int) -> Figures:
 
 
 def _play(daemon: Running, seconds: float, scrape_first: bool = False) -> int:
-    """Be its consumer and its Prometheus for so long; how many telegrams came."""
+    """Read telegrams and scrape for a number of seconds; the number of telegrams received."""
     end = time.monotonic() + seconds
     scrape_at = time.monotonic() + (0 if scrape_first else SCRAPE_EVERY_SECONDS)
     telegrams = 0
@@ -102,7 +102,7 @@ def _play(daemon: Running, seconds: float, scrape_first: bool = False) -> int:
 
 
 def _scraped(daemon: Running, idle_cpu_ms: float) -> Figures:
-    """One scrape after the other; what the daemon would have used without is taken off."""
+    """Successive scrapes; the daemon's CPU time without scrapes is subtracted."""
     began, used_ns = time.monotonic(), cpu_ns(daemon.pid)
     latencies = []
     for _ in range(SCRAPES):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scans for libiio without hardware: as much of its network protocol as a capture takes.
+"""Serves scans to libiio without hardware: the part of its network protocol that a capture needs.
 
 The commands are those of libiio 0.2x (iiod-client.c, network.c). It serves on loopback.
 """
@@ -26,11 +26,11 @@ _DTD = (
     "<!ATTLIST scan-element index CDATA #REQUIRED format CDATA #REQUIRED>"
     "]>"
 )
-"""Without one libiio complains."""
+"""libiio requires one."""
 
 
 def context_xml(signal: Signal) -> str:
-    """The context as libiio learns it: one device with the signal's elements."""
+    """The context description for libiio: one device with the signal's elements."""
     form = signal.format
     elements = [(channel.id, channel.index, channel.type) for channel in form.channels]
     if form.timestamp:
@@ -49,7 +49,7 @@ def context_xml(signal: Signal) -> str:
 
 @contextlib.contextmanager
 def serving(signal: Signal) -> Iterator[str]:
-    """The URI of a context; each of its clients reads the signal from the start, over and over."""
+    """The URI of a context; each client reads the signal repeatedly from the start."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, signal), daemon=True).start()
         yield "ip:{}:{}".format(*listener.getsockname())

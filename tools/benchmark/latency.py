@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a telegram takes to its reader's first byte: from its reading, and from a request.
+"""The time until the first byte of a telegram: from the end of its reading, and from a request.
 
-Told twice: until the port has taken it, and until a reader sees it. What is between the two is the
-pty, which a kernel thread serves.
+Measured twice: until the port has accepted it, and until a reader receives it. Between the two is
+the pty, which a kernel thread serves.
 
 First the line is high, and each reading makes a telegram. Then it is low while readings are made,
-and rises between them. It takes minutes, since a daemon makes but one reading a second; several at
-once stand in each other's way.
+and rises between them. It takes minutes, since a daemon makes one reading per second, and several
+daemons at once would disturb each other.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from benchmark.process import PYTHON, ROOT, open_port, percentile
 
 SETTLE_SECONDS = 4
 SECONDS = 120
-"""Of each of the two parts."""
+"""Seconds of each of the two parts."""
 NAMES = ("end_to_port", "end_to_reader", "rise_to_port", "rise_to_reader", "synthesis")
 _SLEEP_SECONDS = 0.1
 RISE_SECONDS, FALL_SECONDS = 0.5, 0.75
-"""After the time at which a reading was sent, a whole number of seconds later."""
+"""Phase of the rising request, relative to the time at which a reading was sent."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class Observed:
     """The descriptor from which REPORTs come."""
     port: int = -1
     telegrams: list[int] = field(default_factory=list)
-    """When the first byte of each could be read."""
+    """Times at which the first byte of each telegram could be read."""
     reports: list[tuple[int, int, int]] = field(default_factory=list)
-    """As REPORT has them, one for each telegram."""
+    """Fields of REPORT, one entry per telegram."""
     rises: list[int] = field(default_factory=list)
 
     def listen(self, end_ns: int) -> None:
-        """Until that time."""
+        """Wait until that time."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.port, selectors.EVENT_READ)
             selector.register(self.reports_fd, selectors.EVENT_READ)
@@ -66,11 +66,11 @@ class Observed:
 
 
 Latencies = dict[str, list[float]]
-"""By what they are from and to: milliseconds, one for each telegram."""
+"""Milliseconds, one per telegram, by start and end of the measurement."""
 
 
 class Sleeper:
-    """How late the machine wakes whoever sleeps, meanwhile: no daemon can be better than that."""
+    """Wake-up latency of a sleeping process at the same time: the lower limit for any daemon."""
 
     def __init__(self) -> None:
         self.late_ms: list[float] = []
@@ -93,7 +93,7 @@ class Sleeper:
 
 
 def measure(tell: Callable[[str], None], seconds: int) -> dict[str, dict[str, float]]:
-    """The figures of some hundred readings and requests."""
+    """The figures of about a hundred readings and requests."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         tell(f"{2 * seconds} s of readings and requests")
         config = Path(folder) / "csp1d.toml"
@@ -139,7 +139,7 @@ def _started(config: Path) -> Iterator[Observed]:
 
 
 def _raise_line(observed: Observed, seconds: int) -> None:
-    """Once a second, and let it fall before the next reading."""
+    """Raise the request once per second, and let it fall before the next reading."""
     sent_ns = observed.telegrams[-1]
     for second in range(seconds + 1):
         at_ns = sent_ns + second * 1_000_000_000
@@ -157,7 +157,7 @@ def latencies(
     rises: Sequence[int],
     settle_ns: int,
 ) -> Latencies:
-    """Of what was noted of a daemon. What came within `settle_ns` of its begin does not count."""
+    """Latencies from a daemon's records, without those within `settle_ns` of the start."""
     found: Latencies = {name: [] for name in NAMES}
     for at_ns, (written_ns, end_ns, took_ns) in zip(telegrams, reports, strict=False):
         if at_ns < telegrams[0] + settle_ns:

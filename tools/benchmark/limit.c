@@ -116,7 +116,7 @@ feed(struct state *state, const unsigned char *data, size_t scans, const struct 
                 state->lost += (now - stamp) / state->period_ns - 1;
             stamp = now;
         }
-        /* Noise makes a crossing several: what follows too soon is none. */
+        /* Noise turns one crossing into several: ignore those that follow too soon. */
         if (previous < state->middle && codes[0] >= state->middle
             && (state->first_crossing < 0 || cycle.scans > state->rate / 100)) {
             double crossing = state->scan + (double)n

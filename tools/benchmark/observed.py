@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A daemon on the virtual HAT that tells when it made and sent what; its line is a socket.
+"""A daemon on the virtual HAT that reports the times of each telegram; its line is a socket.
 
-Takes the descriptors of both: a byte "1" or "0" that arrives is an edge of the request line, as the
-kernel would tell it, and of each telegram a REPORT is written once the port has taken it.
+Takes the descriptors of both: a received byte "1" or "0" is an edge of the request line, as the
+kernel would report it; for each telegram it writes a REPORT once the port has accepted it.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from csp1d.loop.sampler import Sampler
 from csp1d.measuring.reading import Reading
 
 REPORT = struct.Struct("<qqq")
-"""When the port had taken the telegram, the end of its reading, and how long its scans took to
-make. Nanoseconds, the first two of CLOCK_MONOTONIC."""
+"""The time at which the port had accepted the telegram, the end of its reading, and the time to
+generate its scans. Nanoseconds, the first two of CLOCK_MONOTONIC."""
 
 
 class SocketLine:
@@ -48,12 +48,12 @@ class SocketLine:
         return len(edges), self._high
 
     def close(self) -> None:
-        """Stays, as the line of the virtual HAT."""
+        """Stays open, like the line of the virtual HAT."""
 
 
 class TimedAdc(SimulatedAdc):
     took_ns = 0
-    """The last read, which makes the scans."""
+    """Duration of the last read, which generates the scans."""
 
     def read(self) -> bytes:
         start_ns = time.monotonic_ns()
@@ -92,7 +92,7 @@ class ObservedHat(SimulatedHat):
 
 class ObservedSampler(Sampler):
     end_ns = 0
-    """Of the last reading."""
+    """Generation time of the last reading's scans."""
 
     def time(self, now_ns: int) -> list[Reading]:
         readings = super().poll(now_ns)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel tells of a process, and a running daemon to ask it about."""
+"""Figures of a process from the kernel, and a running daemon to measure."""
 
 import contextlib
 import math
@@ -16,18 +16,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"
-"""Debian's own, on which the package runs."""
+"""Debian's Python, which the package uses."""
 _START_SECONDS = 30.0
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time of all threads that the process has and had."""
+    """CPU time of all present and past threads of the process."""
     # The kernel's clock of another process (clock_getcpuclockid(3)).
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def wake_ups(pid: int) -> int:
-    """How often the threads that are there went to sleep so far."""
+    """Number of voluntary context switches of all present threads."""
     statuses = Path(f"/proc/{pid}/task").glob("*/status")
     return sum(status_number(status.read_text(), "voluntary_ctxt_switches") for status in statuses)
 
@@ -37,7 +37,7 @@ def resident_mebibytes(pid: int) -> float:
 
 
 def status_number(text: str, name: str) -> int:
-    """Of proc_pid_status(5)."""
+    """Resident memory, from proc_pid_status(5)."""
     match = re.search(rf"^{name}:\s+(\d+)", text, re.MULTILINE)
     if not match:
         raise ValueError(f"the kernel does not tell {name}")
@@ -45,7 +45,7 @@ def status_number(text: str, name: str) -> int:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The least of the values that so many percent of them do not exceed."""
+    """The smallest value that this percentage of the values does not exceed."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
@@ -55,7 +55,7 @@ class Running:
 
     pid: int
     port: int
-    """The descriptor from which its telegrams are read."""
+    """Descriptor to read its telegrams from."""
     url: str
     ready_seconds: float
     first_telegram_seconds: float
@@ -65,7 +65,7 @@ class Running:
 def running(
     folder: Path, scenario: str, settings: str = "", environment: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """One that is ready and has sent a telegram."""
+    """A daemon that is ready and has sent a telegram."""
     (folder / "csp1d.toml").write_text(
         '[http]\nlisten = "127.0.0.1:0"\n[log]\nlevel = "error"\n' + settings
     )
@@ -111,7 +111,7 @@ def open_port(path: str) -> int:
 
 
 def await_telegram(port: int) -> None:
-    """Until the first byte of one can be read, and then without it."""
+    """Wait until the first byte of a telegram can be read, then discard it."""
     with selectors.DefaultSelector() as selector:
         selector.register(port, selectors.EVENT_READ)
         if not selector.select(_START_SECONDS):
@@ -120,10 +120,10 @@ def await_telegram(port: int) -> None:
 
 
 def drain(port: int) -> int:
-    """Take all that is there; how many telegrams ended in it."""
+    """Read all available bytes; the number of telegrams that ended in them."""
     count = 0
     with contextlib.suppress(BlockingIOError):
         while part := os.read(port, 65536):
-            # Only the end of a telegram has this character.
+            # This character occurs only at the end of a telegram.
             count += part.count(b"!")
     return count

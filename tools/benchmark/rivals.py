@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What else would do the work of the metering, each as its users would write it.
+"""Alternatives to the metering, each as its users would write it.
 
-Each takes a second of scans and gives the RMS codes of the three channels; who does not find the
-same current as the others is not measuring, and the run ends.
+Each accepts one second of scans and returns the RMS codes of the three channels. If one finds
+another current than the others, the run ends.
 """
 
 import contextlib
@@ -28,27 +28,27 @@ from csp1d.measuring.scan import word_dtype
 CHANNELS = 3
 LIMIT_SOURCE = Path(__file__).with_name("limit.c")
 MOST_OFF = 0.005
-"""Of the RMS that was put in, relative; it is the measuring that is compared, not the accuracy."""
+"""Tolerance relative to the input RMS: the benchmark compares speed, not accuracy."""
 
 READ_LATE_NS = 1_000_000
-"""From the end of a second of scans to its read."""
+"""Time from the end of one second of scans to its read."""
 
 
 class MissingError(Exception):
-    """Something that the bench compares with is not there: what, and how to get it."""
+    """An alternative is not installed: names it and how to install it."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """CPU nanoseconds for a second of scans, in several runs."""
+    """CPU nanoseconds for one second of scans, in several runs."""
 
     ns: Sequence[int]
     rms: Sequence[float]
-    """Codes of each channel, of the last second."""
+    """RMS codes of each channel in the last second."""
 
 
 def check(who: str, times: Times, signal: Signal) -> Times:
-    """The same, if they measured what was put in."""
+    """The same result, if it matches the input."""
     expected = signals.expected_codes(signal.format)
     if not all(abs(rms / expected - 1) < MOST_OFF for rms in times.rms):
         raise ValueError(f"{who} measures {times.rms} codes where {expected:.1f} were put in")
@@ -56,7 +56,7 @@ def check(who: str, times: Times, signal: Signal) -> Times:
 
 
 def timed(feed: Callable[[int], Sequence[float]], seconds: Sequence[int]) -> Times:
-    """Feed each of these seconds of a signal; only this thread's CPU time counts."""
+    """Feed each of these seconds; only this thread's CPU time counts."""
     ns, rms = [], [0.0] * CHANNELS
     for second in seconds:
         start = time.thread_time_ns()
@@ -72,7 +72,7 @@ def csp1d(signal: Signal) -> Callable[[int], Sequence[float]]:
     factor = signals.amperes_per_code(signal.format)
 
     def feed(second: int) -> Sequence[float]:
-        # Read as the daemon does, a moment behind the last scan: its clock is the daemon's work.
+        # As the daemon does, read shortly after the last scan: its clock works as usual.
         read_ns = signals.START_NS + (second + 1) * 1_000_000_000 + READ_LATE_NS
         readings = meter.feed(signal.block(second), read_ns)
         currents = readings[-1].phases.values() if readings else ()
@@ -84,7 +84,7 @@ def csp1d(signal: Signal) -> Callable[[int], Sequence[float]]:
 def loop(signal: Signal) -> Callable[[int], Sequence[float]]:
     """The work of the C program in plain Python, sample by sample.
 
-    Nothing stands above the bits of these samples but their sign, so a shift decodes them.
+    Above the bits of these samples is only their sign, so a shift decodes them.
     """
     form, type_ = signal.format, signal.format.channels[0].type
     letter = {2: "h", 4: "i"}[type_.bytes]
@@ -94,7 +94,7 @@ def loop(signal: Signal) -> Callable[[int], Sequence[float]]:
         scan = struct.Struct(f"{scan.format}xxq")
     shift, lowest, highest = type_.shift, type_.lowest, type_.highest
     period_ns = 1_000_000_000 // signal.rate
-    # Noise makes a crossing several: what follows too soon is none.
+    # Noise turns one crossing into several: ignore those that follow too soon.
     least_scans = signal.rate // 100
     middle = 0.0 if type_.signed else 2.0 ** (type_.bits - 1)
     before = stamp = lost = clipped = 0
@@ -146,8 +146,8 @@ def loop(signal: Signal) -> Callable[[int], Sequence[float]]:
 def pylibiio(signal: Signal) -> Iterator[Callable[[int], Sequence[float]]]:
     """libiio's own Python: Channel.read() of each element, then NumPy. No cycles, no gaps.
 
-    It measures the first second again and again: `refill()`, which fetches another, is not counted,
-    since the samples come from a server on loopback rather than from a kernel.
+        It measures the first second repeatedly: `refill()`, which fetches the next one, is not
+    counted, since the samples come from a server on loopback instead of a kernel.
     """
     iio = _module("iio", "python3-libiio")
     dtype = word_dtype(signal.format.channels[0].type).newbyteorder("=")
@@ -170,19 +170,19 @@ def pylibiio(signal: Signal) -> Iterator[Callable[[int], Sequence[float]]]:
             return rms
 
         yield feed
-        # While its server is there to be told.
+        # Close it while its server is still running.
         buffers.clear()
 
 
 def pqopen(signal: Signal) -> Callable[[int], Sequence[float]]:
-    """pqopen-lib: its buffers and its PowerSystem, without any of the features one may enable."""
+    """pqopen-lib: its buffers and its PowerSystem, without optional features."""
     buffers = _module("daqopen.channelbuffer", "daqopen-lib")
     powersystem = _module("pqopen.powersystem", "pqopen-lib")
     form = signal.format
     channels = [
         buffers.AcqBuffer(size=3 * signal.rate, name=channel.id) for channel in form.channels
     ]
-    # It sees a crossing where the signal passes from below to above a threshold around zero.
+    # It detects a crossing where the signal passes from below to above a threshold around zero.
     system = powersystem.PowerSystem(
         channels[0], signal.rate, zcd_threshold=signals.expected_codes(form) / 20
     )

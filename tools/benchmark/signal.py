@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The samples that everybody measures: a few seconds of three distorted currents, as scans."""
+"""The samples for all programs: a few seconds of three distorted currents, as scans."""
 
 from dataclasses import dataclass
 
@@ -18,18 +18,18 @@ FORMATS = {
 """Type of the channels, and whether the scans have a timestamp."""
 
 HERTZ = 50.0
-"""A whole number of cycles a second, so that seconds can be played again and again."""
+"""A whole number of cycles per second, so that seconds can be repeated."""
 
 START_NS = 1_000_000_000_000
 _PEAK, _THIRD = 0.5, 0.06
-"""Of half the range."""
+"""Amplitude relative to half the range."""
 _TURN = 2.1
-"""Between the phases, radians."""
+"""Angle between the phases, radians."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Some whole seconds of scans."""
+    """Several whole seconds of scans."""
 
     format: ScanFormat
     rate: int
@@ -75,7 +75,7 @@ def make(name: str, rate: int, seconds: int) -> Signal:
 
 
 def metering(form: ScanFormat) -> Metering:
-    """As the daemon has it by default."""
+    """The metering with the daemon's default configuration."""
     config = Config()
     return Metering(form, dict(config.channels.used()), config.measurement)
 
@@ -87,7 +87,7 @@ def expected_codes(form: ScanFormat) -> float:
 
 
 def amperes_per_code(form: ScanFormat) -> float:
-    """What the metering makes of a code; the same for each channel."""
+    """Amperes per code in the metering; the same for each channel."""
     channel = Config().channels.L1
     millivolts = form.channels[0].scale
     return millivolts / 1000 / channel.burden_ohms * channel.ct_ratio * channel.gain

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the virtual HAT needs to make its scans, alone: the ADC's reads, once a second."""
+"""Measures how the virtual HAT generates its scans: reads of the ADC, once per second."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from csp1d.hat.simulated import SimulatedHat
 
 
 def main() -> None:
-    """Print CPU milliseconds for a second of signal."""
+    """Print CPU milliseconds per second of signal."""
     config_path, scenario, seconds = sys.argv[1:]
     adc = SimulatedHat(parse(scenario)).open_adc(load(Path(config_path)))
     used_ns = 0

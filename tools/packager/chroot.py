@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Minimal chroots of the Debian suites, kept in the user's cache, and commands run in copies.
 
-A chroot is named after a hash of what was put into it, so it is made anew when that changes; those
-that nobody has used for a week go. It keeps the mirror that this machine's apt knows, as
+The name of a chroot contains a hash of its content, so a change creates another one; chroots that
+have not been used for a week are removed. A chroot uses the mirror of this machine's apt, as
 tests/kernel/image.py finds it.
 """
 
@@ -36,15 +36,15 @@ BUILDER = "builder"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a chroot holds beside a minimal system. Dependencies are in a control file's words."""
+    """Content of a chroot beside a minimal system. Dependencies as in a control file."""
 
     name: str
     installed: str = ""
     downloaded: str = ""
-    """What lies in apt's cache only."""
+    """Packages in apt's cache only."""
 
     base: Recipe | None = None
-    """The chroot that this one adds to, which saves most of the time."""
+    """The chroot that this one extends, which saves most of the time."""
 
     def digest(self) -> str:
         how = [inspect.getsource(function) for function in (make, from_mirror, from_base)]
@@ -62,11 +62,11 @@ def field(control: Path, name: str, paragraph: int = 0) -> str:
 
 
 def recipes(tree: Path) -> dict[str, Recipe]:
-    """The chroots that the package of ``tree`` is built and judged in."""
+    """The chroots in which the package of ``tree`` is built and tested."""
     control, tests = tree / "debian/control", tree / "debian/tests/control"
     build_depends = field(control, "Build-Depends")
-    # The daemon's own dependencies come with its package, when that is installed: what Depends
-    # forgets, the tests miss. To have them at hand saves time only.
+    # The daemon's dependencies are installed with its package, so the tests notice a missing
+    # Depends. Downloading them in advance only saves time.
     python = re.findall(r"python3-[a-z-]+", build_depends)
     depends = [part.strip() for part in field(control, "Depends", 1).split(",")]
     fixed = [part for part in depends if not part.startswith("$")]
@@ -82,13 +82,13 @@ def recipes(tree: Path) -> dict[str, Recipe]:
 
 @contextlib.contextmanager
 def chroot(suite: str, recipe: Recipe) -> Iterator[Path]:
-    """The chroot of ``suite`` made by ``recipe``, which stays as long as it is held."""
+    """The chroot of ``suite`` made by ``recipe``; it is kept while the lock is held."""
     cache = cache_directory().parent / "package"
     cache.mkdir(parents=True, exist_ok=True)
     root = cache / f"{suite}-{recipe.name}-{recipe.digest()}"
     with Path(f"{root}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.utime(lock.name)  # so that it is not forgotten
+        os.utime(lock.name)  # so that it is not removed as unused
         for leftover in cache.glob(f"{root.name}.partial-*"):
             remove(leftover)
         if not root.is_dir():
@@ -99,7 +99,7 @@ def chroot(suite: str, recipe: Recipe) -> Iterator[Path]:
 
 
 def make(suite: str, recipe: Recipe, root: Path) -> None:
-    """Make the chroot in the directory ``root``, which appears when it is complete."""
+    """Make the chroot in the directory ``root``, which exists only once it is complete."""
     start = time.monotonic()
     with contextlib.ExitStack() as held:
         options = (
@@ -115,7 +115,7 @@ def make(suite: str, recipe: Recipe, root: Path) -> None:
             options += [f"--customize-hook={satisfy} --download-only {wanted}"]
         partial = Path(tempfile.mkdtemp(prefix=f"{root.name}.partial-", dir=root.parent))
         partial.chmod(0o755)
-        # What apt has downloaded stays.
+        # Keep apt's downloads.
         options += ["--mode=root", "--skip=cleanup/apt", *apt_options()]
         run_as_root(
             ["mmdebstrap", *options, suite, str(partial), "-"],
@@ -140,7 +140,7 @@ def from_mirror() -> list[str]:
 
 
 def from_base(base: Path) -> list[str]:
-    """Options of mmdebstrap to take the chroot ``base`` as it is."""
+    """Options of mmdebstrap to use the chroot ``base`` unchanged."""
     return [
         "--variant=custom",
         "--skip=check/empty,setup,update,cleanup/mmdebstrap",
@@ -149,7 +149,7 @@ def from_base(base: Path) -> list[str]:
 
 
 def forget(cache: Path, but: Path) -> None:
-    """Remove chroots that nobody has used for long, nor uses now."""
+    """Remove chroots that have not been used recently and are not in use."""
     for lock in cache.glob("*.lock"):
         old = lock.with_suffix("")
         if old == but or time.time() - lock.stat().st_mtime < KEPT_SECONDS:
@@ -166,7 +166,7 @@ def remove(directory: Path) -> None:
 
 
 def has_namespace(kind: str) -> bool:
-    """Whether this machine lets us make a namespace of that kind."""
+    """Whether this machine allows a namespace of that kind."""
     command = privileged(["unshare", f"--{kind}", "true"])
     return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
@@ -182,7 +182,7 @@ def run(
 ) -> None:
     """Run ``command`` in a copy of the chroot ``root``, with its outputs in ``log``.
 
-    ``binds`` are directories of this machine and where they are to be found in there.
+    ``binds`` maps directories of this machine to paths in the chroot.
     """
     isolation = ["--mount", "--pid", "--fork", "--kill-child"]
     if not network:

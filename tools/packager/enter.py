@@ -4,8 +4,8 @@
     unshare --mount --pid --fork --kill-child [--net] python3 enter.py \\
         ROOT SCRATCH USER BINDS -- COMMAND
 
-The copy is an overlay whose upper half lies in memory, so it costs nothing, needs no flush to disk,
-and is gone with the namespace. BINDS are ``outside:inside`` directories, separated by commas.
+The copy is an overlay whose upper layer is in memory: it costs nothing, needs no flush to disk,
+and vanishes with the namespace. BINDS are ``outside:inside`` directories, separated by commas.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ LINKS = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "
 
 
 def mount(*arguments: str | Path) -> bool:
-    """Whether that mount could be made."""
+    """Whether the mount succeeded."""
     return subprocess.run(["mount", *map(str, arguments)], check=False).returncode == 0
 
 
@@ -62,7 +62,7 @@ def furnish(root: Path) -> None:
     options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
     must(mount("-t", "devpts", "-o", options, "devpts", dev / "pts"), "mounting /dev/pts")
     must(mount("--rbind", "/sys", root / "sys"), "binding /sys")
-    # apt looks names up; a network of its own is none.
+    # apt needs name resolution; a separate network namespace has none.
     if Path("/etc/resolv.conf").exists():
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian source package, made of the working tree as it is, edits and new files included.
 
-Every input that a checkout may vary in (owner, mode bits, time stamps, order) is set here, so the
-same tree makes the same bytes.
+All properties that differ between checkouts (owner, mode bits, timestamps, order) are set here, so
+that the same tree gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NAME = "csp1d"
 
 
 class PackageError(Exception):
-    """The package cannot be built, or is not as it should be; the text says why."""
+    """The package cannot be built or is wrong; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What the top entry of debian/changelog says."""
+    """A field of the top entry of debian/changelog."""
 
     upstream: str
     revision: str
@@ -41,7 +41,7 @@ class Release:
 
 
 def release(tree: Path) -> Release:
-    """The release that ``tree`` is, which its changelog and its code have to agree on."""
+    """The release of ``tree``; changelog and code must agree on it."""
     changelog = (tree / "debian/changelog").read_text()
     top = re.match(rf"{NAME} \(([^)-]+)-([^)-]+)\) ", changelog)
     signed = re.search(r"^ -- .*>  (.*)$", changelog, re.MULTILINE)
@@ -57,13 +57,13 @@ def release(tree: Path) -> Release:
 
 
 def files(tree: Path) -> list[str]:
-    """Paths of the files of the working tree, sorted; what git ignores is none."""
+    """Paths of the files of the working tree, sorted, without those that git ignores."""
     command = ["git", "-c", f"safe.directory={tree}", "-C", str(tree), "ls-files", "-z"]
     listed = subprocess.run(
         [*command, "--cached", "--others", "--exclude-standard"], check=True, stdout=subprocess.PIPE
     ).stdout
     names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
-    # Git still lists what was deleted since the last commit.
+    # Git still lists files deleted since the last commit.
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
@@ -127,14 +127,14 @@ def folders(names: list[str]) -> Iterator[str]:
 
 
 def mode(file: Path) -> int:
-    """All that git knows of a file's mode."""
+    """The part of a file's mode that git records."""
     if file.is_symlink():
         return 0o777
     return 0o755 if file.stat().st_mode & 0o100 else 0o644
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file or link, with no more of its mode than git knows."""
+    """Copy a file or link, with the mode that git records."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         target.symlink_to(os.readlink(source))

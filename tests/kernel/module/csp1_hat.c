@@ -2,10 +2,10 @@
 /*
  * csp1_hat - a whole P1 current-sensor HAT without hardware.
  *
- * Everything that csp1d meets is the real kernel subsystem: an IIO device, a
+ * csp1d uses real kernel subsystems: an IIO device, a
  * GPIO chip, three LEDs and a serial port, all children of the platform device
- * "csp1_hat". Only what lies behind them is played: a test puts the scans in
- * and moves the request line through debugfs, and reads back when each lamp
+ * "csp1_hat". Only the hardware is simulated: a test puts the scans in
+ * and moves the request line through debugfs, and reads back when each LED
  * switched and when each byte left the wire, in CLOCK_MONOTONIC nanoseconds.
  *
  * /sys/kernel/debug/csp1_hat/:
@@ -17,7 +17,7 @@
  *                                     attribute
  *   adc_separate                  rw  1: scale and offset are per channel files
  *   adc_push                      w   whole scans, put into the buffer unchanged
- *   adc_enabled, adc_enabled_ns   r   is (0: not), and since when, the buffer on
+ *   adc_enabled, adc_enabled_ns   r   whether the buffer is enabled (0: not), and since when
  *   adc_scan_bytes                r   size of a scan as enabled now
  *   adc_dropped                   r   scans that a full buffer refused
  *   adc_errno                     rw  not 0: attributes of the ADC and enabling its
@@ -28,10 +28,10 @@
  *   leds_log                      rw  struct hat_record, value = brightness << 32
  *                                     | LED (0 power, 1 current, 2 p1)
  *   tty_log                       rw  struct hat_record, value = the byte
- *   tty_stuck                     rw  1: the line takes nothing
- * What an unplugged part needs to know is written before it is plugged (EBUSY
- * after). Writing anything to a log clears it. The *_plugged module parameters
- * say what is there at the start. A trigger attached to the ADC holds a
+ *   tty_stuck                     rw  1: the wire is blocked
+ * Settings of a part are written before it is plugged (EBUSY
+ * afterwards). Writing anything to a log clears it. The *_plugged module parameters
+ * say which parts exist at the start. A trigger attached to the ADC holds a
  * reference on the module: unplug the ADC before rmmod.
  *
  * Modelled on drivers/iio/dummy/iio_simple_dummy_buffer.c, kernel/irq/irq_sim.c
@@ -155,7 +155,7 @@ static u32 adc_triggered;
 static u32 adc_separate;
 static struct adc_value adc_rate = { 4000, 0 };
 static u64 adc_dropped;
-static u32 adc_errno;		/* of a converter that no longer answers on its bus */
+static u32 adc_errno;		/* of a converter that no longer responds on its bus */
 
 static struct {
 	char endian, sign;
@@ -172,7 +172,7 @@ static struct adc_setting {
 /* Keeps the buffer's state still while scans are pushed. */
 static DEFINE_MUTEX(adc_lock);
 static u64 adc_enabled_ns;		/* 0: disabled */
-static unsigned long adc_enables;	/* how often enabled so far */
+static unsigned long adc_enables;	/* number of times enabled */
 
 struct adc_private {
 	struct iio_chan_spec channels[ADC_CHANNELS + 1];
@@ -776,7 +776,7 @@ static int gpio_plug(void)
 static int gpio_unplug(void)
 {
 	/*
-	 * Kernels before 6.9 do not stand it: they free the interrupt of a line in
+	 * Kernels before 6.9 crash: they free the interrupt of a line in
 	 * use, and the next chip that is added trips over one that left while its
 	 * character device was open (gpio_name_to_desc()). Newer ones take a line
 	 * from its user, but warn when it is just being requested or released.
