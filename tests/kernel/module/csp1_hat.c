@@ -904,7 +904,7 @@ static int leds_unplug_from(int n)
 		led_sysfs_disable(&leds[n]);
 		mutex_unlock(&leds[n].led_access);
 		led_classdev_unregister(&leds[n]);
-		/* A lamp without a board is dark; the core has switched off most already. */
+		/* An LED without a board is off; the core has switched off most already. */
 		led_switch(n, false);
 	}
 	return 0;
@@ -924,7 +924,7 @@ static int leds_plug(void)
 		leds[i].name = led_names[i];
 		leds[i].max_brightness = 1;
 		leds[i].brightness_set = led_brightness_set;
-		leds[i].brightness = !i;	/* the power lamp: default-state = "on" */
+		leds[i].brightness = !i;	/* the power LED: default-state = "on" */
 		led_switch(i, !i);
 		ret = led_classdev_register(&hat_device->dev, &leds[i]);
 		if (ret) {
