@@ -1,19 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Build csp1d's Debian package in a clean chroot of each suite, and judge it.
+"""Build csp1d's Debian package in a clean chroot of each suite, and test it.
 
     tools/package [--check] [SUITE...]
 
-One source package is made of the working tree as it is, and built in each suite by an unprivileged
-user without network. The results are in dist/SUITE/, with a log of each step. ``--check`` goes on:
+The working tree becomes one source package, which an unprivileged user without network builds in
+each suite. The results are in dist/SUITE/, with a log of each step. ``--check`` also tests:
 
-    reproducible  a second build, elsewhere and at another time, makes the same bytes
-    lintian       has no error, no warning, and is not told to overlook one
+    reproducible  a second build, elsewhere and at another time, gives the same bytes
+    lintian       reports no error and no warning, without overrides
     lifecycle     install, upgrade, remove and purge leave nothing behind
     autopkgtest   the tests of debian/tests pass on the installed package
 
-The suites run side by side. Chroots are made at first use, which needs root (by sudo otherwise) and
-some minutes, and kept in the user's cache.
+The suites run in parallel. Chroots are made at first use, which needs root (or sudo) and
+some minutes, and are kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INSIDE = HERE / "inside"
 
 
 class Suite:
-    """The package's way through one suite."""
+    """Build and tests of the package in one suite."""
 
     def __init__(self, name: str, source_package: Path, made_of: dict[str, Recipe]) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class Suite:
     def lintian(self) -> None:
         options = ["--fail-on=error,warning", "--display-info", "--pedantic", "--show-overrides"]
         with chroot(self.name, self._recipes["check"]) as root:
-            # Both are named: the .changes is that of a binary build.
+            # Both are named, since the .changes file is that of a binary build.
             command = f"lintian {' '.join(options)} /results/*.dsc /results/*.changes"
             run(root, ["sh", "-c", command], self._log("lintian"), binds={self.results: "/results"})
         said = self._log("lintian").read_text()
@@ -91,7 +91,7 @@ class Suite:
         return self.results / f"{step}.log"
 
     def _run_as_root(self, root: Path, command: Sequence[str], step: str) -> None:
-        # With the network, since Depends may ask for what no chroot has at hand.
+        # With the network, since Depends may require packages that are not in the chroot.
         run(
             root,
             command,
@@ -106,7 +106,7 @@ class Suite:
             chroot(self.name, self._recipes["build"]) as root,
             tempfile.TemporaryDirectory(prefix="csp1d-results-") as results,
         ):
-            Path(results).chmod(0o777)  # for whoever builds in there
+            Path(results).chmod(0o777)  # for the user of the build
             run(
                 root,
                 ["/inside/build", *options],
@@ -129,8 +129,8 @@ def steps(suite: Suite, check: bool) -> list[Callable[[], None]]:
 
 
 def package(suite: Suite, check: bool) -> bool:
-    """Whether all went well in that suite. What cannot be built is not judged; the judges are
-    all heard.
+    """Whether build and tests of the suite passed. All tests run, even after a failure, unless the
+    build failed.
     """
     good = True
     for step in steps(suite, check):
