@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three phases, by the names that telegrams, configuration and metrics use."""
+"""The three phases, as telegrams, configuration and metrics name them."""
 
 import enum
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How one element of a scan is stored, in the notation of the kernel's `in_..._type` files.
+"""The storage of one element of a scan, in the notation of the kernel's `in_..._type` files.
 
-The notation is that of Documentation/iio/iio_devbuf.rst. Nothing here needs NumPy: a configuration
-is checked and devices are discovered without loading it.
+The notation is documented in Documentation/iio/iio_devbuf.rst. This module does not import NumPy:
+checking a configuration and discovering devices do not need it.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from csp1d.errors import ScanTypeError
 
 EXACT_BITS = 53
-"""Longest codes that can be measured: the sums are sums of floats."""
+"""Maximum bits of a code that is measured: more do not fit into a float."""
 
 _TYPE = re.compile(
     r"(?P<endian>be|le):(?P<sign>[su])(?P<bits>\d{1,3})/(?P<storage>\d{1,3})"
@@ -21,7 +21,7 @@ _TYPE = re.compile(
 
 @dataclass(frozen=True)
 class ScanType:
-    """How one element is stored: the content of an `in_..._type` file."""
+    """The storage of one element: the content of an `in_..._type` file."""
 
     big_endian: bool
     signed: bool
@@ -38,12 +38,12 @@ class ScanType:
 
     @classmethod
     def parse(cls, text: str) -> "ScanType":
-        """From "le:s12/16>>4" or "le:s16/32X2>>0"; raises ScanTypeError."""
+        """Parse text such as "le:s12/16>>4" or "le:s16/32X2>>0"; raises ScanTypeError."""
         match = _TYPE.fullmatch(text.strip())
         if not match:
             raise ScanTypeError(
-                f'{text!r} is not a scan type: "le:s12/16>>4" is an example of one'
-                " (be or le, s or u, bits/storage, XREPEAT where above 1, >>SHIFT)"
+                f"{text!r} is not a scan type: write it like le:s12/16>>4"
+                " (be or le, s or u, BITS/STORAGE, XREPEAT if above 1, >>SHIFT)"
             )
         return cls(
             big_endian=match["endian"] == "be",
@@ -62,15 +62,15 @@ class ScanType:
 
     @property
     def bytes(self) -> int:
-        """Length of the element in a scan, all repeats."""
+        """Length of the element in a scan, with all repeats."""
         return self.storage_bits // 8 * self.repeat
 
     @property
     def lowest(self) -> int:
-        """The lowest code: the lower rail."""
+        """The lowest code."""
         return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
-        """The highest code: the upper rail."""
+        """The highest code."""
         return (1 << (self.bits - 1 if self.signed else self.bits)) - 1

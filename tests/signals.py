@@ -16,7 +16,7 @@ from csp1d.config import (
 )
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.scan import Channel, ScanFormat, Timestamp, word_dtype
+from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
@@ -58,29 +58,11 @@ def hat_format(
 
 def pack(scan_format: ScanFormat, codes: Sequence[Array], stamps: Array | None = None) -> bytes:
     """The bytes of scans with these codes."""
-    names = [channel.id for channel in scan_format.channels]
-    formats = [word_dtype(channel.type) for channel in scan_format.channels]
-    offsets = [scan_format.offsets[name] for name in names]
-    rows = dict(zip(names, codes, strict=True))
-    if scan_format.timestamp and scan_format.timestamp_offset is not None:
-        assert stamps is not None
-        names.append("timestamp")
-        formats.append(word_dtype(scan_format.timestamp.type))
-        offsets.append(scan_format.timestamp_offset)
-        rows["timestamp"] = stamps
-    records = np.zeros(
-        len(codes[0]),
-        np.dtype(
-            {
-                "names": names,
-                "formats": formats,
-                "offsets": offsets,
-                "itemsize": scan_format.scan_bytes,
-            }
-        ),
-    )
-    for name, row in rows.items():
-        records[name] = row
+    records = np.zeros(len(codes[0]), scan_format.record)
+    for number, row in enumerate(codes):
+        records[str(number)] = row
+    if scan_format.timestamp:
+        records["timestamp"] = stamps
     return records.tobytes()
 
 

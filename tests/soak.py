@@ -63,8 +63,8 @@ def soak(hours: float) -> Result:
     count = RATE * BLOCK_SECONDS
     times = np.arange(count) / RATE
     noise = np.random.default_rng(3)
-    offset = scan_format.timestamp_offset
-    assert offset is not None
+    assert scan_format.record.fields
+    offset = scan_format.record.fields["timestamp"][1]
     blocks = [
         np.frombuffer(
             bytearray(

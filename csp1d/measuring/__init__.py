@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From scans to readings: decoding, metering, and the ADC that is kept running for it."""
+"""From scans to readings: decoding, timing, metering. Pure code: no I/O, no clock of its own."""

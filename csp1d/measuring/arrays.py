@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for the arrays of numpy that csp1d computes with.
+"""Types of the NumPy arrays that csp1d computes with.
 
-As `numpy.typing.NDArray` has them, which would be loaded for nothing else: 0.4 MiB.
+They are those of `numpy.typing.NDArray`; importing that module would take another 0.4 MiB.
 """
 
 from typing import Any

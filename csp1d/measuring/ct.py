@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From codes to amperes: what ADC, burden and current transformer make of one phase."""
+"""From codes to amperes: the ADC channel, burden and current transformer (CT) of a phase."""
 
 import math
 
@@ -12,41 +12,40 @@ from csp1d.phase import Phase
 from csp1d.scan_type import EXACT_BITS
 
 
-def measured_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
-    """The channel of a phase or of the reference.
+def find_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
+    """The channel of `phase`: "L1", "L2", "L3" or "reference".
 
-    Raises ValueError, which begins with `key`, where there is none that can be measured.
+    Raises ValueError if it is missing or cannot be measured; the message starts with `key`.
     """
     channel = next((c for c in scan_format.channels if c.phase == phase), None)
     if channel is None:
-        raise ValueError(f"{key}: the scans hold no channel for it")
+        raise ValueError(f"{key}: the scans contain no channel for it")
     type_ = channel.type
     if type_.repeat > 1:
         raise ValueError(
-            f"{key}: {channel.id} gives {type_.repeat} values a scan ({type_});"
-            " choose an input that gives one"
+            f"{key}: {channel.id} has {type_.repeat} values per scan ({type_});"
+            " select an input with one"
         )
     if type_.bits > EXACT_BITS:
         raise ValueError(
-            f"{key}: {channel.id} has {type_.bits} bits ({type_});"
-            f" at most {EXACT_BITS} can be measured"
+            f"{key}: {channel.id} must have at most {EXACT_BITS} bits, got {type_.bits} ({type_})"
         )
     return channel
 
 
 class Ct:
-    """The current transformer of a phase at its channel of the ADC.
+    """The CT of a phase and its channel of the ADC.
 
     amperes = (code + offset) * scale / 1000 / burden * ratio * gain, so a gain of 1.037 raises
-    the reading by 3.7 %. The noise floor is in amperes as well, as read with no current. Raises
-    ValueError where the format has no channel that can carry the current.
+    the reading by 3.7 %. Raises ValueError if the format has no channel for the phase that can be
+    measured.
     """
 
     def __init__(self, scan_format: ScanFormat, phase: Phase, config: ChannelConfig) -> None:
-        channel = measured_channel(scan_format, phase, f"channels.{phase}")
+        channel = find_channel(scan_format, phase, f"channels.{phase}")
         self.phase = phase
         self.row = scan_format.channels.index(channel)
-        """Of the channel, among those of the format."""
+        """Index of the channel among those of the format."""
         self._lowest, self._highest = channel.type.lowest, channel.type.highest
         millivolts = config.scale_millivolts or channel.scale
         sign = -1 if config.reversed else 1
@@ -65,17 +64,18 @@ class Ct:
         center: float,
         no_load_amperes: float,
     ) -> PhaseCurrent:
-        """Over a window of `codes` (samples,), which has these moments, less their `center`.
+        """The current over a window.
 
-        Noise adds to the current in squares, so its floor is taken out in squares.
+        `codes` (samples,) have `center` subtracted; `moments` are theirs over the window. Noise
+        adds to the current in squares, so its floor is subtracted in squares.
         """
         factor = self.amperes_per_code
         mean, variance, lowest, highest = moments
         mean_square = variance * factor**2
         rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))
         low = high = 0
-        # To half a code, since what has had its center taken off is a whole one no more.
-        low_rail, high_rail = self._lowest - center + 0.5, self._highest - center - 0.5
+        # The codes were centered by the same subtraction, so they compare exactly.
+        low_rail, high_rail = self._lowest - center, self._highest - center
         if lowest <= low_rail or highest >= high_rail:
             low, high = window.count_beyond(codes, low_rail, high_rail)
         return PhaseCurrent(

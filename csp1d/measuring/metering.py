@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scans in, readings out: RMS current over whole mains cycles, once a second, without a gap.
+"""From scans to readings: the RMS current over whole mains cycles, once per second, gapless.
 
-Each window begins where the one before ended and ends at the last boundary of a whole cycle
-before the next point on a grid of seconds (`timeline`), between samples as it may be. So windows
-are about a second long, a second apart on average, and miss nothing. Whole cycles are what makes
-the RMS right (docs/accuracy.md); where no current is coherent there are none, and the window ends
-at the grid point.
+Each window starts at the end of the previous one and ends after a whole number of cycles, at the
+last cycle boundary before the next point of a grid of seconds (`timeline`), usually between two
+samples. So windows are about one second long, one second apart on average. The RMS is right only
+over whole cycles (docs/accuracy.md). If no current is coherent, the window ends at the grid point.
 """
 
 import math
@@ -22,15 +21,15 @@ from csp1d.measuring.reading import Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
-from csp1d.measuring.window import Window, runs, without_gaps
+from csp1d.measuring.window import Window, without_gaps
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
 
 class Metering:
-    """The metering of one capture, from its first scan on.
+    """Makes readings of consecutive scans.
 
-    Raises ValueError where the format does not hold what the configuration asks for.
+    Raises ValueError if the format lacks what the configuration needs.
     """
 
     def __init__(
@@ -40,60 +39,59 @@ class Metering:
         measurement: MeasurementConfig,
         direction: DirectionMeter | None = None,
     ) -> None:
-        """`direction`: of the same channels; None measures no direction."""
+        """`direction` must have the same channels; None: no direction is measured."""
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._rows = [ct.row for ct in self._cts]
-        strength = [abs(ct.amperes_per_code) for ct in self._cts]
+        amperes_per_code = [abs(ct.amperes_per_code) for ct in self._cts]
         self._direction = direction
         if direction and direction.row is not None:
-            # As good for the frequency as a current, and a voltage is there without a load.
+            # It also gives the frequency; a voltage does so without any load.
             self._rows.append(direction.row)
-            strength.append(direction.strength)
-        self._strength = strength
+            amperes_per_code.append(direction.amperes_per_code)
         self._no_load_amperes = measurement.no_load_amperes
-        self._nominal_hertz = float(measurement.nominal_frequency_hz)
-        self._frequency = FrequencyMeter(self._nominal_hertz)
+        self._nominal_hertz = measurement.nominal_frequency_hz
+        self._frequency = FrequencyMeter(amperes_per_code)
         self._timeline = Timeline(scan_format, len(self._rows))
         self._sequence = 0
         self._hertz: float | None = None
 
     @property
     def clock_fault(self) -> str | None:
-        """Why the timestamps are not used although there are some, in words; None: they are."""
+        """The reason why timestamps that exist are not used; None: no fault."""
         return self._timeline.clock_fault
 
     @property
     def rate_fault(self) -> str | None:
-        """In words, where the scans come at quite another rate than the device says."""
+        """The difference between the measured and the declared scan rate, if it is large."""
         return self._timeline.rate_fault
 
     @property
     def due_ns(self) -> int | None:
         """Time at which the last sample of the next reading is due; None before the first scan.
 
-        It moves on a little where a stamp is late or scans are missing, and stays in the past
-        when the samples do.
+        It moves a little if a timestamp is late or scans are lost. It stays in the past while no
+        scans arrive.
         """
         return self._timeline.due_ns
 
     @property
     def lost_scans_total(self) -> int:
-        """Scans missing so far, whether a reading told them or none came of the window."""
+        """Lost scans so far, also those of windows that gave no reading."""
         return self._timeline.lost_scans_total
 
     def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
-        """Take whole scans, however many; the readings that they complete.
+        """Add any number of whole scans; returns the readings that they complete.
 
-        `read_ns` is CLOCK_MONOTONIC at the read, None in a replay. Raises ScanFormatError where
-        the bytes are not whole scans.
+        `read_ns` is CLOCK_MONOTONIC at the read, None in a replay. Raises ScanFormatError if the
+        bytes are not whole scans.
         """
         size = self._format.scan_bytes
         data = memoryview(scans)
         readings: list[Reading] = []
         self._timeline.start_read(len(data) // size, read_ns)
-        # A second at a time, so that a backlog needs little more memory than its bytes.
+        # One second at a time, so that a backlog needs little memory besides its bytes.
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:
             decoded = self._format.decode(data[:step])
@@ -109,28 +107,28 @@ class Metering:
         center = np.add.reduce(span.codes, axis=1) / span.codes.shape[1]
         centered = span.codes - center[:, None]
         start, end, cycle = span.start, span.latest, None
-        series = self._without_gaps(span, centered)
-        self._hertz = self._frequency.measure(series, span.period_ns, self._strength)
+        series = without_gaps(centered, span.positions, self._cycle(span))
+        self._hertz = self._frequency.measure(series, span.period_ns)
         if self._hertz:
-            cycle = SECOND_NS / span.period_ns / self._hertz
-            # A boundary at the grid point itself counts, whatever the last digits say.
+            cycle = self._cycle(span)
+            # A boundary at the grid point counts, also if rounding puts it just after.
             whole = math.floor((end - start) / cycle + 1e-6)
             end = min(end, start + whole * cycle)
         window = Window.of(span.positions, start, end)
         currents = centered[: len(self._cts)]
-        of_each = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)
+        rows = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)
         phases = {
             ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
-            for ct, codes, moments, code in of_each
+            for ct, codes, moments, code in rows
         }
         direction = None
         if self._direction:
             first = float(span.positions[0])
-            known = phasors(series, start - first, end - first, cycle) if cycle else None
+            fundamentals = phasors(series, start - first, end - first, cycle) if cycle else None
             reference = series[-1]
             rms = math.sqrt(float(reference @ reference) / len(reference))
-            direction = self._direction.measure(known, phases, rms)
-        # Before the window is ended, which takes the span's scans away.
+            direction = self._direction.measure(fundamentals, phases, rms)
+        # Before close_window, which drops the scans of the span.
         waveform = self._waveform(series, math.ceil(end) - int(span.positions[0]), span)
         self._sequence += 1
         return Reading(
@@ -162,10 +160,5 @@ class Metering:
         )
 
     def _cycle(self, span: Span) -> float:
-        """Samples in a mains cycle, as far as it is known."""
+        """Samples per mains cycle, at the nominal frequency until it is measured."""
         return SECOND_NS / span.period_ns / (self._hertz or self._nominal_hertz)
-
-    def _without_gaps(self, span: Span, centered: Floats) -> Floats:
-        if len(runs(span.positions)) == 1:
-            return centered
-        return without_gaps(centered, span.positions, self._cycle(span))

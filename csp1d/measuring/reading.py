@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one second of measuring comes to: the value that telegram, lamps and pages are made of."""
+"""Readings: the measured values of one second, for telegrams, LEDs and pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from csp1d.measuring.arrays import Floats
 
 FRESH_NS = SECOND_NS
-"""A reading may be sent for as long as this after its end."""
+"""Maximum age of a reading that is sent, from its end."""
 
 CURRENT_NS = 1500 * MS_NS
-"""A reading says what flows now for this long: a second until the next one, and some play."""
+"""Maximum age of a reading that is shown as current: one second until the next, and a margin."""
 
 
 @dataclass(frozen=True)
@@ -27,43 +27,43 @@ class PhaseCurrent:
     peak_amperes: float
     """Largest distance of a sample from the mean, noise included."""
     dc_offset_amperes: float
-    """Mean of the samples as the driver's scale and offset give it: a bias counts as DC."""
+    """Mean of the samples by the driver's scale and offset: a bias voltage counts as DC."""
     clipped_samples: int
-    """Samples at an end of the code range: from one on, the RMS is too low."""
+    """Samples at either end of the code range: if there are any, the RMS is too low."""
     at_rail: bool = False
-    """More than half of the samples lie at the same end, as no alternating current does, however
-    strong: nothing is known of what flows."""
+    """More than half of the samples are at the same end, which no alternating current causes: the
+    input has failed and the current is unknown."""
     uncorrected_rms_amperes: float = 0.0
-    """RMS with DC removed as transformer, burden and ADC give it: without the configured gain,
-    noise floor and no-load threshold. What a calibration is made from."""
+    """RMS with DC removed, without the configured gain, noise floor and no-load threshold. Input of
+    a calibration."""
 
 
 @dataclass(frozen=True)
 class DirectionReading:
-    """Which way the phases flow, against the reference, over the window of a reading."""
+    """The direction of each phase over the window of a reading."""
 
     active_current_amperes: Mapping[Phase, float] | None
-    """RMS of the fundamental in phase with the voltage, positive for import; None where the
-    reference can not tell."""
+    """RMS of the fundamental in phase with the voltage, positive for import; None if the reference
+    cannot be used."""
     exporting: frozenset[Phase]
-    """The phases that count as export. Unsure means import."""
+    """The phases that export. In doubt, a phase imports."""
     reference_fault: str
-    """Why the reference can not tell, in words; "" where it can."""
+    """The reason why the reference cannot be used; "" if it can."""
     wiring_advice: str | None
-    """What would make the wiring fit the angles seen; "" where it does, None: not seen yet."""
+    """A change that makes the wiring fit the angles; "": it fits, None: not known yet."""
 
 
 @dataclass(frozen=True, eq=False)
 class Waveform:
-    """The last mains cycles of a reading, the newest point last: it ends with the reading, to a
-    sample. DC is removed; polarity and gain are as configured, phase errors are not taken out."""
+    """The last mains cycles of a reading, newest point last, up to its end within one sample. DC is
+    removed, polarity and gain are as configured, phase errors are not corrected."""
 
     spacing_seconds: float
-    """Between points, each of which is the mean of the samples there."""
+    """Time between points; each is the mean of its samples."""
     current_amperes: "Mapping[Phase, Floats]"
-    """(points,) each."""
+    """(points,) for each phase."""
     reference: "Floats | None"
-    """(points,), of the direction; None where there is none."""
+    """(points,) of the direction's reference; None without one."""
     reference_unit: str
     """ "V" or "A"; "" without a reference."""
 
@@ -73,33 +73,33 @@ class Reading:
     """All phases over one window of whole mains cycles, about one second long."""
 
     sequence: int
-    """1 for the first reading of a metering, then one more for each."""
+    """1 for the first reading of a `Metering`, then counted up."""
     end_ns: int
-    """End of the window on CLOCK_MONOTONIC (in a replay: on the clock of the capture)."""
+    """End of the window on CLOCK_MONOTONIC (in a replay: the capture's clock)."""
     window_seconds: float
     phases: Mapping[Phase, PhaseCurrent]
     """The configured phases only."""
     frequency_hertz: float | None
-    """Mains frequency; None where no channel carried a coherent current."""
+    """Mains frequency; None if no channel carried a coherent current."""
     scans: int
-    """Scans that the window was made from."""
+    """Scans in the window."""
     lost_scans: int
-    """Scans that the window should have held besides."""
+    """Scans missing from the window."""
     direction: DirectionReading | None = None
-    """None where direction is off."""
+    """None if direction is off."""
     waveform: Waveform | None = field(default=None, compare=False)
 
     @property
     def failed_phases(self) -> tuple[Phase, ...]:
-        """Whose input has failed. Where there are any, the reading tells nothing of the house."""
+        """Phases whose input failed. With any, the reading does not describe the house."""
         return tuple(phase for phase, current in self.phases.items() if current.at_rail)
 
     def amperes(self, phase: Phase) -> float:
-        """RMS amperes of a phase; 0.0 where the phase is not configured."""
+        """RMS amperes of a phase; 0.0 if it is not configured."""
         current = self.phases.get(phase)
         return current.rms_amperes if current else 0.0
 
     def signed_amperes(self, phase: Phase) -> float:
-        """RMS amperes of a phase, negative where it exports."""
+        """RMS amperes of a phase, negative if it exports."""
         exporting = self.direction is not None and phase in self.direction.exporting
         return -self.amperes(phase) if exporting else self.amperes(phase)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded scans, measured again: the readings that the daemon makes of the same scans.
-
-A recording may hold other channels than the configuration names, and its types may be wrong: a
-configured type replaces the recorded one.
-"""
+"""The readings of recorded scans, as the daemon makes them of the scans of its ADC."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +35,7 @@ class Replay(Iterator[Reading]):
         held = {phase: config for phase, config in channels.items() if phase in phases}
         if not held:
             raise ValueError(
-                "holds no channel of a configured phase"
+                "contains no channel of a configured phase"
                 f" ({', '.join(channels) or 'none is configured'}); configure one of its phases"
             )
         types = {str(phase): config.type for phase, config in held.items() if config.type}
@@ -49,21 +45,11 @@ class Replay(Iterator[Reading]):
         meter = None
         if reference:
             meter = DirectionMeter(scan_format, held, direction or DirectionConfig(), reference)
-        self._metering = Metering(scan_format, held, measurement, meter)
-        self._readings = (reading for chunk in chunks for reading in self._metering.feed(chunk))
+        self.metering = Metering(scan_format, held, measurement, meter)
+        self._readings = (reading for chunk in chunks for reading in self.metering.feed(chunk))
 
     def __next__(self) -> Reading:
         return next(self._readings)
-
-    @property
-    def clock_fault(self) -> str | None:
-        """Why the timestamps so far are not used although there are some; see `Metering`."""
-        return self._metering.clock_fault
-
-    @property
-    def rate_fault(self) -> str | None:
-        """The reason why the scan rate differs from that of the format; see `Metering`."""
-        return self._metering.rate_fault
 
 
 def reading_json(reading: Reading) -> dict[str, Any]:
@@ -96,7 +82,7 @@ def _with_types(scan_format: ScanFormat, types: Mapping[str, str]) -> ScanFormat
     )
     if changed.scan_bytes != scan_format.scan_bytes:
         raise ValueError(
-            f"the configured types {', '.join(types.values())} make a scan of"
+            f"the configured types {', '.join(types.values())} give a scan of"
             f" {changed.scan_bytes} bytes instead of {scan_format.scan_bytes};"
             " keep the storage bits of the capture"
         )

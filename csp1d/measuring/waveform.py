@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last mains cycles, in as few points as a picture of them needs."""
+"""The last mains cycles, reduced to the points that a plot needs."""
 
 import math
 
@@ -7,18 +7,18 @@ from csp1d.measuring.arrays import Floats
 
 CYCLES = 3
 MOST_POINTS = 240
-"""Of a channel: at 4000 scans a second and 50 Hz every sample is one."""
+"""Per channel. At 4000 scans per second and 50 Hz, each sample is a point."""
 
 
 def last_cycles(series: Floats, after: int, cycle: float) -> tuple[Floats, int]:
-    """What comes before the sample `after` of `series` (channels, samples), as means of so many
-    samples: (channels, points), and how many. `cycle` is the samples in a mains cycle.
+    """The last CYCLES cycles before the sample `after` of `series` (channels, samples), which must
+    hold them; `cycle` is the number of samples per mains cycle.
 
-    Points are means, since those picked out would show what is faster than a picture as something
-    slow.
+    Returns the points (channels, points) and the number of samples per point. A point is the mean
+    of its samples: single samples would show fast signals as slow ones.
     """
-    samples = min(round(CYCLES * cycle), after)
-    step = max(1, math.ceil(samples / MOST_POINTS))
+    samples = round(CYCLES * cycle)
+    step = math.ceil(samples / MOST_POINTS)
     points = samples // step
     part = series[:, after - points * step : after]
     if step == 1:

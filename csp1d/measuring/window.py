@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sums over a window whose ends lie between samples.
 
-A sample stands for the cell from its position to the next one. A window is a span of positions; a
-cell that an end of it cuts counts by the part inside, and with the other part in the neighbouring
-window. So no sample is used twice or left out, and whole cycles are whole to a fraction of a
-sample. Positions without a sample (lost scans) weigh nothing.
+A sample fills the cell from its position to the next one. If an end of the window cuts a cell, the
+sample counts by the fraction inside, and by the rest in the neighbouring window. So each sample
+counts once, and whole cycles are exact to a fraction of a sample. Positions without a sample (lost
+scans) have no weight.
 """
 
 import math
@@ -18,7 +18,7 @@ from csp1d.measuring.arrays import Floats, Integers
 
 
 class Moments(NamedTuple):
-    """Of one channel over a window, in codes."""
+    """Mean, variance and extremes of one channel over a window, in codes."""
 
     mean: float
     variance: float
@@ -27,28 +27,28 @@ class Moments(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Samples without a loss between them, `first` to `after`; of the cells of the first and the
-    last of them, so much lies outside."""
+    """Samples `first` to `after` (excluded), none lost between; `before` and `beyond` are the
+    fractions of the first and the last cell outside the window."""
 
     first: int
     after: int
     before: float
-    behind: float
+    beyond: float
 
 
 @dataclass(frozen=True)
 class Window:
-    """The cells in [start, end) of samples, by index of these; it must hold a sample."""
+    """The cells of samples in [start, end); at least one."""
 
     scans: int
-    """Samples whose cell begins in the window."""
+    """Samples whose cell starts in the window."""
     weight: float
-    """Samples in the window, parts included."""
+    """Cells in the window, fractions included."""
     parts: tuple[_Part, ...]
 
     @classmethod
     def of(cls, positions: Integers, start: float, end: float) -> "Window":
-        """Of samples at these positions."""
+        """The window from `start` to `end` of samples at `positions` (ascending)."""
         scans, weight, parts = 0, 0.0, []
         for first, after in runs(positions):
             shift = int(positions[first]) - first
@@ -62,21 +62,21 @@ class Window:
         return cls(scans, weight, tuple(parts))
 
     def moments(self, centered: Floats) -> list[Moments]:
-        """Of each channel of `centered` (channels, samples), which should lie around 0 so that
-        squares do not cancel."""
+        """Moments of each channel of `centered` (channels, samples), which must be near 0: far from
+        it, the variance is lost in rounding."""
         totals = squares = [0.0] * len(centered)
         lows, highs = [], []
-        for first, after, before, behind in self.parts:
+        for first, after, before, beyond in self.parts:
             part = centered[:, first:after]
             ends = list(zip(part[:, 0].tolist(), part[:, -1].tolist(), strict=True))
             totals = [
-                so_far + total - before * head - behind * tail
+                so_far + total - before * head - beyond * tail
                 for so_far, total, (head, tail) in zip(
                     totals, np.add.reduce(part, axis=1).tolist(), ends, strict=True
                 )
             ]
             squares = [
-                so_far + square - before * head**2 - behind * tail**2
+                so_far + square - before * head**2 - beyond * tail**2
                 for so_far, square, (head, tail) in zip(
                     squares, np.einsum("cs,cs->c", part, part).tolist(), ends, strict=True
                 )
@@ -92,8 +92,8 @@ class Window:
         ]
 
     def count_beyond(self, row: Floats, lowest: float, highest: float) -> tuple[int, int]:
-        """Samples of a row at `lowest` or below it, and at `highest` or above it, among those
-        whose cell begins in the window."""
+        """The number of samples at or below `lowest` and at or above `highest` in a row (samples,),
+        among those whose cell starts in the window."""
         low = high = 0
         for first, after, before, _ in self.parts:
             part = row[first + (before > 0) : after]
@@ -103,7 +103,7 @@ class Window:
 
 
 def runs(positions: Integers) -> list[tuple[int, int]]:
-    """Spans (first index, index after the last) of samples without a loss between them."""
+    """Ranges (first index, index after the last) of samples, none lost between."""
     if positions[-1] - positions[0] == len(positions) - 1:
         return [(0, len(positions))]
     losses = (int(index) + 1 for index in np.flatnonzero(np.diff(positions) != 1))
@@ -111,13 +111,15 @@ def runs(positions: Integers) -> list[tuple[int, int]]:
 
 
 def without_gaps(centered: Floats, positions: Integers, cycle: float) -> Floats:
-    """`centered` (channels, samples) with lost samples put in: (channels, positions).
+    """`centered` (channels, samples) with lost samples filled in: (channels, positions).
 
-    In their place stands what was there some whole cycles earlier or later, to half a sample.
+    They are copied from whole cycles earlier or later, to half a sample.
     """
+    spans = runs(positions)
+    if len(spans) == 1:
+        return centered
     series = np.zeros((len(centered), int(positions[-1] - positions[0]) + 1))
     series[:, positions - positions[0]] = centered
-    spans = runs(positions)
     for (_, left), (right, _) in pairwise(spans):
         first, after = (int(positions[i] - positions[0]) for i in (left - 1, right))
         first += 1

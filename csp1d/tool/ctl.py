@@ -88,7 +88,9 @@ def _replay(config: Config, arguments: argparse.Namespace) -> int:
             if key not in told:
                 told.add(key)
                 print(f"csp1ctl: {arguments.name}: {remark}", file=sys.stderr)
-    for fault in (replay.clock_fault and f"timestamps {replay.clock_fault}", replay.rate_fault):
+    metering = replay.metering
+    stamps_fault = metering.clock_fault and f"timestamps {metering.clock_fault}"
+    for fault in (stamps_fault, metering.rate_fault):
         if fault:
             print(f"csp1ctl: {arguments.name}: {fault}", file=sys.stderr)
     if reading is None:

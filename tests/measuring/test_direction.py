@@ -149,7 +149,7 @@ MINIMUM = [
     ({"reference": "current"}, 0.51, ""),
     ({"reference": "current"}, 0.49, "the reference has 0.49 A, less than"),
     ({"reference": "current", "minimum": 6.0}, 5.0, "the reference has 5 A, less than"),
-    ({"minimum": 0.0}, 0.0, "the reference carries nothing of the mains frequency"),
+    ({"minimum": 0.0}, 0.0, "the reference carries no mains frequency"),
 ]
 
 
@@ -351,7 +351,7 @@ def test_a_reference_that_is_not_among_the_scans_leaves_the_currents() -> None:
         assert reading.direction
         assert not reading.direction.exporting
         assert reading.direction.reference_fault == (
-            "direction.input: the scans hold no channel for it"
+            "direction.input: the scans contain no channel for it"
         )
 
 
@@ -398,7 +398,7 @@ def test_noise_is_no_reference_whatever_the_minimum() -> None:
     for reading in readings:
         assert reading.direction
         assert reading.direction.exporting == frozenset()
-        assert "nothing of the mains frequency" in reading.direction.reference_fault
+        assert "no mains frequency" in reading.direction.reference_fault
 
 
 def test_a_reference_at_its_minimum_does_not_flap() -> None:

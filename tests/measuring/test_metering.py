@@ -318,7 +318,7 @@ def test_a_phase_without_a_channel_reads_zero() -> None:
 
 @pytest.mark.parametrize(
     ("type_", "complaint"),
-    [("le:u16/16X2>>0", "gives 2 values a scan"), ("le:s64/64>>0", "has 64 bits")],
+    [("le:u16/16X2>>0", "has 2 values per scan"), ("le:s64/64>>0", "at most 53 bits, got 64")],
 )
 def test_channels_that_carry_no_current(type_: str, complaint: str) -> None:
     made = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse(type_), 1.0),))

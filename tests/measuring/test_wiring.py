@@ -32,7 +32,7 @@ def see(judge: Wiring, *lags: float | None, amperes: float = 10.0, times: int = 
     }
     said = None
     for _ in range(times):
-        said = judge.see(currents)
+        said = judge.update(currents)
     return "unknown" if said is None else said
 
 
@@ -41,12 +41,12 @@ SWAPPED = (
     " swap channels.{0}.input and channels.{1}.input"
 )
 AGAINST = (
-    "if nothing feeds in on {0}: turn round the transformer of {0}, or set"
+    "if nothing feeds in on {0}: turn the transformer of {0} around, or set"
     " channels.{0}.reversed = true"
 )
 REFERENCE = (
-    "if nothing feeds in on {0}: the reference is the wrong way round: turn its plug round; or turn"
-    " round the transformer of {0}, or set {1}"
+    "if nothing feeds in on {0}: the reference is reversed: turn its plug around; or turn the"
+    " transformer of {0} around, or set {1}"
 )
 
 # Lags against L1's voltage, which the reference senses; None stands for no current to speak of.
@@ -60,29 +60,29 @@ PICTURES: dict[str, tuple[tuple[float | None, ...], str]] = {
     "L2 and L3 swapped, or turning the other way": (
         (0, 240, 120),
         SWAPPED.format("L2", "L3")
-        + ', or set direction.phase_order = "L1-L3-L2" if that is how the phases turn',
+        + ', or set direction.phase_order = "L1-L3-L2" if that is the phase order',
     ),
     "the same without a load on L1": (
         (None, 240, 120),
         SWAPPED.format("L2", "L3")
-        + ', or set direction.phase_order = "L1-L3-L2" if that is how the phases turn',
+        + ', or set direction.phase_order = "L1-L3-L2" if that is the phase order',
     ),
     "the same with a reactive load on L1": (
         (60, 240, 120),
         SWAPPED.format("L2", "L3")
-        + ', or set direction.phase_order = "L1-L3-L2" if that is how the phases turn',
+        + ', or set direction.phase_order = "L1-L3-L2" if that is the phase order',
     ),
     "L1 and L2 swapped": ((120, 0, 240), SWAPPED.format("L1", "L2")),
     "L1 and L3 swapped, L2 idle": ((240, None, 0), SWAPPED.format("L1", "L3")),
     "the reference senses L3": (
         (120, 240, 0),
         'if nothing feeds in, the reference senses L3, not L1: set direction.phase = "L3",'
-        " or move on the channels.*.input of all three phases if it does not",
+        " or, if that is wrong, rotate the channels.*.input of all three phases",
     ),
     "the reference senses L2": (
         (240, 0, 120),
         'if nothing feeds in, the reference senses L2, not L1: set direction.phase = "L2",'
-        " or move on the channels.*.input of all three phases if it does not",
+        " or, if that is wrong, rotate the channels.*.input of all three phases",
     ),
     "L1 reversed, or feeding in": ((180, 120, 240), AGAINST.format("L1")),
     "L3 reversed": ((None, 120, 240 + 180), AGAINST.format("L3")),
@@ -144,7 +144,9 @@ def test_a_current_reference_has_a_key_for_its_flow() -> None:
     for flow, other in (("consuming", "producing"), ("producing", "consuming")):
         direction = DirectionConfig(reference="current", reference_flow=flow)  # type: ignore[arg-type]
         said = see(wiring(direction), 0, 300, 60)
-        assert f'the wrong way round: set direction.reference_flow = "{other}"; or turn' in said
+        assert (
+            f'the reference is reversed: set direction.reference_flow = "{other}"; or turn' in said
+        )
 
 
 def test_what_is_doubted_later_does_not_prove_what_was_before() -> None:

@@ -102,7 +102,10 @@ CHANNEL = {
         ({"scan_bytes": 16.5}, "scan_bytes: is 16.5; write a whole number"),
         ({"sampling_frequency_hz": ...}, "sampling_frequency_hz: is missing; add it"),
         *(
-            ({"sampling_frequency_hz": hertz}, "json: sampling_frequency_hz: is .* 200 to 1e")
+            (
+                {"sampling_frequency_hz": hertz},
+                "json: sampling_frequency_hz: must be between 200 and",
+            )
             for hertz in (-1, 1e-300, 1, 63.9, 1.1e7)
         ),
         *(
@@ -122,16 +125,22 @@ CHANNEL = {
         ({"sampling_frequency_hz": True}, "sampling_frequency_hz: is True; write a number"),
         ({"timestamp": ...}, "timestamp: is missing"),
         ({"timestamp": 3}, "timestamp: write an object"),
-        ({"timestamp": {"index": 3, "type": "le:s32/32>>0"}}, "timestamp: type .* 64 bits"),
-        ({"timestamp": {"index": 2, "type": "le:s64/64>>0"}}, "timestamp: has index 2, before"),
+        ({"timestamp": {"index": 3, "type": "le:s32/32>>0"}}, "timestamp: type: must have 64 bits"),
+        (
+            {"timestamp": {"index": 2, "type": "le:s64/64>>0"}},
+            "timestamp: index: must be the highest",
+        ),
         ({"channels": {}}, "channels: write a list"),
         ({"channels": []}, "channels: a scan needs at least one channel"),
         ({"channels": [1]}, r"channels\[0\]: write an object"),
         ({"channels": [CHANNEL | {"type": "u16"}]}, r"channels\[0\]\.type: 'u16' is not a scan"),
         ({"channels": [CHANNEL | {"phase": "L4"}]}, r"channels\[0\]\.phase: is 'L4'; write one of"),
         ({"channels": [CHANNEL | {"id": 7}]}, r"channels\[0\]\.id: is 7; write a text"),
-        ({"channels": [CHANNEL, CHANNEL]}, "channels: two .* the same index"),
-        ({"channels": [CHANNEL, CHANNEL | {"id": "b", "index": 1}]}, "channels: two .* same phase"),
+        ({"channels": [CHANNEL, CHANNEL]}, "channels: each needs its own index"),
+        (
+            {"channels": [CHANNEL, CHANNEL | {"id": "b", "index": 1}]},
+            "channels: each needs its own phase",
+        ),
     ],
 )
 def test_descriptions_that_are_wrong(name: Path, values: dict[str, Any], complaint: str) -> None:
@@ -190,12 +199,12 @@ def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> Non
 def test_timestamps_that_are_none_are_told(name: Path) -> None:
     right = replay(load(name), ALL, MEASUREMENT)
     assert len(list(right)) == 3
-    assert right.clock_fault is None
+    assert right.metering.clock_fault is None
     change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
     wrong = replay(load(name), ALL, MEASUREMENT)
     assert len(list(wrong)) == 3
-    assert wrong.clock_fault is not None
-    assert wrong.clock_fault.startswith("not used, since they ")
+    assert wrong.metering.clock_fault is not None
+    assert wrong.metering.clock_fault.startswith("not used, since they ")
 
 
 def test_scans_that_change_or_vanish_meanwhile(name: Path) -> None:
@@ -263,7 +272,7 @@ def test_a_configured_type_overrides(name: Path) -> None:
     assert other.amperes(L1) > 2 * usual.amperes(L1)
     with pytest.raises(CaptureError, match="keep the storage bits"):
         next(replay(capture, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
-    with pytest.raises(CaptureError, match="2 values a scan"):
+    with pytest.raises(CaptureError, match="2 values per scan"):
         next(replay(capture, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
 
 
@@ -369,7 +378,7 @@ def test_a_capture_without_a_reference_means_import(name: Path) -> None:
     assert [reading.phases for reading in found] == [reading.phases for reading in plain]
     for reading in found:
         assert reading.direction
-        assert reading.direction.reference_fault.startswith("direction.input: the scans hold no")
+        assert reading.direction.reference_fault.startswith("direction.input: the scans contain no")
         assert reading_json(reading)["active_current_amperes"] is None
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from benchmark import signal as signals
 from benchmark.iiod import serving
 from benchmark.signal import Signal
-from csp1d.measuring.scan import word_dtype
 
 CHANNELS = 3
 LIMIT_SOURCE = Path(__file__).with_name("limit.c")
@@ -150,7 +149,7 @@ def pylibiio(signal: Signal) -> Iterator[Callable[[int], Sequence[float]]]:
     counted, since the samples come from a server on loopback instead of a kernel.
     """
     iio = _module("iio", "python3-libiio")
-    dtype = word_dtype(signal.format.channels[0].type).newbyteorder("=")
+    dtype = signal.format.record["0"].newbyteorder("=")
     with serving(signal) as uri:
         device = iio.Context(uri).devices[0]
         for channel in device.channels:
@@ -216,7 +215,7 @@ def limit(program: Path, signal: Signal, rounds: int) -> tuple[Times, Times]:
     """The C program's times, and those of a memcpy() of the same bytes."""
     form = signal.format
     type_ = form.channels[0].type
-    stamp = -1 if form.timestamp_offset is None else form.timestamp_offset
+    stamp = form.record.fields["timestamp"][1] if form.timestamp and form.record.fields else -1
     numbers = (
         signal.rate,
         form.scan_bytes,
