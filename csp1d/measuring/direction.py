@@ -37,15 +37,13 @@ _CONFIRM = 2
 """Consecutive readings that change the sign."""
 
 
-def phasors(series: Floats, start: float, end: float, cycle: float) -> Complexes:
+def phasors(series: Floats, end: float, cycle: float) -> Complexes:
     """RMS phasors of the fundamentals of `series` (channels, samples): (channels,).
 
-    `start` and `end` are fractional positions in the series, as in `Window`, whole cycles apart;
-    `cycle` is the number of samples per cycle. If `start` is before the series, the first cycles
-    are left out. All angles refer to the same time.
+    They cover the whole cycles before `end`, a fractional position in the series as in `Window`;
+    `cycle` is the number of samples per cycle. All angles refer to the same time.
     """
-    if start < 0:
-        start = end - math.floor(end / cycle) * cycle
+    start = end % cycle
     first, after = math.floor(start), math.ceil(end)
     weights = np.ones(after - first)
     weights[0] -= start - first
@@ -66,6 +64,13 @@ class DirectionMeter:
     the `reference_fault` of each reading says so.
     """
 
+    row: int | None = None
+    """Index of the reference among the channels of the format; None: it has no channel."""
+    unit_per_code: float
+    """With a row: volts or amperes per code of the reference, negative to invert it."""
+    amperes_per_code: float
+    """With a row: as if it were a CT with the default burden and ratio, to compare its strength."""
+
     def __init__(
         self,
         scan_format: ScanFormat,
@@ -75,15 +80,8 @@ class DirectionMeter:
         fault: str = "",
     ) -> None:
         """`reference` is that of `Config.reference`; `fault`: why it has no channel, if known."""
-        self.row: int | None = None
-        """Index of the reference among the channels of the format; None: it has no channel."""
         self.unit = "V" if direction.reference == "voltage" else "A"
         """Unit of the reference."""
-        self.unit_per_code = 0.0
-        """Volts or amperes per code of the reference, negative to invert it."""
-        self.amperes_per_code = 0.0
-        """The reference as if it were a CT with the default burden and ratio: its signal strength
-        compared to the currents."""
         self._direction = direction
         self._fault = fault
         self._factors = {
@@ -100,7 +98,7 @@ class DirectionMeter:
         self,
         fundamentals: Complexes | None,
         currents: Mapping[Phase, PhaseCurrent],
-        reference_rms: float = 0.0,
+        reference_rms: float,
     ) -> DirectionReading:
         """The direction from the phasors of the phases and, if it has a row, of the reference.
 
@@ -115,17 +113,17 @@ class DirectionMeter:
         # Relative to the voltage of the reference's phase.
         reference = complex(fundamentals[-1]) * self._reference_factor
         turn = abs(reference) / reference
-        phasor = {
+        relative = {
             phase: complex(code) * factor * turn
             for code, (phase, factor) in zip(fundamentals, self._factors.items(), strict=False)
         }
-        active = {phase: (current * self._lag[phase]).real for phase, current in phasor.items()}
+        active = {phase: (current * self._lag[phase]).real for phase, current in relative.items()}
         exporting = frozenset(
             phase
             for phase, sign in self._signs.items()
-            if sign.update(active[phase], max(abs(phasor[phase]), currents[phase].rms_amperes))
+            if sign.update(active[phase], max(abs(relative[phase]), currents[phase].rms_amperes))
         )
-        return DirectionReading(active, exporting, "", self._wiring.update(phasor))
+        return DirectionReading(active, exporting, "", self._wiring.update(relative))
 
     def _check_reference(self, fundamentals: Complexes | None, rms: float) -> str:
         """The reason why the reference cannot be used, "" if it can."""

@@ -123,8 +123,8 @@ class Metering:
         }
         direction = None
         if self._direction:
-            first = float(span.positions[0])
-            fundamentals = phasors(series, start - first, end - first, cycle) if cycle else None
+            stop = end - float(span.positions[0])
+            fundamentals = phasors(series, stop, cycle) if cycle else None
             reference = series[-1]
             rms = math.sqrt(float(reference @ reference) / len(reference))
             direction = self._direction.measure(fundamentals, phases, rms)

@@ -118,11 +118,11 @@ def without_gaps(centered: Floats, positions: Integers, cycle: float) -> Floats:
     spans = runs(positions)
     if len(spans) == 1:
         return centered
-    series = np.zeros((len(centered), int(positions[-1] - positions[0]) + 1))
-    series[:, positions - positions[0]] = centered
+    at = positions - positions[0]
+    series = np.zeros((len(centered), int(at[-1]) + 1))
+    series[:, at] = centered
     for (_, left), (right, _) in pairwise(spans):
-        first, after = (int(positions[i] - positions[0]) for i in (left - 1, right))
-        first += 1
+        first, after = int(at[left - 1]) + 1, int(at[right])
         shift = round(math.ceil((after - first) / cycle) * cycle)
         source = first - shift if first >= shift else first + shift
         copied = series[:, source : source + after - first]
