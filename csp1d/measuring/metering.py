@@ -111,9 +111,7 @@ class Metering:
         self._hertz = self._frequency.measure(series, span.period_ns)
         if self._hertz:
             cycle = self._cycle(span)
-            # A boundary at the grid point counts, also if rounding puts it just after.
-            whole = math.floor((end - start) / cycle + 1e-6)
-            end = min(end, start + whole * cycle)
+            end -= (end - start) % cycle
         window = Window.of(span.positions, start, end)
         currents = centered[: len(self._cts)]
         rows = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)

@@ -4,6 +4,7 @@
 Angles are degrees by which a current lags the voltage of its own phase.
 """
 
+import cmath
 import itertools
 import math
 import time
@@ -29,13 +30,15 @@ from signals import (
     stamps_of,
 )
 
-from csp1d.config import Config, DirectionConfig
+from csp1d.config import ChannelConfig, Config, DirectionConfig
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
 from csp1d.loop.sampler import Sampler
-from csp1d.measuring.direction import phasors
+from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 
 RATE = 4000
 L1, L2, L3 = Phase
@@ -169,6 +172,94 @@ def test_a_reference_under_its_minimum_means_import_and_current_all_the_same(
         assert (reading.direction.active_current_amperes is None) == bool(fault)
 
 
+VOLTS = ScanFormat(
+    RATE,
+    (
+        # 1 A and 1 V per code.
+        Channel("voltage0", "L1", 0, ScanType.parse("le:s16/16>>0"), 10.0),
+        Channel("voltage3", "reference", 3, ScanType.parse("le:s16/16>>0"), 1000.0),
+    ),
+)
+
+
+def judge(
+    *readings: tuple[complex, complex, float], rms_amperes: float = 0.0, **direction: Any
+) -> list[DirectionReading]:
+    """Of the phasor of L1, that of the reference and its RMS, in amperes and volts."""
+    config = DirectionConfig(reference="voltage", **direction)
+    meter = DirectionMeter(VOLTS, {L1: ChannelConfig()}, config, ChannelConfig())
+    currents = {L1: PhaseCurrent(rms_amperes, 0.0, 0.0, 0)}
+    return [meter.measure(np.array([a, v]), currents, rms) for a, v, rms in readings]
+
+
+@pytest.mark.parametrize(
+    ("volts", "weak"),
+    [
+        ([0.5], "."),
+        ([0.4999], "w"),
+        # Once too weak, it must be a tenth above the minimum to be used again.
+        ([0.4999, 0.5, 0.5499, 0.55001, 0.5], "www.."),
+        ([0.5, 0.4, 0.6, 0.5], ".w.."),
+    ],
+)
+def test_the_minimum_and_its_hysteresis(volts: list[float], weak: str) -> None:
+    found = judge(*((1 + 0j, complex(value), value) for value in volts))
+    assert "".join("w" if reading.reference_fault else "." for reading in found) == weak
+    assert all(reading.active_current_amperes in (None, {L1: 1.0}) for reading in found)
+
+
+@pytest.mark.parametrize(
+    ("fundamental", "rms", "is_fit"),
+    [(0.1, 0.2, True), (0.1, 0.315, True), (0.1, 0.317, False), (10, 30, True), (10, 33, False)],
+)
+def test_a_tenth_of_the_references_power_is_in_its_fundamental(
+    fundamental: float, rms: float, is_fit: bool
+) -> None:
+    (found,) = judge((1 + 0j, complex(0, fundamental), rms), minimum=0.0)
+    assert found.reference_fault == ("" if is_fit else "the reference carries no mains frequency")
+
+
+@pytest.mark.parametrize(
+    ("amperes", "rms", "exports"),
+    [
+        (-0.1, 0.1, False),
+        (-0.1001, 0.1, True),
+        # 6 degrees: 10.45 % of the RMS current, harmonics included.
+        (-1.04, 10.0, False),
+        (-1.05, 10.0, True),
+    ],
+)
+def test_the_least_active_current_that_changes_the_sign(
+    amperes: float, rms: float, exports: bool
+) -> None:
+    *_, last = judge(*[(complex(amperes), 1 + 0j, 1.0)] * 2, rms_amperes=rms)
+    assert last.exporting == ({L1} if exports else frozenset())
+
+
+def test_advice_outlasts_a_reference_that_fails() -> None:
+    meter = direction_of(HAT, config_of({}))
+    exchanged, currents, rms = phases_at(0.0, 10.0)
+    exchanged[1:3] = exchanged[2], exchanged[1]
+    for _ in range(5):
+        before = meter.measure(exchanged, currents, rms)
+    after = meter.measure(None, currents, rms)
+    assert before.wiring_advice
+    assert after.wiring_advice == before.wiring_advice
+
+
+def test_a_reference_is_as_strong_as_a_usual_ct_at_its_input() -> None:
+    odd = ChannelConfig(ct_ratio=1000, burden_ohms=5.0, gain=1.5)
+    for reference in (odd, replace(odd, scale_millivolts=-33.0)):
+        for kind in ("voltage", "current"):
+            config = DirectionConfig(reference=kind)
+            meter = DirectionMeter(HAT, {}, config, reference)
+            millivolts = reference.scale_millivolts or 3300 / 65536
+            assert meter.row == 3
+            assert meter.amperes_per_code == pytest.approx(abs(millivolts) / 1000 / 20 * 2000)
+            turned = 1000 / 5 if kind == "current" else 1
+            assert meter.unit_per_code == pytest.approx(millivolts / 1000 * turned)
+
+
 def test_the_reference_is_wired_like_the_channel_of_its_phase() -> None:
     # 5 A at 1000:1 into 10 ohm are the 50 mV of 5 A at 2000:1 into 20 ohm.
     times = seconds(1.1)
@@ -297,6 +388,19 @@ def test_phasors_of_whole_cycles(cycle: float, cycles: int, start: float, lag: f
     assert abs(second) == pytest.approx(5, rel=4e-3)
     off = np.angle(second / first * np.exp(1j * math.radians(lag)))
     assert off == pytest.approx(0, abs=4e-3)
+
+
+@pytest.mark.parametrize(("end", "cycle"), [(100, 20), (95.25, 20), (61.5, 7.3), (99.99, 33.3)])
+def test_phasors_weigh_samples_by_the_part_of_their_cell(end: float, cycle: float) -> None:
+    start = end - math.floor(end / cycle) * cycle
+    series = np.random.default_rng(3).standard_normal((2, 102))
+    expected = [0j, 0j]
+    for at in range(102):
+        part = max(0.0, min(at + 1, end) - max(at, start))
+        turn = cmath.exp(-2j * math.pi * (at - math.floor(start)) / cycle)
+        for row in range(2):
+            expected[row] += math.sqrt(2) * part * series[row, at] * turn / (end - start)
+    assert phasors(series, end, cycle) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(

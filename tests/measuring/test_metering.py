@@ -279,6 +279,30 @@ def test_rails_of_signed_codes() -> None:
     assert reading.phases[L2].clipped_samples == clipped
 
 
+@pytest.mark.parametrize("lowest", [0, 1])
+@pytest.mark.parametrize("highest", [65534, 65535])
+def test_samples_at_a_rail_are_counted_to_a_code(lowest: int, highest: int) -> None:
+    """Also with a mean that is no whole code: one sample at each rail."""
+    codes = codes_of(current(seconds(1), 50.0, 10.0), noise=np.random.default_rng(9))
+    codes[1234], codes[2345] = lowest, highest
+    made = hat_format()
+    (reading,) = metering_of(made).feed(pack(made, [codes] * 3, stamps_of(seconds(1))))
+    assert reading.phases[L1].clipped_samples == (lowest == 0) + (highest == 65535)
+
+
+@pytest.mark.parametrize(("at_top", "failed"), [(2000, False), (2001, True)])
+@pytest.mark.parametrize("rail", [0, 65535])
+def test_more_than_half_of_the_samples_at_one_end(rail: int, at_top: int, failed: bool) -> None:
+    made = hat_format(timestamp=False)
+    codes = np.full(RATE, 30_000)
+    codes[::2] = rail
+    codes[1 : 2 * (at_top - 2000) : 2] = rail
+    (reading,) = metering_of(made).feed(pack(made, [codes] * 3))
+    assert reading.scans == RATE
+    assert reading.phases[L1].clipped_samples == at_top
+    assert reading.failed_phases == (tuple(Phase) if failed else ())
+
+
 def test_dc_is_told_and_left_out() -> None:
     times = seconds(2)
     amperes = current(times, 50.0, 10.0) + 3.0
@@ -318,12 +342,35 @@ def test_a_phase_without_a_channel_reads_zero() -> None:
 
 @pytest.mark.parametrize(
     ("type_", "complaint"),
-    [("le:u16/16X2>>0", "has 2 values per scan"), ("le:s64/64>>0", "at most 53 bits, got 64")],
+    [
+        (
+            "le:u16/16X2>>0",
+            "channels.L1: voltage0 has 2 values per scan (le:u16/16X2>>0);"
+            " select an input with one",
+        ),
+        (
+            "le:s64/64>>0",
+            "channels.L1: voltage0 must have at most 53 bits, got 64 (le:s64/64>>0)",
+        ),
+        (
+            "le:u54/64>>0",
+            "channels.L1: voltage0 must have at most 53 bits, got 54 (le:u54/64>>0)",
+        ),
+    ],
 )
 def test_channels_that_carry_no_current(type_: str, complaint: str) -> None:
     made = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse(type_), 1.0),))
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match="voltage0") as caught:
         metering_of(made)
+    assert str(caught.value) == complaint
+
+
+def test_codes_of_53_bits_are_measured() -> None:
+    made = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse("le:s53/64>>0"), 1e-12),))
+    wave = np.rint(2**51 * np.sin(2 * np.pi * 50 * seconds(1))).astype(np.int64)
+    (reading,) = metering_of(made).feed(pack(made, [wave]))
+    # 1e-12 mV per code, 100 A per volt.
+    assert reading.amperes(L1) == pytest.approx(2**51 / math.sqrt(2) * 1e-15 * 100, rel=1e-5)
 
 
 def test_a_configured_phase_must_be_there() -> None:
