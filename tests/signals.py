@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic scans of a HAT: 10 mV an ampere around mid-scale of a 3.3 V range."""
+"""Synthetic scans of a HAT: 10 mV per ampere around mid-scale of a 3.3 V range."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from csp1d.scan_type import ScanType
 Array = npt.NDArray[Any]
 
 RANGE_MILLIVOLTS = 3300.0
-MILLIVOLTS_AN_AMPERE = 10.0
+MILLIVOLTS_PER_AMPERE = 10.0
 """2000:1 into 20 ohm."""
 DISTORTED = {1: 1.0, 3: 0.6, 5: 0.3}
 START_NS = 1_000_000_000_000
@@ -37,7 +37,7 @@ def hat_format(
     said_rate: float | None = None,
     reference: bool = False,
 ) -> ScanFormat:
-    """Three channels, offset binary, a fourth for the reference if wanted, and a timestamp."""
+    """Three channels in offset binary, optionally the reference and a timestamp."""
     storage = 16 if bits <= 16 else 32
     channels = tuple(
         Channel(
@@ -57,7 +57,7 @@ def hat_format(
 
 
 def pack(scan_format: ScanFormat, codes: Sequence[Array], stamps: Array | None = None) -> bytes:
-    """The bytes of scans with these codes."""
+    """The bytes of scans with these storage words, one row per channel."""
     records = np.zeros(len(codes[0]), scan_format.record)
     for number, row in enumerate(codes):
         records[str(number)] = row
@@ -73,7 +73,7 @@ def current(
     harmonics: Mapping[int, float] | None = None,
     angles: Mapping[int, float] | None = None,
 ) -> Array:
-    """Amperes at times (seconds); `rms_amperes` is of the whole, harmonics included."""
+    """Amperes at times (seconds); `rms_amperes` includes the harmonics."""
     parts = harmonics or {1: 1.0}
     wave = sum(
         part * np.sin(2 * np.pi * hertz * order * times + (angles or {}).get(order, 0.0))
@@ -86,8 +86,8 @@ def current(
 def codes_of(
     amperes: Array, bits: int = 16, noise: np.random.Generator | None = None, bias: float = 0.0
 ) -> Array:
-    """Codes of amperes, with 1 LSB rms of noise; a converter clips at its rails."""
-    exact = (amperes + bias) * MILLIVOLTS_AN_AMPERE / RANGE_MILLIVOLTS * 2**bits + 2 ** (bits - 1)
+    """Codes of amperes, with noise of 1 LSB RMS if given a generator, clipped to the range."""
+    exact = (amperes + bias) * MILLIVOLTS_PER_AMPERE / RANGE_MILLIVOLTS * 2**bits + 2 ** (bits - 1)
     if noise is not None:
         exact = exact + noise.standard_normal(len(exact))
     codes: Array = np.clip(np.rint(exact), 0, 2**bits - 1).astype(np.int64)
@@ -95,13 +95,13 @@ def codes_of(
 
 
 def stamps_of(times: Array, late_ns: Array | float = 0.0) -> Array:
-    """Timestamps of samples, some of them late."""
+    """Timestamps of samples, late by `late_ns`."""
     stamps: Array = START_NS + np.rint(times * 1e9 + late_ns).astype(np.int64)
     return stamps
 
 
 def metering_of(scan_format: ScanFormat, no_load_amperes: float = 0.0, **channel: Any) -> Metering:
-    """A metering of the HAT's channels, all configured alike."""
+    """A metering of the HAT's channels, all with the same configuration."""
     channels = {
         Phase(element.phase): ChannelConfig(input=element.id, **channel)
         for element in scan_format.channels
@@ -110,7 +110,7 @@ def metering_of(scan_format: ScanFormat, no_load_amperes: float = 0.0, **channel
 
 
 def config_of(direction: Mapping[str, Any], **channels: Mapping[str, Any]) -> Config:
-    """A configuration with direction on, against a voltage unless said otherwise."""
+    """A configuration with direction on, by default with a voltage reference."""
     settings = {
         phase: {"input": f"voltage{index}", **channels.get(phase, {})}
         for index, phase in enumerate(Phase)
@@ -123,7 +123,7 @@ def config_of(direction: Mapping[str, Any], **channels: Mapping[str, Any]) -> Co
 
 
 def direction_of(scan_format: ScanFormat, config: Config) -> DirectionMeter:
-    """The direction meter of a configuration that has it on."""
+    """The direction meter of a configuration with direction on."""
     reference = config.reference()
     assert reference
     return DirectionMeter(scan_format, config.channels.used(), config.direction, reference)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far readings are off: captures of known currents, written to files and replayed.
+"""The error of readings: captures of known currents, written to files and replayed.
 
-Every capture carries one amplitude on three phases, each with its own angles. The worst reading
+Each capture carries one amplitude on three phases, each with its own angles. The worst reading
 counts.
 """
 
@@ -16,7 +16,7 @@ import direction_accuracy
 import numpy as np
 from signals import (
     DISTORTED,
-    MILLIVOLTS_AN_AMPERE,
+    MILLIVOLTS_PER_AMPERE,
     RANGE_MILLIVOLTS,
     Array,
     codes_of,
@@ -43,15 +43,15 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "accuracy.md"
 
 @dataclass(frozen=True)
 class Worst:
-    """The worst reading of some."""
+    """The errors of the worst reading."""
 
     percent: float
     millihertz: float | None
-    """None where one of them had no frequency."""
+    """None if one of the readings had no frequency."""
 
 
 Figures = dict[tuple[int, int, float], Worst]
-"""By bits, samples a second and amperes."""
+"""By bits, samples per second and amperes."""
 
 
 def measure_all() -> Figures:
@@ -95,8 +95,8 @@ def _measure(
     scan_format = hat_format(bits, rate)
     name = folder / "capture"
     save(name, scan_format, [pack(scan_format, codes, stamps_of(times))])
-    # What a calibration without current finds: the noise, and that of rounding to codes.
-    lsb_amperes = RANGE_MILLIVOLTS / 2**bits / MILLIVOLTS_AN_AMPERE
+    # As a calibration without current finds it: noise, and rounding to codes.
+    lsb_amperes = RANGE_MILLIVOLTS / 2**bits / MILLIVOLTS_PER_AMPERE
     config = ChannelConfig(noise_floor_amperes=lsb_amperes * (1 + 1 / 12) ** 0.5)
     readings = list(
         replay(load(name), dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0))
@@ -122,11 +122,11 @@ def _one_phase(
     amperes: float,
     harmonics: dict[int, float],
 ) -> Array:
-    """A current at random angles, but none with peaks that would clip at 80 A."""
+    """A current at random angles, without peaks that would clip at 80 A."""
     while True:
         angles = {order: random.uniform(0, 2 * np.pi) for order in harmonics}
         cycle = current(np.arange(1000) / 1000, 1.0, max(AMPERES), harmonics, angles)
-        if np.abs(cycle).max() < 0.98 * RANGE_MILLIVOLTS / MILLIVOLTS_AN_AMPERE / 2:
+        if np.abs(cycle).max() < 0.98 * RANGE_MILLIVOLTS / MILLIVOLTS_PER_AMPERE / 2:
             return current(times, hertz, amperes, harmonics, angles)
 
 
@@ -155,7 +155,7 @@ def _between(name: str) -> re.Pattern[str]:
 
 
 def page_table(name: str) -> str:
-    """Tables as they stand in docs/accuracy.md: those of "figures" or of "direction"."""
+    """Tables of docs/accuracy.md: "figures" or "direction"."""
     match = _between(name).search(PAGE.read_text(encoding="utf-8"))
     return match[0] if match else ""
 
@@ -164,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tools/accuracy", description="Measure the error of readings over grids of currents."
     )
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"update the tables in {PAGE.name}")
     arguments = parser.parse_args()
     print(f"seeds {SEED} and {direction_accuracy.SEED}, numpy {np.__version__}")
     page = PAGE.read_text(encoding="utf-8")

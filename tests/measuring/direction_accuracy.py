@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far the direction is off: currents all round the clock against a voltage reference.
+"""The error of the direction: currents at all angles against a voltage reference.
 
-A capture carries one amplitude on three phases, each at an angle of its own, with a phase error of
-up to 4 degrees between current and reference. It is measured twice: with the errors taken out, and
-as if nobody knew of them.
+A capture carries one amplitude on three phases, each at its own angle, with a phase error of up to
+4 degrees between current and reference. It is measured twice: with the errors configured, and
+without.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from signals import (
     DISTORTED,
-    MILLIVOLTS_AN_AMPERE,
+    MILLIVOLTS_PER_AMPERE,
     RANGE_MILLIVOLTS,
     Array,
     codes_of,
@@ -34,30 +34,30 @@ ORDERS = ("L1-L2-L3", "L1-L3-L2")
 HERTZ = (49.5, 50.0, 50.25, 59.9)
 STEP_DEGREES = 5
 ERRORS_DEGREES = (-4.0, 0.0, 4.0)
-"""By how much a current leads the reference too far, as the ADC sees it."""
+"""Phase errors of a current against the reference, positive if it leads."""
 REFERENCE_AMPERES = 100.0
-"""Of the HAT's CTs: the millivolts of 1 V."""
+"""1 V at the ADC, in amperes of the HAT's CTs."""
 RATE = 4000
 SECONDS = 2.1
 SEED = 21
 BAND = math.sin(math.radians(6))
 LEAST_AMPERES = 0.1
 SURE = 1.05
-"""How far beyond the band noise does not bring back what is measured."""
+"""Margin beyond the band that noise does not exceed."""
 
 
 @dataclass
 class Worst:
-    """Of all readings of a cell."""
+    """The worst of all readings of a cell."""
 
     percent: float = 0.0
-    """Error of the active current, phase errors taken out, of the RMS of the fundamental."""
+    """Error of the active current in % of the fundamental, phase errors corrected."""
     wrong: int = 0
-    """Signs that are wrong, or not told although the angle as measured is outside the band."""
+    """Signs that are wrong, or missing although the measured angle is outside the band."""
     signs: int = 0
-    """Of how many."""
+    """The number of signs judged."""
     blind_degrees: int = 0
-    """Farthest from 90 degrees at which export was not told, phase errors left in."""
+    """Largest distance from 90 degrees without export, phase errors uncorrected."""
 
 
 Figures = dict[tuple[int, float], Worst]
@@ -66,7 +66,7 @@ Figures = dict[tuple[int, float], Worst]
 
 @dataclass(frozen=True)
 class _Load:
-    """What one phase carries."""
+    """The current of one phase."""
 
     lag_degrees: float
     error_degrees: float
@@ -74,7 +74,7 @@ class _Load:
     fundamental_amperes: float
 
     def active(self, error_degrees: float = 0.0) -> float:
-        """Amperes in phase with the voltage, as they look with a phase error."""
+        """The active current, as measured with a phase error."""
         return self.fundamental_amperes * math.cos(math.radians(self.lag_degrees - error_degrees))
 
     def is_sure(self, active_amperes: float) -> bool:
@@ -110,8 +110,8 @@ def _measure(
 ) -> None:
     reference_error = float(random.choice(ERRORS_DEGREES)) / 2
     leads = {phase: reference_error + load.error_degrees for phase, load in loads.items()}
-    unaware = config_of({"phase_order": order})
-    aware = config_of(
+    plain = config_of({"phase_order": order})
+    corrected = config_of(
         {"phase_order": order, "phase_error_degrees": reference_error},
         **{phase: {"phase_error_degrees": lead} for phase, lead in leads.items()},
     )
@@ -124,7 +124,7 @@ def _measure(
             hertz,
             load.amperes,
             harmonics,
-            start + leads[phase] - load.lag_degrees - unaware.direction.lag_degrees(phase),
+            start + leads[phase] - load.lag_degrees - plain.direction.lag_degrees(phase),
         )
         for phase, load in loads.items()
     ]
@@ -132,30 +132,30 @@ def _measure(
     rows.append(current(times, hertz, REFERENCE_AMPERES, angles={1: angle}))
     scan_format = hat_format(bits, RATE, reference=True)
     data = pack(scan_format, [codes_of(row, bits, random) for row in rows], stamps_of(times))
-    for config, errors_left in ((aware, False), (unaware, True)):
+    for config, uncorrected in ((corrected, False), (plain, True)):
         readings = directed(scan_format, config).feed(data)
         assert len(readings) == int(SECONDS)
         for phase, load in loads.items():
-            _judge(worst, readings, phase, load, errors_left)
+            _judge(worst, readings, phase, load, uncorrected)
 
 
 def _judge(
-    worst: Worst, readings: list[Reading], phase: Phase, load: _Load, errors_left: bool
+    worst: Worst, readings: list[Reading], phase: Phase, load: _Load, uncorrected: bool
 ) -> None:
     exports = load.active() < 0
     for reading in readings:
         assert reading.direction
         assert reading.direction.active_current_amperes
         active = reading.direction.active_current_amperes[phase]
-        if not errors_left:
+        if not uncorrected:
             percent = 100 * abs(active - load.active()) / load.fundamental_amperes
             worst.percent = max(worst.percent, percent)
         worst.signs += 1
         worst.wrong += load.is_sure(active) and (active < 0) != exports
-    told = readings[-1].signed_amperes(phase) < 0
-    looks = load.active(load.error_degrees if errors_left else 0.0)
-    worst.wrong += told != exports and (told or load.is_sure(looks / SURE))
-    if errors_left and exports and not told:
+    exported = readings[-1].signed_amperes(phase) < 0
+    looks = load.active(load.error_degrees if uncorrected else 0.0)
+    worst.wrong += exported != exports and (exported or load.is_sure(looks / SURE))
+    if uncorrected and exports and not exported:
         from_90 = round(abs(math.degrees(math.asin(load.active() / load.fundamental_amperes))))
         worst.blind_degrees = max(worst.blind_degrees, from_90)
 
@@ -168,12 +168,12 @@ def _one_phase(
     harmonics: dict[int, float],
     degrees: float,
 ) -> Array:
-    """A current at this angle, its harmonics at random ones without peaks that clip at 80 A."""
+    """A current at this angle, with random harmonics whose peaks do not clip at 80 A."""
     while True:
         angles = {order: random.uniform(0, 2 * np.pi) for order in harmonics}
         angles[1] = math.radians(degrees)
         cycle = current(np.arange(1000) / 1000, 1.0, max(AMPERES), harmonics, angles)
-        if np.abs(cycle).max() < 0.98 * RANGE_MILLIVOLTS / MILLIVOLTS_AN_AMPERE / 2:
+        if np.abs(cycle).max() < 0.98 * RANGE_MILLIVOLTS / MILLIVOLTS_PER_AMPERE / 2:
             return current(times, hertz, amperes, harmonics, angles)
 
 
@@ -183,9 +183,13 @@ def table(figures: Figures) -> str:
     header += "|---" * (1 + len(AMPERES)) + "|\n"
     parts = []
     for title, cell in (
-        ("Active current, worst error in % of the fundamental, phase errors taken out", "percent"),
-        ("Signs that are wrong outside the band, phase errors taken out and left in", "wrong"),
-        ("Farthest from 90° that export does not show, in degrees, phase errors left in", "blind"),
+        ("Active current, worst error in % of the fundamental, phase errors corrected", "percent"),
+        ("Wrong signs outside the band, phase errors corrected and uncorrected", "wrong"),
+        (
+            "Largest distance from 90° at which export does not show, in degrees,"
+            " phase errors uncorrected",
+            "blind",
+        ),
     ):
         parts.append(f"{title}:\n\n{header}")
         for bits in BITS:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of error, over the grid of currents that docs/accuracy.md shows."""
+"""The limits of the error, for the grid of currents in docs/accuracy.md."""
 
 import re
 
@@ -40,5 +40,5 @@ def test_the_page_shows_what_is_measured(figures: Figures) -> None:
 
     shown, measured = numbers(accuracy.page_table("figures")), numbers(accuracy.table(figures))
     assert len(shown) == 2 * len(BITS) * len(RATES) * (2 + len(AMPERES))
-    # The same noise is drawn everywhere, but sines differ in the last bit between processors.
+    # The noise is the same everywhere, but sines differ in the last bit between processors.
     assert shown == pytest.approx(measured, rel=0.05, abs=0.002)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of the direction's error, all round the clock, that docs/accuracy.md shows."""
+"""The limits of the direction's error, at all angles, in docs/accuracy.md."""
 
 import re
 
@@ -9,7 +9,7 @@ import pytest
 from direction_accuracy import AMPERES, BITS, Figures
 
 BLIND_DEGREES = {0.3: 30, 1.0: 15, 10.0: 15, 80.0: 15}
-"""6 degrees of the band and 4 of phase error, more where 0.1 A are much and where harmonics are."""
+"""6 degrees of the band and 4 of phase error; more near 0.1 A and with harmonics."""
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def figures() -> Figures:
 
 @pytest.mark.parametrize("amperes", AMPERES)
 @pytest.mark.parametrize("bits", BITS)
-def test_no_sign_is_wrong_where_it_can_be_told(figures: Figures, bits: int, amperes: float) -> None:
+def test_no_sign_is_wrong_outside_the_band(figures: Figures, bits: int, amperes: float) -> None:
     worst = figures[bits, amperes]
     assert worst.signs > 1000
     assert worst.wrong == 0
