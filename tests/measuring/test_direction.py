@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Import and export: what the angle of a current to the reference makes of it.
+"""Import and export, by the angle of a current to the reference.
 
 Angles are degrees by which a current lags the voltage of its own phase.
 """
@@ -44,9 +44,9 @@ RATE = 4000
 L1, L2, L3 = Phase
 HAT = hat_format(reference=True)
 VOLT = 100.0
-"""What an ampere of the HAT's CTs has to be for a volt at the ADC."""
+"""1 V at the ADC, in amperes of the HAT's CTs."""
 ORDERS = {"L1-L2-L3": (0, 120, 240), "L1-L3-L2": (0, 240, 120)}
-"""How far the voltages of L1, L2 and L3 lag that of L1."""
+"""Lags of the voltages of L1, L2 and L3 against that of L1."""
 
 
 def wave(times: Array, amperes: float, lag: float, hertz: float = 50.1, **more: Any) -> Array:
@@ -56,7 +56,7 @@ def wave(times: Array, amperes: float, lag: float, hertz: float = 50.1, **more: 
 def measure(
     rows: Sequence[Array], times: Array, direction: Mapping[str, Any], **channels: Any
 ) -> list[Reading]:
-    """Readings of currents and, last, the reference, without noise."""
+    """Readings of the currents and, in the last row, the reference; without noise."""
     data = pack(HAT, [codes_of(row) for row in rows], stamps_of(times))
     return directed(HAT, config_of(direction, **channels)).feed(data)
 
@@ -72,7 +72,7 @@ def active(reading: Reading) -> list[float]:
 
 
 def exporting(readings: Sequence[Reading], phase: Phase) -> str:
-    """A letter a reading: i for import, E for export."""
+    """One letter per reading: i for import, E for export."""
     assert all(reading.direction for reading in readings)
     return "".join("E" if reading.signed_amperes(phase) < 0 else "i" for reading in readings)
 
@@ -80,7 +80,7 @@ def exporting(readings: Sequence[Reading], phase: Phase) -> str:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("sensed", Phase)
 @pytest.mark.parametrize("harmonics", [{1: 1.0}, DISTORTED])
-def test_one_reference_tells_the_direction_of_three_phases(
+def test_one_reference_gives_the_direction_of_three_phases(
     order: str, sensed: Phase, harmonics: dict[int, float]
 ) -> None:
     times, lags = seconds(2.1), (30, 180, -100)
@@ -100,17 +100,17 @@ def test_one_reference_tells_the_direction_of_three_phases(
     assert readings[-1].signed_amperes(L1) == readings[-1].amperes(L1)
 
 
-# Settings of [direction] and of [channels.L1], the lag of the current, that of the reference, both
-# at the ADC, and what 10 A then count in phase with the voltage.
+# Settings of [direction] and of [channels.L1], the lags of current and reference at the ADC, and
+# the active current of 10 A.
 WIRED: dict[str, tuple[dict[str, Any], dict[str, Any], float, float, float]] = {
     "a load": ({}, {}, 0, 0, 10),
     "a feed-in": ({}, {}, 180, 0, -10),
-    "a CT the wrong way round, and said so": ({}, {"reversed": True}, 180, 0, 10),
+    "a reversed CT, configured so": ({}, {"reversed": True}, 180, 0, 10),
     "a gain": ({}, {"gain": 1.1}, 0, 0, 11),
     "a CT that leads": ({}, {"phase_error_degrees": 4.0}, 60 - 4, 0, 5),
     "a CT that lags": ({}, {"phase_error_degrees": -4.0}, 60 + 4, 0, 5),
-    "a CT that leads unknown to all": ({}, {}, 90 - 4, 0, 0.698),
-    # 0.5 ms later at 50.1 Hz is seen as 9 degrees ahead.
+    "a CT that leads, not configured": ({}, {}, 90 - 4, 0, 0.698),
+    # 0.5 ms later at 50.1 Hz is 9 degrees ahead.
     "a CT sampled 0.5 ms late": ({}, {"phase_error_degrees": 9.018}, 60 - 9.018, 0, 5),
     "a reference that leads": ({"phase_error_degrees": 20.0}, {}, 60, -20, 5),
     "a consumer's current": ({"reference": "current"}, {}, 0, 0, 10),
@@ -121,9 +121,9 @@ WIRED: dict[str, tuple[dict[str, Any], dict[str, Any], float, float, float]] = {
         180,
         10,
     ),
-    "a flow that a voltage has not": ({"reference_flow": "producing"}, {}, 0, 0, 10),
+    "a voltage has no flow": ({"reference_flow": "producing"}, {}, 0, 0, 10),
     "a reference on another phase": ({"phase": "L2"}, {}, 0, 120, 10),
-    "the same, phases the other way": (
+    "the same with the other phase order": (
         {"phase": "L2", "phase_order": "L1-L3-L2"},
         {},
         0,
@@ -134,7 +134,7 @@ WIRED: dict[str, tuple[dict[str, Any], dict[str, Any], float, float, float]] = {
 
 
 @pytest.mark.parametrize("case", WIRED)
-def test_what_makes_the_active_current(case: str) -> None:
+def test_settings_that_change_the_active_current(case: str) -> None:
     direction, channel, lag, reference_lag, expected = WIRED[case]
     times = seconds(1.1)
     rows = [wave(times, 10.0, lag), 0 * times, 0 * times, wave(times, VOLT, reference_lag)]
@@ -142,7 +142,7 @@ def test_what_makes_the_active_current(case: str) -> None:
     assert active(reading)[0] == pytest.approx(expected, abs=0.005)
 
 
-# [direction], RMS at the ADC as of amperes of the CT of L1, whether it tells, what is said if not.
+# [direction], RMS of the reference in amperes of the CT of L1, and the fault or "".
 MINIMUM = [
     ({}, 0.51 * VOLT, ""),
     ({}, 0.49 * VOLT, "the reference has 0.49 V, less than direction.minimum = 0.5"),
@@ -157,7 +157,7 @@ MINIMUM = [
 
 
 @pytest.mark.parametrize(("direction", "amperes", "fault"), MINIMUM)
-def test_a_reference_under_its_minimum_means_import_and_current_all_the_same(
+def test_below_the_minimum_all_is_import_and_currents_stay(
     direction: dict[str, Any], amperes: float, fault: str
 ) -> None:
     times = seconds(3.1)
@@ -247,7 +247,7 @@ def test_advice_outlasts_a_reference_that_fails() -> None:
     assert after.wiring_advice == before.wiring_advice
 
 
-def test_a_reference_is_as_strong_as_a_usual_ct_at_its_input() -> None:
+def test_the_strength_of_the_reference_is_that_of_a_default_ct() -> None:
     odd = ChannelConfig(ct_ratio=1000, burden_ohms=5.0, gain=1.5)
     for reference in (odd, replace(odd, scale_millivolts=-33.0)):
         for kind in ("voltage", "current"):
@@ -264,7 +264,7 @@ def test_the_reference_is_wired_like_the_channel_of_its_phase() -> None:
     # 5 A at 1000:1 into 10 ohm are the 50 mV of 5 A at 2000:1 into 20 ohm.
     times = seconds(1.1)
     rows = [wave(times, 10.0, 0), 0 * times, 0 * times, wave(times, 5.0, 0)]
-    for channel, said in (
+    for channel, text in (
         ({}, "has 5 A"),
         ({"ct_ratio": 1000}, "has 2.5 A"),
         ({"burden_ohms": 10.0}, "has 10 A"),
@@ -274,41 +274,41 @@ def test_the_reference_is_wired_like_the_channel_of_its_phase() -> None:
         direction = {"reference": "current", "minimum": 100.0}
         (reading,) = measure(rows, times, direction, L1=channel)
         assert reading.direction
-        assert said in reading.direction.reference_fault
+        assert text in reading.direction.reference_fault
 
 
 @pytest.mark.parametrize(
-    ("turns", "seen"),
+    ("angles", "expected"),
     [
-        # One reading of the other way is none.
+        # A single reading does not change the sign.
         ((0, 180, 0, 180, 0), "iiiii"),
         ((0, 0, 180, 180, 180), "iiiEE"),
         ((180, 180, 0, 0, 0), "iEEii"),
         ((180, 180, 0, 180, 180, 0, 0), "iEEEEEi"),
-        # Too close to 90 to tell: as it was.
+        # Too close to 90 degrees: unchanged.
         ((180, 180, 85, 86, 90, 95, 85), "iEEEEEE"),
         ((0, 95, 94, 95, 94, 90, 90), "iiiiiii"),
-        # Twice in a row: what is unsure in between begins anew.
+        # Twice in a row: an unsure reading starts the count again.
         ((0, 180, 95, 180, 180), "iiiiE"),
-        # A reference that vanished forgets.
+        # A lost reference resets the sign.
         ((180, 180, None, 180, 180), "iEiiE"),
         ((180, None, 180, 180), "iiiE"),
     ],
 )
 def test_a_sign_changes_when_it_is_sure_twice_in_a_row(
-    turns: tuple[float | None, ...], seen: str
+    angles: tuple[float | None, ...], expected: str
 ) -> None:
     meter = direction_of(HAT, config_of({}))
     found = ""
-    for turn in turns:
-        reading = meter.measure(*phases_at(turn, 10.0))
+    for angle in angles:
+        reading = meter.measure(*phases_at(angle, 10.0))
         found += "E" if L1 in reading.exporting else "i"
-        assert bool(reading.reference_fault) == (turn is None)
-    assert found == seen
+        assert bool(reading.reference_fault) == (angle is None)
+    assert found == expected
 
 
 def phases_at(lag: float | None, amperes: float) -> tuple[Any, dict[Phase, PhaseCurrent], float]:
-    """Phasors in codes, with L1 at an angle (None: no frequency), and the currents of a reading."""
+    """Arguments of `measure`, with L1 at an angle; None: no frequency."""
     currents = {phase: PhaseCurrent(amperes, 0.0, 0.0, 0) for phase in Phase}
     if lag is None:
         return None, currents, 0.0
@@ -334,7 +334,7 @@ def test_a_load_that_hovers_at_90_degrees_never_flaps(
 
 
 @given(lag=st.floats(-180, 180), amperes=st.floats(0.2, 80))
-def test_what_is_sure_shows_within_two_readings(lag: float, amperes: float) -> None:
+def test_a_sure_direction_shows_after_two_readings(lag: float, amperes: float) -> None:
     part = amperes * math.cos(math.radians(lag))
     meter = direction_of(HAT, config_of({}))
     for _ in range(2):
@@ -359,9 +359,9 @@ def test_a_noisy_load_at_90_degrees_holds_its_sign() -> None:
     times, random = seconds(40.1), np.random.default_rng(7)
     made = hat_format(12, reference=True)
     hovering = 90 + 5 * np.sin(0.7 * times)
-    row = 0.5 * math.sqrt(2) * np.sin(2 * np.pi * 50.1 * times - np.radians(hovering))
-    rows = [row, 0 * times, 0 * times, wave(times, VOLT, 0)]
-    data = pack(made, [codes_of(each, 12, random) for each in rows], stamps_of(times))
+    hovers = 0.5 * math.sqrt(2) * np.sin(2 * np.pi * 50.1 * times - np.radians(hovering))
+    rows = [hovers, 0 * times, 0 * times, wave(times, VOLT, 0)]
+    data = pack(made, [codes_of(row, 12, random) for row in rows], stamps_of(times))
     readings = directed(made, config_of({})).feed(data)
     assert exporting(readings, L1) == "i" * 40
 
@@ -406,7 +406,7 @@ def test_phasors_weigh_samples_by_the_part_of_their_cell(end: float, cycle: floa
 @pytest.mark.parametrize(
     "lost", [[(5000, 5150)], [(4000, 4190)], [(4100, 4140), (6000, 6100)], [(7900, 8060)]]
 )
-def test_lost_scans_do_not_turn_the_angle(lost: list[tuple[int, int]]) -> None:
+def test_lost_scans_do_not_change_the_angle(lost: list[tuple[int, int]]) -> None:
     times, kept = seconds(4.2), np.ones(round(4.2 * RATE), bool)
     for first, after in lost:
         kept[first:after] = False
@@ -429,7 +429,7 @@ def test_lost_scans_do_not_turn_the_angle(lost: list[tuple[int, int]]) -> None:
         assert active(reading) == pytest.approx(expected, abs=0.05)
 
 
-def test_a_voltage_gives_the_frequency_where_nothing_flows() -> None:
+def test_a_voltage_gives_the_frequency_without_a_current() -> None:
     times = seconds(3.1)
     rows = [0 * times, 0 * times, 0 * times, wave(times, VOLT, 0, hertz=50.37)]
     for reading in measure(rows, times, {}):
@@ -437,7 +437,7 @@ def test_a_voltage_gives_the_frequency_where_nothing_flows() -> None:
         assert active(reading) == pytest.approx([0, 0, 0], abs=0.001)
 
 
-def test_without_a_frequency_nothing_is_known() -> None:
+def test_without_a_frequency_there_is_no_direction() -> None:
     times = seconds(2.1)
     for reading in measure([0 * times] * 4, times, {}):
         assert reading.frequency_hertz is None
@@ -446,7 +446,7 @@ def test_without_a_frequency_nothing_is_known() -> None:
         )
 
 
-def test_a_reference_that_is_not_among_the_scans_leaves_the_currents() -> None:
+def test_without_the_reference_currents_are_still_measured() -> None:
     times, made = seconds(2.1), hat_format()
     data = pack(made, [codes_of(wave(times, 10.0, 180))] * 3, stamps_of(times))
     plain = metering_of(made).feed(data)
@@ -459,7 +459,7 @@ def test_a_reference_that_is_not_among_the_scans_leaves_the_currents() -> None:
         )
 
 
-def test_with_direction_off_a_reference_is_left_alone() -> None:
+def test_with_direction_off_the_reference_is_not_used() -> None:
     times = seconds(2.1)
     rows = [codes_of(wave(times, 10.0, 180))] * 4
     without = hat_format()
@@ -472,7 +472,7 @@ def test_with_direction_off_a_reference_is_left_alone() -> None:
     assert plain[0].signed_amperes(L1) == plain[0].amperes(L1)
 
 
-def test_what_the_adc_says_of_a_missing_reference_is_the_fault_of_each_reading() -> None:
+def test_each_reading_reports_why_the_adc_has_no_reference() -> None:
     class Board(SimulatedHat):
         """Its ADC has no input for the reference."""
 
@@ -493,7 +493,7 @@ def test_what_the_adc_says_of_a_missing_reference_is_the_fault_of_each_reading()
     assert reading.direction.reference_fault.startswith("the ADC has no input 'voltage3'")
 
 
-def test_noise_is_no_reference_whatever_the_minimum() -> None:
+def test_noise_is_not_a_reference_with_any_minimum() -> None:
     times = seconds(12)
     noise = np.random.default_rng(5).standard_normal(len(times)) * 0.01
     rows = [wave(times, 10.0, 0), 0 * times, 0 * times, noise]
@@ -509,6 +509,6 @@ def test_a_reference_at_its_minimum_does_not_flap() -> None:
     times = seconds(12)
     swing = 0.5 + 0.02 * np.sin(2 * np.pi * times / 3.7)
     rows = [wave(times, 10.0, 180), 0 * times, 0 * times, wave(times, VOLT, 0) * swing]
-    told = [bool(r.direction and r.direction.reference_fault) for r in measure(rows, times, {})]
-    assert told.count(False) <= 2
-    assert sum(a != b for a, b in itertools.pairwise(told)) <= 1
+    faults = [bool(r.direction and r.direction.reference_fault) for r in measure(rows, times, {})]
+    assert faults.count(False) <= 2
+    assert sum(a != b for a, b in itertools.pairwise(faults)) <= 1

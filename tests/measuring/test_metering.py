@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What readings say of currents whose samples all arrive in time."""
+"""Readings of currents whose samples all arrive in time."""
 
 import math
 from typing import Any
@@ -38,7 +38,7 @@ def seconds(length: float, rate: float = RATE) -> Array:
 
 
 def measure(times: Array, amperes: Array, no_load: float = 0.0, **channel: Any) -> list[Reading]:
-    """Readings where all phases carry the same current."""
+    """Readings with the same current on all phases."""
     made = hat_format()
     data = pack(made, [codes_of(amperes)] * 3, stamps_of(times))
     return metering_of(made, no_load, **channel).feed(data)
@@ -77,13 +77,13 @@ def test_windows_follow_each_other_once_a_second() -> None:
     assert sum(reading.scans for reading in readings) == math.ceil((end - START_NS) / 1e9 * RATE)
 
 
-def test_a_reading_comes_with_the_sample_behind_its_last_cycle() -> None:
+def test_a_reading_comes_with_the_first_sample_after_its_last_cycle() -> None:
     made, times = hat_format(), seconds(4)
     data = pack(made, [codes_of(current(times, 50.1, 10.0))] * 3, stamps_of(times))
     metering = metering_of(made)
     assert metering.due_ns is None
     fed = 0
-    # The first window waits for its second, since nothing is known of the mains before.
+    # The first window takes its whole second: the mains frequency is not known yet.
     for due_seconds in (1.0, 100 / 50.1 + 0.0005, 150 / 50.1 + 0.0005):
         samples = math.ceil(due_seconds * RATE)
         last, end = (samples - 1) * made.scan_bytes, samples * made.scan_bytes
@@ -102,7 +102,7 @@ def test_bursts_are_added_up_in_full() -> None:
     level = np.zeros(len(times))
     begin = 0
     while begin < len(times):
-        # Whole half cycles, as a thyristor switches, so that no window has a DC of its own.
+        # Whole half cycles, as a thyristor switches, so that no window has DC.
         length = 40 * int(random.integers(1, 100))
         level[begin : begin + length] = random.choice([0.0, 0.0, 5.0, 25.0, 60.0])
         begin += length
@@ -122,7 +122,7 @@ def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float)
     codes = codes_of(current(times, hertz, 10.0) + share * random.standard_normal(len(times)))
     made = hat_format()
     readings = metering_of(made).feed(pack(made, [codes] * 3, stamps_of(times)))
-    # Mean and mean square over all windows, from what the readings say of each.
+    # Mean and mean square over all windows, from those of each reading.
     exact = (codes - 32768) * 3300 / 65536 / 10
     weights = [reading.window_seconds * RATE for reading in readings]
     end = sum(weights)
@@ -132,10 +132,10 @@ def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float)
         reading.amperes(L1) ** 2 + mean**2 for reading, mean in zip(readings, dc, strict=True)
     ]
     for values, power in ((dc, 1), (squares, 2)):
-        told = sum(value * weight for value, weight in zip(values, weights, strict=True))
+        total = sum(value * weight for value, weight in zip(values, weights, strict=True))
         rest = (end - whole) * exact[whole] ** power if whole < len(exact) else 0.0
-        # Window lengths are told by the clock, whose period is known to some 1e-10.
-        assert told == pytest.approx(float((exact[:whole] ** power).sum()) + rest, abs=1e-2)
+        # The window lengths are from the clock, whose period is known to some 1e-10.
+        assert total == pytest.approx(float((exact[:whole] ** power).sum()) + rest, abs=1e-2)
 
 
 @settings(max_examples=20)
@@ -143,9 +143,7 @@ def test_every_sample_counts_exactly_once(hertz: float, seed: int, share: float)
     sizes=st.lists(st.integers(1, 6000), min_size=1, max_size=40),
     late=st.sampled_from([0.0, 2e6]),
 )
-def test_it_makes_no_difference_how_scans_were_cut_into_reads(
-    sizes: list[int], late: float
-) -> None:
+def test_readings_do_not_depend_on_the_sizes_of_reads(sizes: list[int], late: float) -> None:
     made, times, random = hat_format(), seconds(6), np.random.default_rng(5)
     stamps = stamps_of(times, late * random.random(len(times)))
     kept = np.ones(len(times), bool)
@@ -169,7 +167,7 @@ def test_a_quarter_second_of_ten_amperes_reads_five() -> None:
     assert [reading.amperes(L1) for reading in readings] == pytest.approx([0, 5, 0], abs=0.002)
 
 
-def test_no_current_has_no_frequency_and_is_plain_seconds() -> None:
+def test_without_current_windows_are_plain_seconds() -> None:
     times = seconds(3)
     made, random = hat_format(), np.random.default_rng(3)
     rows = [codes_of(0 * times, noise=random) for _ in Phase]
@@ -205,7 +203,7 @@ def test_a_jump_of_the_mains_is_found_again(jump: float) -> None:
         assert reading.frequency_hertz == pytest.approx(jump, abs=0.002)
 
 
-def test_noise_is_taken_out_and_no_load_reads_zero() -> None:
+def test_noise_is_subtracted_and_no_load_reads_zero() -> None:
     made, times, random = hat_format(12), seconds(10), np.random.default_rng(6)
     rows = [codes_of(0 * times, 12, random) for _ in Phase]
     data = pack(made, rows, stamps_of(times))
@@ -220,7 +218,7 @@ def test_noise_is_taken_out_and_no_load_reads_zero() -> None:
 
 
 @pytest.mark.parametrize(("gain", "floor", "no_load"), [(1.0, 0.0, 0.0), (1.037, 0.3, 0.5)])
-def test_the_uncorrected_current_knows_no_correction(
+def test_the_uncorrected_current_has_no_correction(
     gain: float, floor: float, no_load: float
 ) -> None:
     times = seconds(1.5)
@@ -254,7 +252,7 @@ def test_clipped_samples_are_counted() -> None:
 @pytest.mark.parametrize(
     ("codes", "failed"),
     [
-        # A current far beyond the range clips at both ends alike: that much is known of it.
+        # A current far beyond the range clips at both ends: it is known to be large.
         (codes_of(current(seconds(1), 50.0, 1000.0)), False),
         (codes_of(current(seconds(1), 50.0, 40.0), bias=190.0), True),
         (np.full(RATE, 65535), True),
@@ -282,7 +280,7 @@ def test_rails_of_signed_codes() -> None:
 @pytest.mark.parametrize("lowest", [0, 1])
 @pytest.mark.parametrize("highest", [65534, 65535])
 def test_samples_at_a_rail_are_counted_to_a_code(lowest: int, highest: int) -> None:
-    """Also with a mean that is no whole code: one sample at each rail."""
+    """One sample at each rail; the mean of the codes is not a whole number."""
     codes = codes_of(current(seconds(1), 50.0, 10.0), noise=np.random.default_rng(9))
     codes[1234], codes[2345] = lowest, highest
     made = hat_format()
@@ -303,7 +301,7 @@ def test_more_than_half_of_the_samples_at_one_end(rail: int, at_top: int, failed
     assert reading.failed_phases == (tuple(Phase) if failed else ())
 
 
-def test_dc_is_told_and_left_out() -> None:
+def test_dc_is_reported_and_removed() -> None:
     times = seconds(2)
     amperes = current(times, 50.0, 10.0) + 3.0
     for reading in measure(times, amperes):
@@ -326,7 +324,7 @@ def test_dc_is_told_and_left_out() -> None:
         ({"reversed": True}, 1.0),
     ],
 )
-def test_what_makes_codes_amperes(channel: dict[str, Any], factor: float) -> None:
+def test_factors_from_codes_to_amperes(channel: dict[str, Any], factor: float) -> None:
     times = seconds(1)
     (reading,) = measure(times, current(times, 50.0, 10.0), **channel)
     assert reading.amperes(L1) == pytest.approx(10.0 * factor, rel=1e-4)
@@ -341,7 +339,7 @@ def test_a_phase_without_a_channel_reads_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("type_", "complaint"),
+    ("type_", "message"),
     [
         (
             "le:u16/16X2>>0",
@@ -358,11 +356,11 @@ def test_a_phase_without_a_channel_reads_zero() -> None:
         ),
     ],
 )
-def test_channels_that_carry_no_current(type_: str, complaint: str) -> None:
+def test_channels_that_cannot_be_measured(type_: str, message: str) -> None:
     made = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse(type_), 1.0),))
     with pytest.raises(ValueError, match="voltage0") as caught:
         metering_of(made)
-    assert str(caught.value) == complaint
+    assert str(caught.value) == message
 
 
 def test_codes_of_53_bits_are_measured() -> None:
@@ -379,13 +377,13 @@ def test_a_configured_phase_must_be_there() -> None:
         Metering(made, {L3: ChannelConfig()}, MeasurementConfig())
 
 
-def test_part_of_a_scan_is_refused() -> None:
+def test_part_of_a_scan_is_rejected() -> None:
     with pytest.raises(ScanFormatError, match="whole scans"):
         metering_of(hat_format()).feed(bytes(15))
 
 
 def test_all_bits_of_24_count() -> None:
-    # 1 mA beside a bias that takes 23 of the bits, at 8 kS/s.
+    # 1 mA with a bias that takes 23 of the bits, at 8 kS/s.
     made, times = hat_format(24, 8000), seconds(2, 8000)
     codes = codes_of(current(times, 50.25, 0.001), 24, bias=-160.0)
     for reading in metering_of(made).feed(pack(made, [codes] * 3, stamps_of(times))):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types, layouts and codes, against the kernel's rules written out slowly."""
+"""Types, layouts and codes, against the kernel's rules in their simplest form."""
 
 from dataclasses import dataclass, replace
 
@@ -31,12 +31,12 @@ def test_types(text: str, expected: ScanType) -> None:
 
 
 @pytest.mark.parametrize("text", ["be:s24/32", "be:s24/32X1>>0", "be:s24/32X0>>0"])
-def test_a_type_may_leave_out_what_is_usual(text: str) -> None:
+def test_a_type_may_omit_defaults(text: str) -> None:
     assert str(ScanType.parse(text)) == "be:s24/32>>0"
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("", "not a scan type"),
         ("le:f32/32>>0", "not a scan type"),
@@ -50,8 +50,8 @@ def test_a_type_may_leave_out_what_is_usual(text: str) -> None:
         ("le:s16/128>>0", "8, 16, 32 or 64"),
     ],
 )
-def test_rubbish_is_no_type(text: str, complaint: str) -> None:
-    with pytest.raises(ScanTypeError, match=complaint):
+def test_text_that_is_not_a_type(text: str, message: str) -> None:
+    with pytest.raises(ScanTypeError, match=message):
         ScanType.parse(text)
 
 
@@ -84,9 +84,9 @@ def offsets_of(made: ScanFormat) -> dict[str, int]:
         (["le:u16/16", "le:s64/64"], True, [0, 8], 16, 24),
         (["le:u16/16X2", "le:u16/16"], False, [0, 4], None, 8),
         (["le:u16/16", "le:u16/16X4"], True, [0, 8], 16, 24),
-        # Elements longer than 8 bytes: the timestamp goes behind the padding.
+        # Elements longer than 8 bytes: the timestamp is after the padding.
         (["le:u32/32X4"], True, [0], 24, 32),
-        # ALIGN() to a length that is no power of two is not rounding up.
+        # ALIGN() to a length that is not a power of two does not round up.
         (["le:u16/16", "le:u16/16X3"], False, [0, 2], None, 8),
         (["le:u16/16X3", "le:u16/16X3"], False, [0, 10], None, 16),
         (["le:u16/16X3"], True, [0], 8, 16),
@@ -107,7 +107,7 @@ def test_layout(
     assert made.scan_bytes == scan_bytes
 
 
-def test_elements_stand_by_index() -> None:
+def test_elements_are_ordered_by_index() -> None:
     type_ = ScanType.parse("le:u16/16>>0")
     made = ScanFormat(
         4000, (Channel("voltage5", "L1", 5, type_, 1.0), Channel("voltage2", "L2", 2, type_, 1.0))
@@ -117,16 +117,16 @@ def test_elements_stand_by_index() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "complaint"),
+    ("channels", "message"),
     [
         ([], "at least one"),
         ([("voltage0", 0), ("voltage1", 0)], "its own index, got 0, 0"),
         ([("voltage0", 0), ("voltage0", 1)], "its own id, got voltage0, voltage0"),
     ],
 )
-def test_elements_that_make_no_scan(channels: list[tuple[str, int]], complaint: str) -> None:
+def test_elements_that_do_not_form_a_scan(channels: list[tuple[str, int]], message: str) -> None:
     type_ = ScanType.parse("le:u16/16>>0")
-    with pytest.raises(ScanFormatError, match=complaint):
+    with pytest.raises(ScanFormatError, match=message):
         ScanFormat(4000, tuple(Channel(id_, "L1", index, type_, 1.0) for id_, index in channels))
 
 
@@ -141,7 +141,7 @@ NAN, INFINITE = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize("hertz", [-1, 1e-300, 1, 63.9, 1.1e7, 1e308, 10**400, NAN, INFINITE])
-def test_rates_that_can_not_be(hertz: float) -> None:
+def test_rates_that_are_not_supported(hertz: float) -> None:
     channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
     with pytest.raises(
         ScanFormatError, match=r"sampling_frequency_hz: must be between 200 and 10000000, .* got "
@@ -151,7 +151,7 @@ def test_rates_that_can_not_be(hertz: float) -> None:
 
 @pytest.mark.parametrize("number", [NAN, INFINITE, -INFINITE, 1e308, 10**400, -1.1e12])
 @pytest.mark.parametrize("what", ["scale", "offset"])
-def test_scales_and_offsets_that_can_not_be(what: str, number: float) -> None:
+def test_scales_and_offsets_that_are_not_supported(what: str, number: float) -> None:
     channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
     with pytest.raises(
         ScanFormatError, match=rf"channels: the {what} of voltage0 must be .* 1e\+12, got "
@@ -172,7 +172,7 @@ def test_the_timestamp_comes_last(index: int) -> None:
         ScanFormat(4000, (channel,), Timestamp(index, TIME.type))
 
 
-def test_part_of_a_scan_is_refused() -> None:
+def test_part_of_a_scan_is_rejected() -> None:
     made = scan_format("le:u16/16", timestamp=True)
     with pytest.raises(ScanFormatError, match="17 bytes are not whole scans of 16 bytes"):
         made.decode(bytes(17))
@@ -191,7 +191,7 @@ class Element:
     type: ScanType
 
     def code(self, scan: bytes, repeat: int) -> int:
-        """One code, as tools/iio/iio_generic_buffer.c gets it."""
+        """One code, as tools/iio/iio_generic_buffer.c decodes it."""
         size = self.type.storage_bits // 8
         begin = self.offset + repeat * size
         order = "big" if self.type.big_endian else "little"
@@ -218,18 +218,18 @@ def scan_types(draw: st.DrawFn) -> ScanType:
     scans=st.integers(0, 5),
     seed=st.integers(0, 1 << 32),
 )
-def test_codes_are_those_of_the_kernels_rules(
+def test_codes_follow_the_kernels_rules(
     types: list[ScanType], timestamp: bool, scans: int, seed: int
 ) -> None:
     made = scan_format(*map(str, types), timestamp=timestamp)
     data = np.random.default_rng(seed).bytes(scans * made.scan_bytes)
-    each = [data[i * made.scan_bytes :][: made.scan_bytes] for i in range(scans)]
+    chunks = [data[i * made.scan_bytes :][: made.scan_bytes] for i in range(scans)]
     decoded = made.decode(data)
     offsets = offsets_of(made)
     stamp_offset = offsets.pop("timestamp", None)
     for codes, offset, type_ in zip(decoded.codes, offsets.values(), types, strict=True):
         element = Element(offset, type_)
-        expected = [[element.code(scan, n) for n in range(type_.repeat)] for scan in each]
+        expected = [[element.code(scan, n) for n in range(type_.repeat)] for scan in chunks]
         assert codes.reshape(scans, type_.repeat).tolist() == expected
         assert codes.shape == ((scans,) if type_.repeat == 1 else (scans, type_.repeat))
         for code in codes.ravel().tolist():
@@ -238,4 +238,4 @@ def test_codes_are_those_of_the_kernels_rules(
         assert stamp_offset is not None
         assert decoded.timestamps is not None
         element = Element(stamp_offset, TIME.type)
-        assert decoded.timestamps.tolist() == [element.code(scan, 0) for scan in each]
+        assert decoded.timestamps.tolist() == [element.code(scan, 0) for scan in chunks]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of the last mains cycles that a reading carries."""
+"""The waveform of the last mains cycles in a reading."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from csp1d.phase import Phase
 
 
 def waveforms(rate: float = 4000, hertz: float = 50, **channel: Any) -> list[Waveform]:
-    """Of 10 A, 5 A with a DC of 3 A, and nothing: three readings' worth."""
+    """Waveforms of three readings of 10 A, 5 A with 3 A DC, and 0 A."""
     made, times = hat_format(rate=rate), np.arange(round(3.1 * rate)) / rate
     amperes = [current(times, hertz, 10.0), current(times, hertz, 5.0) + 3.0, 0 * times]
     data = pack(made, [codes_of(row) for row in amperes], stamps_of(times))
@@ -25,7 +25,7 @@ def waveforms(rate: float = 4000, hertz: float = 50, **channel: Any) -> list[Wav
 
 
 def sine(waveform: Waveform, hertz: float, rms: float) -> Array:
-    """A current that has risen through zero at the end of the waveform."""
+    """A current that rises through zero at the end of the waveform."""
     points = len(waveform.current_amperes[Phase.L1])
     ages = (np.arange(points) + 0.5 - points) * waveform.spacing_seconds
     values: Array = rms * np.sqrt(2) * np.sin(2 * np.pi * hertz * ages)
@@ -34,7 +34,7 @@ def sine(waveform: Waveform, hertz: float, rms: float) -> Array:
 
 @pytest.mark.parametrize("hertz", [50, 60])
 @pytest.mark.parametrize("rate", [200, 2000, 4000, 48_000])
-def test_it_is_three_cycles_in_a_few_points(rate: float, hertz: float) -> None:
+def test_three_cycles_in_a_few_points(rate: float, hertz: float) -> None:
     for waveform in waveforms(rate, hertz):
         (points,) = {len(row) for row in waveform.current_amperes.values()}
         assert points <= MOST_POINTS
@@ -43,10 +43,10 @@ def test_it_is_three_cycles_in_a_few_points(rate: float, hertz: float) -> None:
 
 
 def test_it_shows_the_current_up_to_the_end_of_the_reading() -> None:
-    # Windows are whole cycles, so each ends where the sine began: pictures do not move.
+    # Windows are whole cycles, so each ends at the same angle: plots do not move.
     for waveform in waveforms():
         l1, l2, l3 = (waveform.current_amperes[phase] for phase in Phase)
-        # Half a sample lies between a sample and the middle of its time.
+        # A sample is half a sample before the middle of its cell.
         assert l1 == pytest.approx(sine(waveform, 50, 10.0), abs=0.6)
         assert max(l1) == pytest.approx(10 * np.sqrt(2), rel=0.01)
         assert l2 == pytest.approx([value / 2 for value in l1], abs=0.1)
@@ -54,7 +54,7 @@ def test_it_shows_the_current_up_to_the_end_of_the_reading() -> None:
         assert waveform.reference is None
 
 
-def test_it_is_of_the_configured_polarity_and_gain() -> None:
+def test_it_has_the_configured_polarity_and_gain() -> None:
     plain = waveforms()[-1].current_amperes[Phase.L1]
     turned = waveforms(gain=1.5, reversed=True)[-1].current_amperes[Phase.L1]
     assert turned == pytest.approx([-1.5 * value for value in plain])
@@ -68,7 +68,7 @@ def test_it_is_of_the_configured_polarity_and_gain() -> None:
         (DirectionConfig(reference="current", reference_flow="producing"), "A", -10.0),
     ],
 )
-def test_the_reference_is_seen_as_it_is_taken(
+def test_the_reference_has_its_unit_and_sign(
     direction: DirectionConfig, unit: str, rms: float
 ) -> None:
     made, times = hat_format(reference=True), np.arange(8400) / 4000
@@ -88,7 +88,7 @@ def test_the_reference_is_seen_as_it_is_taken(
 def test_lost_scans_do_not_shift_it() -> None:
     made, times = hat_format(), np.arange(8400) / 4000
     kept = np.ones(len(times), bool)
-    # In the picture of the second reading.
+    # In the waveform of the second reading.
     kept[7850:7900] = False
     codes = codes_of(current(times, 50, 10.0))
     data = pack(made, [codes[kept]] * 3, stamps_of(times)[kept])
