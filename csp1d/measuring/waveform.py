@@ -21,6 +21,4 @@ def last_cycles(series: Floats, after: int, cycle: float) -> tuple[Floats, int]:
     step = math.ceil(samples / MOST_POINTS)
     points = samples // step
     part = series[:, after - points * step : after]
-    if step == 1:
-        return part, step
     return part.reshape(len(part), points, step).mean(axis=2), step

@@ -23,9 +23,11 @@ from signals import (
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.errors import ScanFormatError
 from csp1d.measuring.clock import estimate_period_ns
+from csp1d.measuring.ct import Ct
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.measuring.scan import Channel, ScanFormat
+from csp1d.measuring.window import Moments, Window
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
@@ -299,6 +301,35 @@ def test_more_than_half_of_the_samples_at_one_end(rail: int, at_top: int, failed
     assert reading.scans == RATE
     assert reading.phases[L1].clipped_samples == at_top
     assert reading.failed_phases == (tuple(Phase) if failed else ())
+
+
+UNIT = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse("le:s16/16>>0"), 10.0),))
+"""1 A per code."""
+
+
+@pytest.mark.parametrize(
+    ("moments", "channel", "no_load", "rms", "peak", "dc"),
+    [
+        (Moments(0.0, 9.0, -4.0, 4.0), {}, 3.0, 3.0, 4.0, 100.0),
+        (Moments(0.0, 9.0, -4.0, 4.0), {}, 3.001, 0.0, 4.0, 100.0),
+        (Moments(1.0, 9.0, -4.0, 4.0), {}, 0.0, 3.0, 5.0, 101.0),
+        (Moments(-1.0, 9.0, -4.0, 4.0), {}, 0.0, 3.0, 5.0, 99.0),
+        (Moments(1.0, 25.0, -4.0, 4.0), {"noise_floor_amperes": 3.0}, 0.0, 4.0, 5.0, 101.0),
+        (Moments(0.0, 9.0, -4.0, 4.0), {"noise_floor_amperes": 4.0}, 0.0, 0.0, 4.0, 100.0),
+        (Moments(1.0, 9.0, -4.0, 4.0), {"gain": 1.5, "reversed": True}, 0.0, 4.5, 7.5, -151.5),
+    ],
+)
+def test_a_current_from_the_moments_of_its_codes(
+    moments: Moments, channel: dict[str, Any], no_load: float, rms: float, peak: float, dc: float
+) -> None:
+    ct = Ct(UNIT, L1, ChannelConfig(**channel))
+    window = Window.of(np.arange(4), 0.0, 4.0)
+    found = ct.current(window, np.zeros(4), moments, 100.0, no_load)
+    assert found.rms_amperes == pytest.approx(rms)
+    assert found.peak_amperes == pytest.approx(peak)
+    assert found.dc_offset_amperes == pytest.approx(dc)
+    assert found.uncorrected_rms_amperes == pytest.approx(math.sqrt(moments.variance))
+    assert (found.clipped_samples, found.at_rail) == (0, False)
 
 
 def test_dc_is_reported_and_removed() -> None:

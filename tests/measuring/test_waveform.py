@@ -11,7 +11,7 @@ from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Waveform
-from csp1d.measuring.waveform import MOST_POINTS
+from csp1d.measuring.waveform import MOST_POINTS, last_cycles
 from csp1d.phase import Phase
 
 
@@ -40,6 +40,20 @@ def test_three_cycles_in_a_few_points(rate: float, hertz: float) -> None:
         assert points <= MOST_POINTS
         spacing = waveform.spacing_seconds
         assert points * spacing == pytest.approx(3 / hertz, rel=0.1, abs=spacing)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "step", "points"), [(4.0, 1, 12), (80.0, 1, 240), (80.2, 2, 120), (161.0, 3, 161)]
+)
+def test_points_are_means_of_the_last_samples(cycle: float, step: int, points: int) -> None:
+    series = np.random.default_rng(1).standard_normal((2, 1000))
+    found, samples = last_cycles(series, 900, cycle)
+    assert samples == step
+    assert found.shape == (2, points)
+    for row, values in zip(series.tolist(), found.tolist(), strict=True):
+        before = row[900 - points * step : 900]
+        means = [sum(before[n * step : (n + 1) * step]) / step for n in range(points)]
+        assert values == pytest.approx(means, abs=1e-12)
 
 
 def test_it_shows_the_current_up_to_the_end_of_the_reading() -> None:
