@@ -64,32 +64,20 @@ class Window:
     def moments(self, centered: Floats) -> list[Moments]:
         """Moments of each channel of `centered` (channels, samples), which must be near 0: far from
         it, the variance is lost in rounding."""
-        totals = squares = [0.0] * len(centered)
+        totals, squares = np.zeros((2, len(centered)))
         lows, highs = [], []
         for first, after, before, beyond in self.parts:
             part = centered[:, first:after]
-            ends = list(zip(part[:, 0].tolist(), part[:, -1].tolist(), strict=True))
-            totals = [
-                so_far + total - before * head - beyond * tail
-                for so_far, total, (head, tail) in zip(
-                    totals, np.add.reduce(part, axis=1).tolist(), ends, strict=True
-                )
-            ]
-            squares = [
-                so_far + square - before * head**2 - beyond * tail**2
-                for so_far, square, (head, tail) in zip(
-                    squares, np.einsum("cs,cs->c", part, part).tolist(), ends, strict=True
-                )
-            ]
-            lows.append(np.minimum.reduce(part, axis=1).tolist())
-            highs.append(np.maximum.reduce(part, axis=1).tolist())
-        means = [total / self.weight for total in totals]
-        return [
-            Moments(mean, max(0.0, square / self.weight - mean**2), min(low), max(high))
-            for mean, square, low, high in zip(
-                means, squares, zip(*lows, strict=True), zip(*highs, strict=True), strict=True
-            )
-        ]
+            head, tail = part[:, 0], part[:, -1]
+            totals += np.add.reduce(part, axis=1) - before * head - beyond * tail
+            squares += np.einsum("cs,cs->c", part, part) - before * head**2 - beyond * tail**2
+            lows.append(np.minimum.reduce(part, axis=1))
+            highs.append(np.maximum.reduce(part, axis=1))
+        means = totals / self.weight
+        variances = np.maximum(0.0, squares / self.weight - means**2)
+        lowest, highest = np.minimum.reduce(lows), np.maximum.reduce(highs)
+        rows = np.array([means, variances, lowest, highest]).T.tolist()
+        return [Moments(*row) for row in rows]
 
     def count_beyond(self, row: Floats, lowest: float, highest: float) -> tuple[int, int]:
         """The number of samples at or below `lowest` and at or above `highest` in a row (samples,),
