@@ -119,15 +119,14 @@ class Metering:
             ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
             for ct, codes, moments, code in rows
         }
-        direction = None
+        direction, stop = None, end - int(span.positions[0])
         if self._direction:
-            stop = end - float(span.positions[0])
             fundamentals = phasors(series, stop, cycle) if cycle else None
             reference = series[-1]
             rms = math.sqrt(float(reference @ reference) / len(reference))
             direction = self._direction.measure(fundamentals, phases, rms)
         # Before close_window, which drops the scans of the span.
-        waveform = self._waveform(series, math.ceil(end) - int(span.positions[0]), span)
+        waveform = self._waveform(series, math.ceil(stop), span)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,

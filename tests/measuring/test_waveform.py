@@ -86,7 +86,7 @@ def test_the_reference_has_its_unit_and_sign(
     direction: DirectionConfig, unit: str, rms: float
 ) -> None:
     made, times = hat_format(reference=True), np.arange(8400) / 4000
-    rows = [codes_of(current(times, 50, amperes)) for amperes in (10.0, 10.0, 10.0, 10.0)]
+    rows = [codes_of(current(times, 50, amperes)) for amperes in (10.0, 5.0, 2.0, 10.0)]
     channels = dict.fromkeys(Phase, ChannelConfig())
     meter = DirectionMeter(made, channels, direction, ChannelConfig())
     metering = Metering(made, channels, MeasurementConfig(), meter)
