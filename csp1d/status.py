@@ -133,7 +133,7 @@ def _reading_rows(status: Status) -> Iterator[Row]:
         return
     direction = reading.direction
     for phase, current in reading.phases.items():
-        text = f"{current.rms_amperes:7.2f} A   peak {current.peak_amperes:6.1f} A"
+        text = f"{current.rms_amperes:7.2f} A, peak {current.peak_amperes:6.1f} A"
         if direction and phase in direction.exporting:
             text += ", exporting"
         if current.clipped_samples:

@@ -94,6 +94,18 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
     assert explained <= sent
 
 
+def test_status_json_has_the_documented_keys() -> None:
+    status = status_json(MEASURING, END_NS)
+    assert [*status] == [
+        *("version", "adc_up", "p1_up", "p1_request", "reading", "failed_phases"),
+        *("scans_lost_total", "telegrams", "leds", "last_telegram", "rows"),
+    ]
+    assert [*status["reading"]] == [
+        *("sequence", "age_seconds", "window_seconds", "frequency_hertz", "scans", "lost_scans"),
+        *("phases", "direction"),
+    ]
+
+
 def test_the_current_led_goes_dark_at_its_time() -> None:
     state = replace(MEASURING, leds_lit={"power": True, "current": True}, current_led_off_ns=END_NS)
     for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):

@@ -58,8 +58,8 @@ def test_in_status_text() -> None:
     assert status_text(STATUS, URL) == (
         "csp1d 0.1.0 at http://127.0.0.1:19510/\n"
         "\n"
-        "L1              24.00 A   peak   33.9 A\n"
-        "L2               0.00 A   peak    0.1 A, overload: the reading is too low\n"
+        "L1              24.00 A, peak   33.9 A\n"
+        "L2               0.00 A, peak    0.1 A, overload: the reading is too low\n"
         "mains          50.020 Hz\n"
         "reading       number 3, 0.4 s old, 3998 scans\n"
         "scans lost    2\n"
