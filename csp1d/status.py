@@ -166,7 +166,7 @@ def _device_rows(status: Status) -> Iterator[Row]:
     yield Row(
         "telegrams",
         f"{counts.sent} sent, {counts.aborted} aborted, {counts.dropped} dropped; "
-        f"{counts.requests} requests",
+        f"requests: {counts.requests}",
         not counts.dropped,
     )
     shown = {None: "not available", True: "on", False: "off"}

@@ -37,7 +37,7 @@ def with_direction(fault: str = "", advice: str | None = "") -> Snapshot:
         (GOOD, Row("P1 port", "open")),
         (GOOD, Row("request line", "low: no request")),
         (replace(GOOD, p1_request=True), Row("request line", "high: requesting telegrams")),
-        (GOOD, Row("telegrams", "4 sent, 0 aborted, 0 dropped; 4 requests")),
+        (GOOD, Row("telegrams", "4 sent, 0 aborted, 0 dropped; requests: 4")),
         (
             replace(GOOD, leds_lit={"power": True, "p1": False}),
             Row("LEDs", "power on, current not available, p1 off"),
@@ -90,7 +90,7 @@ def with_direction(fault: str = "", advice: str | None = "") -> Snapshot:
         ),
         # Counters are marked, but are no present fault.
         (MEASURING, Row("scans lost", "2", good=False)),
-        (MEASURING, Row("telegrams", "2 sent, 1 aborted, 1 dropped; 4 requests", good=False)),
+        (MEASURING, Row("telegrams", "2 sent, 1 aborted, 1 dropped; requests: 4", good=False)),
     ],
     ids=lambda value: value.name if isinstance(value, Row) else "",
 )

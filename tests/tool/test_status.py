@@ -66,7 +66,7 @@ def test_in_status_text() -> None:
         "ADC           OK\n"
         "P1 port       open\n"
         "request line  low: no request\n"
-        "telegrams     2 sent, 1 aborted, 1 dropped; 4 requests\n"
+        "telegrams     2 sent, 1 aborted, 1 dropped; requests: 4\n"
         "LEDs          power not available, current not available, p1 not available\n"
         "\n"
         "Causes and remedies:\n"
@@ -90,7 +90,7 @@ def test_in_words_where_nothing_works() -> None:
         "ADC           not found or not delivering data",
         "P1 port       not available",
         "request line  not available",
-        "telegrams     0 sent, 0 aborted, 0 dropped; 0 requests",
+        "telegrams     0 sent, 0 aborted, 0 dropped; requests: 0",
         "LEDs          power not available, current not available, p1 not available",
         "",
         "Causes and remedies:",
