@@ -64,7 +64,7 @@ class Row:
 def to_json(status: Status) -> bytes:
     """The body of /status.json."""
     table = {**asdict(status), "rows": [asdict(row) for row in rows(status)]}
-    # Only sets (the exporting phases) are no type of JSON.
+    # The set of exporting phases is the only value that is not a JSON type.
     return json.dumps(table, default=sorted).encode()
 
 
