@@ -64,7 +64,7 @@ def test_an_entry_says_what_it_means_and_what_to_do(event: Event) -> None:
     if event.level >= logging.WARNING:
         assert len(paragraphs) >= 3
         assert "charge point" in entry.text
-        assert "Nothing is to be done" not in entry.text
+        assert "No action needed" not in entry.text
     else:
         assert len(paragraphs) >= 2
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator takes over: scrape example, rules and dashboard.
+"""The files for operators: scrape configuration, rules and dashboard.
 
-Judged by promtool, by Grafana's own schema, and by what csp1d really emits.
+They are checked with promtool, against Grafana's schema, and against the metrics of csp1d.
 """
 
 import json
@@ -32,7 +32,7 @@ FLEET = ROOT / "docs" / "fleet.md"
 
 
 def promtool(*arguments: str | Path, given: str = "") -> None:
-    # tools/environment put it beside the Python.
+    # tools/environment installs it next to Python.
     command = [str(Path(sys.executable).with_name("promtool")), *map(str, arguments)]
     ran = subprocess.run(command, input=given, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -43,12 +43,12 @@ def rule_names(kind: str, file: Path = RULES) -> list[str]:
 
 
 def dashboard() -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(DASHBOARD.read_text())
-    return made
+    loaded: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return loaded
 
 
 def queries() -> dict[str, str]:
-    """The dashboard's expressions as Prometheus gets them, by panel and letter."""
+    """The dashboard's queries as Prometheus receives them, by panel and letter."""
     found = {}
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
@@ -58,24 +58,24 @@ def queries() -> dict[str, str]:
     return found
 
 
-def test_promtool_finds_the_rules_right() -> None:
+def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-def test_alerts_fire_when_they_should_and_only_then() -> None:
+def test_alerts_fire_only_when_they_should() -> None:
     promtool("test", "rules", RULES_TEST)
 
 
-def test_each_alert_is_tried_and_explained() -> None:
+def test_each_alert_is_tested_and_documented() -> None:
     alerts = rule_names("alert")
     assert len(set(alerts)) == len(alerts) > 0
     expected = RULES_TEST.read_text()
-    tried = re.findall(r'alertname="(\w+)"', expected) + re.findall(r"alertname: (\w+)", expected)
-    assert set(tried) == set(alerts)
+    tested = re.findall(r'alertname="(\w+)"', expected) + re.findall(r"alertname: (\w+)", expected)
+    assert set(tested) == set(alerts)
     assert re.findall(r"^\| `(Csp1d\w+)` \|", FLEET.read_text(), re.MULTILINE) == alerts
 
 
-def test_prometheus_takes_the_example(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
     shutil.copytree(MONITORING, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tls").mkdir()
     for name in ("ca.pem", "prometheus.pem", "prometheus.key"):
@@ -84,13 +84,13 @@ def test_prometheus_takes_the_example(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", ["measuring", "stalled", "starting"])
-def test_promtool_finds_the_metrics_right(page: str) -> None:
+def test_promtool_accepts_the_metrics(page: str) -> None:
     golden = ROOT / "tests" / "interfaces" / f"metrics-{page}.txt"
     promtool("check", "metrics", given=golden.read_text())
 
 
 def emitted() -> Iterator[str]:
-    """Every name that csp1d can give."""
+    """Names of all metrics of csp1d."""
     phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
     direction = DirectionReading({Phase.L1: 1.0}, frozenset(), "", "")
     reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, direction)
@@ -102,7 +102,7 @@ def emitted() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", [RULES, RULES_TEST, DASHBOARD], ids=lambda file: file.name)
-def test_what_is_asked_for_exists(file: Path) -> None:
+def test_the_metrics_in_rules_and_dashboard_exist(file: Path) -> None:
     names = set(re.findall(r"\b(?:\w+:)?csp1d_[\w:]*\w", file.read_text()))
     assert names
     assert names <= {*emitted(), *rule_names("record")}
@@ -118,21 +118,21 @@ def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     promtool("check", "rules", "--lint=none", file)
 
 
-def test_the_dashboard_can_be_told_apart_and_moved() -> None:
-    made = dashboard()
-    ids = [panel["id"] for panel in made["panels"]]
+def test_the_dashboard_is_identified_and_portable() -> None:
+    loaded = dashboard()
+    ids = [panel["id"] for panel in loaded["panels"]]
     assert len(set(ids)) == len(ids)
-    assert made["uid"] == "csp1d"
-    # Grafana gives the number of a dashboard itself; one from elsewhere would overwrite another.
-    assert "id" not in made
-    variables = {variable["name"]: variable["type"] for variable in made["templating"]["list"]}
+    assert loaded["uid"] == "csp1d"
+    # Grafana assigns the id of a dashboard; a given one would overwrite another dashboard.
+    assert "id" not in loaded
+    variables = {variable["name"]: variable["type"] for variable in loaded["templating"]["list"]}
     assert variables == {"datasource": "datasource", "instance": "query"}
     sources = re.findall(r'"uid": "([^"]+)"', DASHBOARD.read_text())
     assert set(sources) == {"csp1d", "${datasource}"}
 
 
-def test_the_dashboards_panels_lie_side_by_side() -> None:
-    """Grafana's grid has 24 columns; it would push apart what overlaps."""
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    """Grafana's grid has 24 columns; it would move overlapping panels."""
     covered = [
         (x, y)
         for grid in (panel["gridPos"] for panel in dashboard()["panels"])
@@ -143,19 +143,19 @@ def test_the_dashboards_panels_lie_side_by_side() -> None:
     assert all(0 <= x < 24 for x, _ in covered)
 
 
-def test_the_dashboard_is_of_grafanas_schema() -> None:
+def test_the_dashboard_matches_grafanas_schema() -> None:
     plugins.register_default_plugins()
-    understood = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard())))
-    assert list(lost(dashboard(), understood)) == []
+    parsed = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard())))
+    assert list(lost(dashboard(), parsed)) == []
 
 
-def lost(given: Any, understood: Any, where: str = "") -> Iterator[str]:
-    """What the schema does not know or understands otherwise. It may add defaults."""
-    if isinstance(given, dict) and isinstance(understood, dict):
+def lost(given: Any, parsed: Any, where: str = "") -> Iterator[str]:
+    """Values that the schema drops or changes. It may add defaults."""
+    if isinstance(given, dict) and isinstance(parsed, dict):
         for key, value in given.items():
-            yield from lost(value, understood.get(key), f"{where}/{key}")
-    elif isinstance(given, list) and isinstance(understood, list) and len(given) == len(understood):
-        for number, pair in enumerate(zip(given, understood, strict=True)):
+            yield from lost(value, parsed.get(key), f"{where}/{key}")
+    elif isinstance(given, list) and isinstance(parsed, list) and len(given) == len(parsed):
+        for number, pair in enumerate(zip(given, parsed, strict=True)):
             yield from lost(*pair, f"{where}/{number}")
-    elif given != understood:
-        yield f"{where}: {given!r}, understood as {understood!r}"
+    elif given != parsed:
+        yield f"{where}: {given!r}, parsed as {parsed!r}"

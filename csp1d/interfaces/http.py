@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP side: read-only pages, each client in a thread of its own.
+"""The HTTP server: read-only pages, one thread per client.
 
-The threads see the daemon's last snapshot and nothing else of it, so no client can hold its loop.
-A client costs one of a few places, for a few seconds in all, however slowly it talks. When all are
-taken a newcomer gets the place of the oldest, who had time enough for an honest request: slow
-clients, as many as they are, can not keep Prometheus out.
+The threads read only the daemon's latest snapshot, so no client can delay its loop. Each client
+occupies one of a limited number of slots, for a few seconds at most, however slow it is. When all
+slots are in use, a new client takes that of the oldest, which has had enough time for a normal
+request. So slow clients cannot block Prometheus, however many there are.
 """
 
 import contextlib
@@ -28,35 +28,38 @@ from csp1d.interfaces.router import MOST_HEAD_BYTES, Page, Router, error_respons
 log = logging.getLogger("csp1d")
 
 MOST_CONNECTIONS = 32
-"""At a time, so that the daemon's descriptors and threads do not run out."""
+"""Slots; they limit the file descriptors and threads in use."""
 
 _REQUEST_SECONDS = 5.0
-"""For the handshake and the request, however slowly they come."""
+"""Limit for the TLS handshake and the request together."""
 
 _SECONDS = 10.0
-"""Until the answer has been taken."""
+"""Limit until the client has received the response."""
 
 _GRACE_SECONDS = 0.25
-"""So long nobody loses a place to another."""
+"""A client keeps its slot at least this long."""
 
 _RETRY_SECONDS = 0.1
-"""How long to wait where the system has no descriptor or thread to give, or a thread is to end."""
+"""Wait for a file descriptor, a thread, or the end of an aborted client's thread."""
 
 _WAITING_CONNECTIONS = 128
-"""That the kernel keeps until they are accepted."""
+"""Backlog of connections that are not accepted yet, see listen(2)."""
 
 _ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
-"""A key with a passphrase (RFC 7468, section 11; RFC 1421, section 4.6.1.1)."""
+"""Marks a key with a passphrase (RFC 7468, section 11; RFC 1421, section 4.6.1.1)."""
 _MOST_PEM_BYTES = 1 << 20
-"""Of a key that are looked through for that."""
+"""Limit for the search for that mark."""
 
-_LEAVE_SECONDS = 1.0
-_LEAVE_BYTES = 1 << 20
-"""What a client may go on sending behind its request; so it lives to see the answer."""
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 1 << 20
+"""Limits for data after the request: read and discarded, so that the client gets the response."""
 
 
 class HttpServer:
-    """Serves until closed. Raises DeviceError when the address or the certificate can't serve."""
+    """Serves `pages` by path until closed.
+
+    Raises DeviceError if the address, the certificate or a thread is not available.
+    """
 
     def __init__(self, config: HttpConfig, pages: Mapping[str, Page]) -> None:
         self._tls = _tls(config)
@@ -67,9 +70,9 @@ class HttpServer:
         is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
         self._router = Router(pages, only_by_address=is_local)
         self._open: dict[socket.socket, float] = {}
-        """Since when (CLOCK_MONOTONIC seconds), the oldest first."""
+        """Time of acceptance by connection (CLOCK_MONOTONIC seconds), the oldest first."""
         self._changed = threading.Condition()
-        self._making = threading.Lock()
+        self._build_lock = threading.Lock()
         self._closing = False
         self._has_failed = False
         self._thread = threading.Thread(target=self._accept, name="http", daemon=True)
@@ -78,14 +81,14 @@ class HttpServer:
         except RuntimeError as error:
             self._listener.close()
             raise DeviceError(
-                f"http.listen: no thread for it: {error}; let csp1d have more (TasksMax, ulimit -u)"
+                f"http.listen: cannot start a thread: {error}; raise TasksMax or ulimit -u"
             ) from error
 
     def close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            # Wakes the thread, which then sees that it is to end.
+            # Wakes the accepting thread.
             self._listener.shutdown(socket.SHUT_RDWR)
             for connection in self._open:
                 _abort(connection)
@@ -97,7 +100,7 @@ class HttpServer:
             try:
                 connection, (client, *_) = self._listener.accept()
             except OSError as error:
-                log.debug("no HTTP client accepted: %s", error)
+                log.debug("HTTP client not accepted: %s", error)
                 self._pause()
                 continue
             try:
@@ -105,12 +108,12 @@ class HttpServer:
             except OSError as error:
                 log.debug("HTTP client %s: %s", client, error)
             except (RuntimeError, MemoryError) as error:
-                log.debug("HTTP client %s: no thread for it: %s", client, error)
+                log.debug("HTTP client %s: cannot start a thread: %s", client, error)
                 self._pause()
 
     def _begin(self, connection: socket.socket, client: str) -> None:
         if self._tls:
-            # The handshake follows in the connection's thread, since it waits for the client.
+            # The handshake waits for the client, so the client's thread does it.
             connection = self._tls.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
@@ -127,7 +130,7 @@ class HttpServer:
             raise
 
     def _acquire_slot(self, connection: socket.socket) -> bool:
-        """Wait for a place, or take the oldest one's. False when the server closes."""
+        """Wait for a free slot, or take the oldest one. False if the server closes."""
 
         def is_room() -> bool:
             return self._closing or len(self._open) < MOST_CONNECTIONS
@@ -146,7 +149,7 @@ class HttpServer:
     def _leave(self, connection: socket.socket) -> None:
         with self._changed:
             del self._open[connection]
-            # Under the lock: nobody hangs up on a descriptor that was given anew.
+            # Under the lock: otherwise _abort could hit a reused descriptor number.
             connection.close()
             self._changed.notify_all()
 
@@ -159,14 +162,14 @@ class HttpServer:
         try:
             reply = self._reply(connection, begin + _REQUEST_SECONDS)
             _send(connection, reply, begin + _SECONDS)
-            _linger(connection, time.monotonic() + _LEAVE_SECONDS)
+            _linger(connection, time.monotonic() + _LINGER_SECONDS)
         except OSError as error:
             log.debug("HTTP client %s: %s", client, error)
         finally:
             self._leave(connection)
 
     def _reply(self, connection: socket.socket, end: float) -> bytes:
-        """Read a request; the answer to it."""
+        """Read a request and return the response."""
         if isinstance(connection, ssl.SSLSocket):
             _wait_until(end, connection)
             connection.do_handshake()
@@ -174,25 +177,25 @@ class HttpServer:
             head = _read_head(connection, end)
         except TimeoutError:
             return error_response(HTTPStatus.REQUEST_TIMEOUT)
-        # One at a time: the daemon's loop shares the interpreter with one thread, not with all.
-        with self._making:
+        # One at a time: so the loop shares the interpreter with one busy thread, not with all.
+        with self._build_lock:
             try:
                 return self._router.answer(head)
             except Exception:
                 if not self._has_failed:
                     self._has_failed = True
                     Event.INTERNAL_ERROR.log(
-                        "a page can not be made, please report it with the lines below",
+                        "a page cannot be built; please report this with the lines below",
                         exc_info=True,
                     )
                 return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-# `end` below is CLOCK_MONOTONIC, in seconds. A socket's own timeout starts again with each call.
+# `end` below is CLOCK_MONOTONIC, in seconds. A socket timeout alone would restart with each call.
 
 
 def _wait_until(end: float, connection: socket.socket) -> None:
-    """Let the next call wait until then. Raises TimeoutError when it is past."""
+    """Set the timeout of the next call to `end`. Raises TimeoutError after it."""
     left_seconds = end - time.monotonic()
     if left_seconds <= 0:
         raise TimeoutError("too slow")
@@ -200,7 +203,7 @@ def _wait_until(end: float, connection: socket.socket) -> None:
 
 
 def _read_head(connection: socket.socket, end: float) -> bytes:
-    """A request up to its empty line, or as much as is too much, or as much as came."""
+    """Read until the empty line, the size limit, or the end of the connection."""
     head = b""
     while not is_complete(head) and len(head) <= MOST_HEAD_BYTES:
         _wait_until(end, connection)
@@ -218,13 +221,14 @@ def _send(connection: socket.socket, reply: bytes, end: float) -> None:
         rest = rest[connection.send(rest) :]
 
 
-# On an SSLSocket these go to the socket below it, which has its own idea of an end.
+# Called on the underlying socket: an SSLSocket would start a TLS shutdown.
 
 
 def _linger(connection: socket.socket, end: float) -> None:
-    """Say that this is all, and wait for the client to go, or it might not see the answer."""
+    """Close our side, then wait for the client's: closing with unread data resets the connection,
+    and the client may lose the response."""
     socket.socket.shutdown(connection, socket.SHUT_WR)
-    left_bytes = _LEAVE_BYTES
+    left_bytes = _LINGER_BYTES
     while left_bytes > 0:
         _wait_until(end, connection)
         part = socket.socket.recv(connection, 65536)
@@ -234,7 +238,7 @@ def _linger(connection: socket.socket, end: float) -> None:
 
 
 def _abort(connection: socket.socket) -> None:
-    """Wakes whoever waits for the client, and ends the connection."""
+    """End the connection, and wake the thread that waits for the client."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
@@ -248,9 +252,7 @@ def _listen(address: str) -> socket.socket:
         listener.listen(_WAITING_CONNECTIONS)
     except OSError as error:
         listener.close()
-        raise DeviceError(
-            f"http.listen {address!r} can not be listened on: {error.strerror}"
-        ) from error
+        raise DeviceError(f"cannot listen on http.listen {address!r}: {error.strerror}") from error
     return listener
 
 
@@ -259,38 +261,36 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A client that asks for one handshake after another on a connection costs much for little.
-    context.options |= ssl.OP_NO_RENEGOTIATION
     for key in ("tls_certificate", "tls_key", "tls_client_ca"):
         if file := getattr(config, key):
             _check_pem(f"http.{key}", Path(file))
     try:
-        # Without a word for it, OpenSSL would ask the terminal for the passphrase of a key.
+        # Without a password, OpenSSL would prompt for the passphrase of a key on the terminal.
         context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
         if config.tls_client_ca:
             context.load_verify_locations(config.tls_client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:
         raise DeviceError(
-            f"http.tls_certificate {config.tls_certificate!r}, tls_key or tls_client_ca can not "
-            f"be used: {error}; they have to be PEM files, the key that of the certificate"
+            f"cannot use http.tls_certificate {config.tls_certificate!r}, tls_key or tls_client_ca:"
+            f" {error}; they must be PEM files, and the key must belong to the certificate"
         ) from error
     return context
 
 
 def _check_pem(key: str, file: Path) -> None:
-    """Raises DeviceError unless it is a file that can be read, a key without a passphrase.
+    """Raise DeviceError unless `file` is a readable regular file, and no key with a passphrase.
 
-    For a pipe OpenSSL would wait, and to find out that it has no passphrase it would take as long
-    as whoever encrypted the key wanted that to take.
+    OpenSSL would block on a pipe. It also derives a key before it rejects an empty passphrase,
+    which takes as long as the creator of the file chose.
     """
     try:
         reason = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
         if not reason:
             with file.open("rb") as pem:
                 if key == "http.tls_key" and _ENCRYPTED.search(pem.read(_MOST_PEM_BYTES)):
-                    reason = "has a passphrase, which csp1d can not know"
+                    reason = "has a passphrase"
     except OSError as error:
-        reason = f"can not be read: {error.strerror}"
+        reason = f"cannot be read: {error.strerror}"
     if reason:
         raise DeviceError(f"{key} {str(file)!r} {reason}; set it to a PEM file that csp1d can read")

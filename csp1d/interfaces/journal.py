@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the log goes: to the journal with its fields, or as readable lines to a terminal.
+"""The log: to the journal with structured fields, or as lines to standard error.
 
-systemd tells a service that its standard error is the journal in JOURNAL_STREAM
-(systemd.exec(5)); then records go there natively, and a record's `extra` with upper-case names
-becomes fields (systemd.journal-fields(7)).
+If standard error is the journal (JOURNAL_STREAM, see systemd.exec(5)), records go there in its
+native protocol, and the upper-case names of a record's `extra` become fields
+(systemd.journal-fields(7)).
 
-Nobody waits for the log: a thread of its own writes it, since a journal that is stopped or a pipe
-that nobody reads would otherwise hold up the telegrams.
+A separate thread writes the log: a stopped journal or an unread pipe would otherwise delay
+telegrams.
 """
 
 import contextlib
@@ -27,28 +27,28 @@ IDENTIFIER = "csp1d"
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 
 _MOST_WAITING = 1000
-"""Records that nobody takes; further ones are counted only."""
+"""Records in the queue; further ones are dropped and counted."""
 
 _MOST_BYTES = 16384
-"""Of a field in the journal: all fields have to go through its socket at once."""
+"""Limit for a field: all fields of an entry must fit in one datagram."""
 
 _LEAVE_SECONDS = 1.0
-"""How long the end of the process waits for its last words to be taken."""
+"""Limit for writing the last records when the process ends."""
 
 
 def set_up(level: str) -> None:
-    """Send the log of this process to where its standard error leads."""
+    """Log to the journal if standard error leads there, else to standard error."""
     log = logging.getLogger(IDENTIFIER)
     log.setLevel(level.upper())
     log.propagate = False
     if not log.handlers:
-        log.addHandler(_Outlet(_journal() if listens() else _lines()))
+        log.addHandler(_QueuedHandler(_journal() if listens() else _lines()))
 
 
 def leave() -> bool:
-    """The process ends: wait a little until what was logged is written; whether it was."""
-    outlets = logging.getLogger(IDENTIFIER).handlers
-    return all(outlet.leave() for outlet in outlets if isinstance(outlet, _Outlet))
+    """Wait up to a second until all records are written. Returns whether they are."""
+    handlers = logging.getLogger(IDENTIFIER).handlers
+    return all(handler.leave() for handler in handlers if isinstance(handler, _QueuedHandler))
 
 
 def log_rejected(error: ConfigError, and_so: str) -> None:
@@ -70,36 +70,36 @@ def listens() -> bool:
     try:
         status = os.fstat(sys.stderr.fileno())
     except (AttributeError, OSError, ValueError):
-        # Closed, or not a file.
+        # Standard error is closed or replaced.
         return False
     return stream == f"{status.st_dev}:{status.st_ino}"
 
 
-class _Outlet(QueueHandler):
-    """Hands records to a thread that gives them to a handler."""
+class _QueuedHandler(QueueHandler):
+    """Passes records to a thread, which passes them to the handler `sink`."""
 
     def __init__(self, sink: logging.Handler) -> None:
         self._waiting: queue.Queue[logging.LogRecord] = queue.Queue(_MOST_WAITING)
         super().__init__(self._waiting)
-        self._missing = 0
+        self._dropped = 0
         self._listener = QueueListener(self._waiting, sink)
         self._listener.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Never waits. What does not fit is missed, and that is said once there is room."""
+        """Queue a record without blocking. Dropped records are reported once there is room."""
         try:
-            if self._missing:
-                words = f"{self._missing} messages are missing here: nobody took them in time"
+            if self._dropped:
+                text = f"{self._dropped} log messages dropped (journal too slow)"
                 where = (record.pathname, record.lineno)
-                missing = logging.LogRecord(record.name, logging.WARNING, *where, words, None, None)
-                self._waiting.put_nowait(self.prepare(missing))
-                self._missing = 0
+                notice = logging.LogRecord(record.name, logging.WARNING, *where, text, None, None)
+                self._waiting.put_nowait(self.prepare(notice))
+                self._dropped = 0
             self._waiting.put_nowait(record)
         except queue.Full:
-            self._missing += 1
+            self._dropped += 1
 
     def leave(self) -> bool:
-        """Let the thread write what it has, if it can; whether it could."""
+        """Wait up to `_LEAVE_SECONDS` until the queue is written. Returns whether it is."""
         end = time.monotonic() + _LEAVE_SECONDS
         while self._waiting.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.01)
@@ -116,26 +116,26 @@ def _journal() -> logging.Handler:
 
 
 class _JournalSocket:
-    """Entries for the journal, in its native protocol (systemd's JOURNAL_NATIVE_PROTOCOL).
+    """Sends entries in the journal's native protocol (systemd's JOURNAL_NATIVE_PROTOCOL).
 
-    In the place of systemd.journal.send(), which keeps all threads of Python waiting while the
-    journal takes nothing.
+    systemd.journal.send() holds the interpreter lock while the journal does not accept entries,
+    and so blocks all threads.
     """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def send(self, message: str, /, **fields: object) -> None:
-        """One entry. Waits until the journal takes it; without a journal it is lost.
+        """Send one entry. Blocks until the journal accepts it; without a journal it is lost.
 
-        Fields have names in upper case; of others, as records have them, the journal takes none.
+        Fields whose names are not upper-case are skipped: the journal does not accept them.
         """
         entry = b""
         for name, value in {"MESSAGE": message, **fields}.items():
             if not name.isupper():
                 continue
             data = str(value).encode(errors="replace")[:_MOST_BYTES]
-            # What the cut left of a character would make the journal take the text for a blob.
+            # Without the rest of a cut character, which would make the field binary data.
             data = data.decode(errors="ignore").encode()
             entry += b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics, built from one snapshot whenever somebody scrapes.
+"""The Prometheus metrics, built from one snapshot per scrape.
 
-A value that is not known is left out, since a 0 would read as "no current".
+An unknown value is absent: 0 would mean "no current".
 """
 
 import time
@@ -21,7 +21,7 @@ from csp1d.p1.latency import LATENCY_BUCKETS_SECONDS
 
 
 class SnapshotCollector(Collector):
-    """Turns what `snapshot()` returns into metrics. `now_ns`: CLOCK_MONOTONIC."""
+    """Converts the result of `snapshot()` into metrics. `now_ns`: CLOCK_MONOTONIC."""
 
     def __init__(
         self, snapshot: Callable[[], Snapshot], now_ns: Callable[[], int] = time.monotonic_ns
@@ -39,8 +39,10 @@ class SnapshotCollector(Collector):
         yield build
 
     def _currents(self, state: Snapshot) -> Iterator[Metric]:
-        current = _by_phase("csp1d_current_amperes", "RMS current of the last second.")
-        peak = _by_phase("csp1d_peak_current_amperes", "Highest momentary current, either way.")
+        current = _by_phase("csp1d_current_amperes", "RMS current over the last second.")
+        peak = _by_phase(
+            "csp1d_peak_current_amperes", "Peak instantaneous current, absolute value."
+        )
         offset = _by_phase("csp1d_dc_offset_amperes", "Mean of the samples, as a current.")
         reading = state.fresh(self._now_ns())
         if reading:
@@ -51,12 +53,12 @@ class SnapshotCollector(Collector):
         yield from (current, peak, offset)
         yield _gauge(
             "csp1d_mains_frequency_hertz",
-            "Mains frequency; absent where no current is coherent.",
+            "Mains frequency; absent without a steady current.",
             reading.frequency_hertz if reading else None,
         )
         if reading and reading.direction and reading.direction.active_current_amperes is not None:
             active = _by_phase(
-                "csp1d_active_current_amperes", "Current in phase with the voltage, - for export."
+                "csp1d_active_current_amperes", "In-phase current; negative for export."
             )
             for phase, amperes in reading.direction.active_current_amperes.items():
                 active.add_metric([phase], amperes)
@@ -66,45 +68,41 @@ class SnapshotCollector(Collector):
 def _measuring(state: Snapshot) -> Iterator[Metric]:
     yield _gauge(
         "csp1d_reading_timestamp_seconds",
-        "Unix time of the last reading's end.",
+        "End of the last reading, in Unix time.",
         state.reading_timestamp_seconds,
     )
-    yield _counter("csp1d_readings", "Readings made.", state.readings_total)
-    yield _counter("csp1d_scans", "Scans taken from the ADC.", state.scans_total)
-    yield _counter("csp1d_scans_lost", "Scans missing between those taken.", state.scans_lost_total)
+    yield _counter("csp1d_readings", "Readings.", state.readings_total)
+    yield _counter("csp1d_scans", "Scans read from the ADC.", state.scans_total)
+    yield _counter("csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total)
     clipped = CounterMetricFamily(
-        "csp1d_clipped_samples", "Samples at the end of the ADC's range.", labels=["phase"]
+        "csp1d_clipped_samples", "Samples at a limit of the ADC range.", labels=["phase"]
     )
     for phase, count in state.clipped_samples_total.items():
         clipped.add_metric([phase], count)
     yield clipped
-    yield _gauge("csp1d_adc_up", "1 while the ADC is there and delivers.", state.adc_up)
-    yield _counter(
-        "csp1d_adc_reconnects", "Set-ups of the ADC after the first.", state.adc_reconnects_total
-    )
+    yield _gauge("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
+    yield _counter("csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total)
 
 
 def _p1(state: Snapshot) -> Iterator[Metric]:
     counts = state.port
     yield _gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
-    yield _gauge("csp1d_p1_request", "1 while the charge point asks.", state.p1_request)
-    yield _counter("csp1d_p1_requests", "Rising edges of the request.", counts.requests)
-    yield _counter("csp1d_telegrams_sent", "Telegrams sent whole.", counts.sent)
+    yield _gauge("csp1d_p1_request", "1 while the request line is active.", state.p1_request)
+    yield _counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
+    yield _counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
     yield _counter(
-        "csp1d_telegrams_aborted", "Telegrams stopped by a falling request.", counts.aborted
+        "csp1d_telegrams_aborted", "Telegrams aborted by a falling request.", counts.aborted
     )
-    yield _counter(
-        "csp1d_telegrams_dropped", "Telegrams that the port did not take in time.", counts.dropped
-    )
+    yield _counter("csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped)
     latency = HistogramMetricFamily(
         "csp1d_telegram_latency_seconds",
-        "From the reading's end or the rising request, the later, to the write.",
+        "Time from the later of the reading's end and the rising request line to the write.",
     )
-    cumulated, buckets = 0, []
+    cumulative, buckets = 0, []
     limits = [*map(str, LATENCY_BUCKETS_SECONDS), "+Inf"]
     for limit, count in zip(limits, state.latency_counts or [0] * len(limits), strict=True):
-        cumulated += count
-        buckets.append((limit, cumulated))
+        cumulative += count
+        buckets.append((limit, cumulative))
     latency.add_metric([], buckets=buckets, sum_value=state.latency_sum_seconds)
     yield latency
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the bytes of a request to those of its answer, without a socket.
+"""Turns the bytes of an HTTP request into the bytes of its response, without a socket.
 
-The parser is the standard library's (RFC 9112); it reads from memory and writes to memory. Here is
-decided what it may be asked: a few pages, by GET or HEAD, one request a connection. No answer
-repeats anything of the request. Each carries what keeps a browser from doing more with it than to
-show it (fetch.spec.whatwg.org, www.w3.org/TR/CSP3).
+The standard library parses the request (RFC 9112), in memory. This module decides what is allowed:
+a few pages, by GET or HEAD, one request per connection. No response repeats any part of the
+request, and headers restrict what a browser may do with it (fetch.spec.whatwg.org,
+www.w3.org/TR/CSP3).
 """
 
 import base64
@@ -19,28 +19,27 @@ from io import BytesIO
 
 MOST_HEAD_BYTES = 16 * 1024
 _MOST_LINE_BYTES = 4 * 1024
-"""Of the request line: many times what any page needs."""
+"""Limit for the request line, many times longer than any valid one."""
 
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""The policy (CSP) of what is no page of ours to run: loads nothing, runs nothing, in no frame."""
+"""Content-Security-Policy that allows nothing: no loading, no scripts, no frames."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What answers to a path."""
+    """The content served for a path. `make_body` is called for each request."""
 
     content_type: str
     make_body: Callable[[], bytes]
     policy: str = _NOTHING
-    """What a browser lets it do: its Content-Security-Policy."""
+    """Content-Security-Policy: what a browser allows the page to do."""
 
 
 def html_page(html: bytes) -> Page:
-    """A page that may run the <script> and <style> elements in it, and fetch from where it is.
+    """A constant page that may use its own <script> and <style> elements and fetch from its server.
 
-    The elements are named by their hashes, so what gets into the page later does not run, and
-    `style=` or `onclick=` attributes do not work. Pictures are those in it. `html` is constant;
-    what changes is fetched.
+    The policy lists the hashes of these elements, so injected ones do not run, and attributes such
+    as `style=` or `onclick=` do not work. Images must be data: URLs.
     """
     scripts, styles = (_sources(html, element) for element in (b"script", b"style"))
     return Page(
@@ -53,46 +52,46 @@ def html_page(html: bytes) -> Page:
 def _sources(html: bytes, element: bytes) -> str:
     texts = re.findall(rb"<%b\b[^>]*>(.*?)</%b>" % (element, element), html, re.DOTALL)
     hashes = (base64.b64encode(hashlib.sha256(text).digest()).decode() for text in texts)
-    return " ".join(f"'sha256-{each}'" for each in hashes) or "'none'"
+    return " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
 
 
 @dataclass(frozen=True)
 class Router:
-    """The pages by path, and whom they answer."""
+    """Responds to requests for `pages`, which are by path."""
 
     pages: Mapping[str, Page]
     only_by_address: bool
-    """Refuse a request that names another host than an address or localhost. On loopback nobody
-    asks by another name, but a web page whose name was made to lead here (DNS rebinding)."""
+    """Reject a request unless its Host is an IP address or localhost. On a loopback address, any
+    other name comes from a web page whose DNS name was pointed here (DNS rebinding)."""
 
     def answer(self, head: bytes) -> bytes:
-        """What to send to a request: `head` is what came of it, up to the empty line at most.
+        """The response to a request. `head` is what was received of it, up to the empty line.
 
-        To nothing at all the answer is nothing.
+        An empty request gets an empty response.
         """
         return _Response(head, self.pages, self.only_by_address).written.getvalue()
 
 
 def error_response(status: HTTPStatus) -> bytes:
-    """The answer to what could not be read or answered."""
-    exchange = _Response(b"", {}, False)
-    exchange.send_error(status)
-    return exchange.written.getvalue()
+    """The response to a request that could not be read or answered."""
+    response = _Response(b"", {}, False)
+    response.send_error(status)
+    return response.written.getvalue()
 
 
 def is_complete(head: bytes) -> bool:
-    """Whether the empty line is there that ends the head of a request."""
+    """Whether `head` contains the empty line that ends the head of a request."""
     return b"\n\r\n" in head or b"\n\n" in head
 
 
 class _Response(BaseHTTPRequestHandler):
-    """One request and its answer, both in memory."""
+    """One request and its response, both in memory."""
 
-    # What has no version gets an answer with headers as well.
+    # A request without a version gets a response with headers, too.
     default_request_version = "HTTP/1.0"
 
     def __init__(self, head: bytes, pages: Mapping[str, Page], only_by_address: bool) -> None:
-        # Not the base class's, which begins with a socket.
+        # The base class's __init__ needs a socket.
         self.pages, self.only_by_address = pages, only_by_address
         self.rfile = BytesIO(head)
         self.wfile = self.written = BytesIO()
@@ -120,7 +119,7 @@ class _Response(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
 
-    # The base class finds methods by these names; one that it does not find is a 501.
+    # The base class finds methods by these names; a missing one is a 501.
     do_HEAD = do_GET  # noqa: N815
     do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815
 
@@ -133,7 +132,7 @@ class _Response(BaseHTTPRequestHandler):
         return None
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        # The base class's texts repeat what was asked.
+        # The base class's texts repeat parts of the request.
         status = HTTPStatus(code)
         allowed = {"Allow": "GET, HEAD"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
         body = f"{status.value} {status.phrase}\n".encode()
@@ -145,7 +144,7 @@ class _Response(BaseHTTPRequestHandler):
         content_type: str,
         body: bytes,
         policy: str,
-        further: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         headers = {
             "Content-Type": content_type,
@@ -156,11 +155,11 @@ class _Response(BaseHTTPRequestHandler):
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
-            # For browsers that do not know frame-ancestors.
+            # For browsers without support for frame-ancestors.
             "X-Frame-Options": "DENY",
-            **(further or {}),
+            **(extra or {}),
         }
-        # The base class leaves out status and headers for HTTP/0.9.
+        # The base class omits status and headers for HTTP/0.9.
         self.request_version = self.protocol_version
         self.send_response(status)
         for name, value in headers.items():
@@ -173,7 +172,7 @@ class _Response(BaseHTTPRequestHandler):
         return "csp1d"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """The server logs, who knows the client."""
+        """Nothing: the server logs, because it knows the client."""
 
 
 def _is_address(host: str) -> bool:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd is told: readiness, state in words, and signs of life (sd_notify(3)).
+"""Notifications to systemd: readiness, status text and watchdog (sd_notify(3)).
 
-The protocol is a datagram to NOTIFY_SOCKET. It is sent from here rather than by systemd-python,
-whose call waits for a receiver that does not read, and fails where there is none: neither may hold
-up a telegram.
+The protocol is one datagram to NOTIFY_SOCKET. The call of systemd-python blocks while the receiver
+does not read, and raises if there is none; both would delay telegrams.
 """
 
 import logging
@@ -15,52 +14,52 @@ log = logging.getLogger("csp1d")
 
 
 class ServiceManager:
-    """Speaks to the service manager, if one listens."""
+    """Notifies the service manager, if there is one. No call blocks or raises."""
 
     def __init__(self) -> None:
         self._status = ""
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._watchdog = _watchdog_asked_for()
+        self._watchdog = _is_watchdog_enabled()
 
     def ready(self) -> None:
         self._notify("READY=1")
 
     def reloading(self) -> None:
-        """RELOADING carries the time, which systemd wants for Type=notify-reload."""
+        """Announce a reload, with the time that Type=notify-reload requires."""
         self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._notify("STOPPING=1\nSTATUS=Stopping")
 
-    def status(self, words: str) -> None:
-        """Say it when it changes."""
-        if words != self._status:
-            self._status = words
-            # A line ends an assignment.
-            self._notify(f"STATUS={' '.join(words.splitlines())}")
+    def status(self, text: str) -> None:
+        """Set the text of `systemctl status`; sent only when it changes."""
+        if text != self._status:
+            self._status = text
+            # An assignment ends at the end of the line.
+            self._notify(f"STATUS={' '.join(text.splitlines())}")
 
     def alive(self) -> None:
-        """The loop went round."""
+        """Reset the watchdog, if the unit has one."""
         if self._watchdog:
             self._notify("WATCHDOG=1")
 
     def close(self) -> None:
         self._socket.close()
 
-    def _notify(self, words: str) -> None:
+    def _notify(self, state: str) -> None:
         if not self._address:
             return
-        # An address that begins with @ is an abstract one.
+        # A leading @ stands for an abstract address.
         address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
         try:
-            self._socket.sendto(words.encode(), address)
+            self._socket.sendto(state.encode(), address)
         except OSError as error:
-            log.debug("the service manager was not told %r: %s", words, error)
+            log.debug("cannot notify the service manager of %r: %s", state, error)
 
 
-def _watchdog_asked_for() -> bool:
-    # systemd-python has no sd_watchdog_enabled(3): WATCHDOG_PID, where set, says for whom.
-    for_whom = os.environ.get("WATCHDOG_PID", str(os.getpid()))
-    return "WATCHDOG_USEC" in os.environ and for_whom == str(os.getpid())
+def _is_watchdog_enabled() -> bool:
+    # As sd_watchdog_enabled(3), which systemd-python lacks: WATCHDOG_PID, if set, is the process.
+    process = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    return "WATCHDOG_USEC" in os.environ and process == str(os.getpid())

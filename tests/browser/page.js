@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page in a browser, against csp1d on its virtual HAT. tools/browser runs it; pictures go to the
-// folder in PICTURES.
+// Tests of the page in a browser, with csp1d on its virtual HAT. Run by tools/browser; screenshots go
+// to the folder in PICTURES.
 "use strict";
 const { spawn } = require("node:child_process");
 const assert = require("node:assert/strict");
@@ -17,10 +17,10 @@ const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 112
 const STEP_SECONDS = 16, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
-const requests = [], complaints = [];
+const requests = [], problems = [];
 let daemon, browser, page;
 
-// csp1d on the virtual HAT; resolves when it has said where its page is.
+// Starts csp1d on the virtual HAT; resolves when it has printed the URL of its page.
 function start(listen, scenario) {
   const config = path.join(folder, "csp1d.toml");
   fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\n` +
@@ -29,15 +29,15 @@ function start(listen, scenario) {
     ["-m", "csp1d", "--config", config, "--simulate", scenario],
     { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
   return new Promise((resolve, reject) => {
-    let told = "";
+    let output = "";
     process_.stdout.on("data", (data) => {
-      told += data;
-      const match = told.match(/^P1 port: (\S+)\nPage: (\S+)\n/);
+      output += data;
+      const match = output.match(/^P1 port: (\S+)\nPage: (\S+)\n/);
       if (!match) return;
-      // Somebody has to read the telegrams, or the port does not take them.
+      // The telegrams must be read, or the port stops accepting them.
       const consumer = fs.createReadStream(match[1]);
       consumer.on("data", () => {}).on("error", () => {});
-      // The scenario began a moment before.
+      // The scenario started a moment ago.
       resolve({ process: process_, consumer, url: match[2], startMs: Date.now() });
     });
     process_.on("exit", (code) => reject(new Error(`csp1d ended (${code})`)));
@@ -53,11 +53,11 @@ async function stop() {
 const text = (id) => page.locator(`#${id}`).textContent();
 const amperes = async (phase) => parseFloat(await text(`amperes-${phase}`));
 
-// Waits until the page shows what a function of it, run in it, takes for right.
-const shown = (right, argument) => page.waitForFunction(right, argument,
+// Waits until a function, run in the page, returns true.
+const shown = (condition, argument) => page.waitForFunction(condition, argument,
   { polling: 50, timeout: PATIENCE_MS });
-const stateHas = (words) => shown(
-  (wanted) => document.getElementById("state").textContent.includes(wanted), words);
+const stateHas = (part) => shown(
+  (wanted) => document.getElementById("state").textContent.includes(wanted), part);
 
 async function picture(name, viewport, colorScheme) {
   await page.setViewportSize(viewport);
@@ -68,7 +68,7 @@ async function picture(name, viewport, colorScheme) {
 describe("the page", { concurrency: false }, () => {
   before(async () => {
     daemon = await start("127.0.0.1:0", path.join(__dirname, "scenario.toml"));
-    // A profile of its own, and nothing that the browser would ask anybody on its own account.
+    // A separate profile, and no requests by the browser itself.
     browser = await chromium.launchPersistentContext(path.join(folder, "profile"), {
       executablePath: process.env.CHROMIUM,
       headless: true,
@@ -81,9 +81,9 @@ describe("the page", { concurrency: false }, () => {
     page = browser.pages()[0];
     page.on("request", (request) => requests.push(request.url()));
     page.on("console", (message) => {
-      if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+      if (["error", "warning"].includes(message.type())) problems.push(message.text());
     });
-    page.on("pageerror", (error) => complaints.push(String(error)));
+    page.on("pageerror", (error) => problems.push(String(error)));
     await page.goto(daemon.url);
   });
 
@@ -93,34 +93,34 @@ describe("the page", { concurrency: false }, () => {
     fs.rmSync(folder, { recursive: true });
   });
 
-  it("shows the currents, and which way they flow", async () => {
+  it("shows the currents and their direction", async () => {
     await shown(() => document.getElementById("phases").textContent.includes("export"));
     assert.ok(Math.abs(await amperes("L1") - 6.2) < 0.05);
     assert.ok(Math.abs(await amperes("L2") - 5.4) < 0.05);
-    const ways = await page.locator(".way").allTextContents();
-    assert.match(ways[0], /^↑ export to the grid, 6\.\d\d A/);
-    assert.match(ways[1], /^↓ import from the grid, 5\.\d\d A/);
-    await stateHas("Measuring, all is well");
+    const flows = await page.locator(".flow").allTextContents();
+    assert.match(flows[0], /^↑ export to the grid, 6\.\d\d A/);
+    assert.match(flows[1], /^↓ import from the grid, 5\.\d\d A/);
+    await stateHas("Measuring, no faults");
   });
 
-  it("tells a screen reader nothing while nothing changes", async () => {
-    // That L1 feeds in from the start is told once it has lasted.
+  it("announces nothing to a screen reader while nothing changes", async () => {
+    // The advice on L1, which exports from the start, takes some seconds.
     await stateHas("see Wiring below");
     const changes = await page.evaluate(async () => {
       let count = 0;
       const observer = new MutationObserver((records) => { count += records.length; });
-      const heard = document.querySelectorAll("[role=status], [role=alert], [aria-live]");
-      for (const element of heard)
+      const live = document.querySelectorAll("[role=status], [role=alert], [aria-live]");
+      for (const element of live)
         observer.observe(element, { subtree: true, childList: true, characterData: true });
       await new Promise((resolve) => setTimeout(resolve, 2500));
-      return heard.length === 1 ? count : -1;
+      return live.length === 1 ? count : -1;
     });
     assert.equal(changes, 0);
   });
 
-  it("lights the LEDs as the case does", async () => {
-    assert.equal(await text("led-power").then((words) => words.trim()), "poweron");
-    assert.match(await text("led-current"), /27[34] ms a second/);
+  it("shows the LEDs as they are on the enclosure", async () => {
+    assert.equal(await text("led-power").then((content) => content.trim()), "poweron");
+    assert.match(await text("led-current"), /27[34] ms per second/);
     const litMs = await page.evaluate(() => new Promise((resolve) => {
       const led = document.getElementById("led-current");
       let since;
@@ -129,23 +129,23 @@ describe("the page", { concurrency: false }, () => {
         else if (since) resolve(performance.now() - since);
       }).observe(led, { attributeFilter: ["class"] });
     }));
-    // A busy machine is late to darken it, but not until the next light.
+    // A busy machine turns it off late, but before the next flash.
     assert.ok(litMs > 250 && litMs < 900, `lit for ${litMs} ms`);
   });
 
   it("follows a step of the current", async () => {
     await shown(() => parseFloat(document.getElementById("amperes-L2").textContent) > 18.6);
     const lateMs = Date.now() - daemon.startMs - STEP_SECONDS * 1000;
-    console.log(`      the step was shown after ${lateMs} ms`);
+    console.log(`      the page shows the step after ${lateMs} ms`);
     assert.ok(lateMs > 0 && lateMs <= FOLLOWS_MS, `${lateMs} ms`);
   });
 
   it("draws two cycles of every channel", async () => {
     const drawn = await page.locator("#scope .wave").evaluateAll(
-      (paths) => paths.map((each) => each.getAttribute("d").split("L").length));
+      (paths) => paths.map((path) => path.getAttribute("d").split("L").length));
     assert.equal(drawn.length, 4);
     for (const points of drawn) assert.ok(points >= 150 && points <= 240, `${points} points`);
-    assert.match(await text("legend"), /L2, 2\d\.\d A at its peak.*reference, 1\.4 V/);
+    assert.match(await text("legend"), /L2, 2\d\.\d A peak.*reference, 1\.4 V/);
     await page.locator("#legend input").nth(0).uncheck();
     assert.equal(await page.locator("#scope .c-L1").getAttribute("d"), "");
     await page.locator("#legend input").nth(0).check();
@@ -162,7 +162,7 @@ describe("the page", { concurrency: false }, () => {
   });
 
   it("looks right on a desktop and on a phone, light and dark", async () => {
-    // Without motion, so that the lamp that blinks is lit in every picture.
+    // Without motion, so that the blinking LED is lit in every picture.
     await page.emulateMedia({ reducedMotion: "reduce" });
     await page.reload();
     await page.waitForSelector("#led-current.lit");
@@ -178,7 +178,7 @@ describe("the page", { concurrency: false }, () => {
     it(`has no accessibility problem (${viewport.width} wide, ${scheme})`, async () => {
       await page.setViewportSize(viewport);
       await page.emulateMedia({ colorScheme: scheme });
-      // Not by a <script>, which the page's policy forbids.
+      // A <script> element is forbidden by the page's policy.
       await page.evaluate(axe.source);
       const { violations, passes } = await page.evaluate(() => window.axe.run());
       const found = violations.map(({ id, impact, nodes }) =>
@@ -192,7 +192,7 @@ describe("the page", { concurrency: false }, () => {
     await page.reload();
     await stateHas("Measuring");
     await shown(() => !document.querySelector("#legend label:last-child").hidden);
-    for (const wanted of ["hold", "fuse", ...Array(4).fill("checkbox"), "alike", "a", "a", "a"]) {
+    for (const wanted of ["pause", "fuse", ...Array(4).fill("checkbox"), "normalise", "a", "a", "a"]) {
       await page.keyboard.press("Tab");
       const reached = await page.evaluate(() => {
         const { id, type, localName } = document.activeElement;
@@ -200,17 +200,17 @@ describe("the page", { concurrency: false }, () => {
       });
       assert.equal(reached, wanted);
     }
-    await page.locator("#hold").focus();
+    await page.locator("#pause").focus();
     await page.keyboard.press("Space");
-    await stateHas("Held");
+    await stateHas("Paused");
     const count = requests.length;
     await page.waitForTimeout(1200);
     assert.equal(requests.length, count);
     await page.keyboard.press("Space");
-    await shown(() => !document.getElementById("state").textContent.includes("Held"));
+    await shown(() => !document.getElementById("state").textContent.includes("Paused"));
   });
 
-  it("remembers the fuse, and can do without", async () => {
+  it("stores the main fuse, and works without storage", async () => {
     await page.selectOption("#fuse", "40");
     await page.reload();
     assert.equal(await page.locator("#fuse").inputValue(), "40");
@@ -222,18 +222,18 @@ describe("the page", { concurrency: false }, () => {
     await stateHas("Measuring");
   });
 
-  it("has complained of nothing, and asked nobody but csp1d", () => {
-    assert.deepEqual(complaints, []);
+  it("causes no warnings, and no requests except to csp1d", () => {
+    assert.deepEqual(problems, []);
     const { origin } = new URL(daemon.url);
     assert.ok(requests.length > 10);
     assert.deepEqual(requests.filter((url) => new URL(url).origin !== origin), []);
   });
 
-  it("says when csp1d does not answer, and goes on when it does", async () => {
+  it("reports that csp1d does not answer, and recovers", async () => {
     await stop();
     await stateHas("No answer from csp1d since");
     assert.equal(await text("amperes-L1"), "— A");
-    assert.match(await text("led-current"), /not known/);
+    assert.match(await text("led-current"), /unknown/);
     const stalling = path.join(folder, "stalling.toml");
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
@@ -241,27 +241,27 @@ describe("the page", { concurrency: false }, () => {
     daemon = await start(new URL(daemon.url).host, stalling);
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
-    // That nobody answered is for the browser to tell; the page has nothing to add.
-    assert.deepEqual(complaints.filter((each) => !each.includes("net::ERR_")), []);
+    // The browser reports failed requests; the page adds nothing.
+    assert.deepEqual(problems.filter((problem) => !problem.includes("net::ERR_")), []);
   });
 
-  it("says that the ADC is silent, and shows no current", async () => {
-    await stateHas("ADC missing or silent");
+  it("reports that the ADC delivers nothing, and shows no current", async () => {
+    await stateHas("ADC not found or not delivering data");
     assert.equal(await text("amperes-L1"), "— A");
-    assert.match(await text("seen"), /nothing to see/);
+    assert.match(await text("scale"), /No current reading/);
     assert.equal(await page.locator("#led-current.lit").count(), 0);
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
   });
 
-  it("names the input that has failed, and shows what is left of its wave", async () => {
+  it("names the failed input, and shows the rest of its waveform", async () => {
     await stateHas("Input of L2 failed");
     await shown(() => document.getElementById("amperes-L1").textContent === "— A");
-    assert.match(await text("health"), /L2its input lies at the end of the ADC's range/);
+    assert.match(await text("rows"), /L2input saturated: current unknown/);
     await shown(() => document.getElementById("legend").textContent.includes("L2, failed"));
     const heights = await page.locator("#scope .c-L2").evaluate((wave) =>
       wave.getAttribute("d").slice(1).split("L").map((point) => Number(point.split(" ")[1])));
-    // The crests, above a line where the range ends. Upwards is less.
+    // The crests, above a line at the end of the range. Smaller is higher.
     const lowest = Math.max(...heights), highest = Math.min(...heights);
     assert.ok(lowest - highest > 50, `${highest} to ${lowest}`);
     assert.ok(heights.filter((height) => lowest - height < 4).length > heights.length / 2);

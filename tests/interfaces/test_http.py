@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP side on real sockets, with and without TLS."""
+"""The HTTP server on real sockets, with and without TLS."""
 
 import contextlib
 import dataclasses
@@ -52,7 +52,9 @@ def test_a_page_is_served(server: HttpServer, query: str) -> None:
 @pytest.mark.parametrize(
     ("path", "method", "status"), [("", "GET", 404), ("x", "GET", 404), ("metrics", "POST", 405)]
 )
-def test_nothing_else_is(server: HttpServer, path: str, method: str, status: int) -> None:
+def test_other_requests_are_rejected(
+    server: HttpServer, path: str, method: str, status: int
+) -> None:
     request = urllib.request.Request(server.url + path, method=method)
     with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(request, timeout=5)
@@ -76,14 +78,14 @@ def connect(server: HttpServer) -> socket.socket:
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All until the server ends the connection."""
+    """Everything until the server closes the connection."""
     received = b""
     while part := connection.recv(65536):
         received += part
     return received
 
 
-def test_a_request_may_come_in_pieces_and_its_answer_ends_the_connection(
+def test_a_request_may_arrive_in_pieces_and_its_response_ends_the_connection(
     server: HttpServer,
 ) -> None:
     with connect(server) as client:
@@ -102,7 +104,7 @@ def test_a_request_may_come_in_pieces_and_its_answer_ends_the_connection(
         (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
     ],
 )
-def test_a_client_lives_to_see_that_it_is_refused(
+def test_a_rejected_client_receives_its_response(
     server: HttpServer, sent: bytes, status: bytes
 ) -> None:
     with connect(server) as client:
@@ -112,38 +114,72 @@ def test_a_client_lives_to_see_that_it_is_refused(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300) | st.integers(0, len(GOOD)).map(lambda end: GOOD[:end]))
-def test_whatever_comes_it_answers_with_a_status_and_goes_on(
-    server: HttpServer, data: bytes
-) -> None:
+def test_any_data_gets_a_status_and_the_server_continues(server: HttpServer, data: bytes) -> None:
     with connect(server) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         assert answer(client)[:9] == (b"HTTP/1.0 " if data else b"")
 
 
-def test_idle_clients_can_not_use_up_the_descriptors(server: HttpServer) -> None:
+def test_idle_clients_cannot_exhaust_the_file_descriptors(server: HttpServer) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with contextlib.ExitStack() as clients:
         for _ in range(100):
             clients.enter_context(connect(server))
-        # Each client is a descriptor of its own here; those accepted come on top, with the one
-        # that waits for a place.
+        # The clients' own descriptors are 100; the accepted ones are added, and the one that waits
+        # for a slot.
         time.sleep(0.5)
         assert len(os.listdir("/proc/self/fd")) - before - 100 <= http.MOST_CONNECTIONS + 1
 
 
-def test_as_many_silent_clients_as_there_are_places_keep_nobody_out(server: HttpServer) -> None:
+def test_silent_clients_in_all_slots_do_not_block_others(server: HttpServer) -> None:
     with contextlib.ExitStack() as clients:
         silent = [clients.enter_context(connect(server)) for _ in range(http.MOST_CONNECTIONS)]
         with connect(server) as good:
             good.sendall(GOOD)
             assert answer(good).endswith(b"a 1\n")
-        # The oldest one made room, and was not told why.
+        # The oldest one lost its slot, without a response.
         assert answer(silent[0]) == b""
 
 
+def test_a_client_keeps_its_slot_for_a_quarter_of_a_second(server: HttpServer) -> None:
+    with contextlib.ExitStack() as clients:
+        start = time.monotonic()
+        oldest, *_ = [
+            clients.enter_context(connect(server)) for _ in range(http.MOST_CONNECTIONS + 1)
+        ]
+        assert answer(oldest) == b""
+        assert time.monotonic() - start >= 0.25
+
+
+def test_pages_are_built_one_at_a_time() -> None:
+    """The interpreter lock is shared with the daemon's loop by one thread, not by all of them."""
+    running: list[int] = []
+    most = 0
+
+    def body() -> bytes:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        time.sleep(0.1)
+        running.pop()
+        return b"a 1\n"
+
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": Page("text/plain", body)})
+    try:
+        with contextlib.ExitStack() as clients:
+            connections = [clients.enter_context(connect(server)) for _ in range(4)]
+            for connection in connections:
+                connection.sendall(GOOD)
+            for connection in connections:
+                assert answer(connection).endswith(b"a 1\n")
+    finally:
+        server.close()
+    assert most == 1
+
+
 @pytest.mark.parametrize("drip", [b"", b"x"])
-def test_a_client_has_so_long_for_its_request_however_it_divides_it(
+def test_the_request_has_a_time_limit_however_it_is_divided(
     server: HttpServer, drip: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "_REQUEST_SECONDS", 0.5)
@@ -157,7 +193,7 @@ def test_a_client_has_so_long_for_its_request_however_it_divides_it(
         assert received.startswith(b"HTTP/1.0 408 ")
 
 
-def test_a_client_that_does_not_take_its_answer_loses_its_place(
+def test_a_client_that_does_not_read_its_response_loses_its_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http, "_SECONDS", 0.5)
@@ -184,7 +220,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_nothing_is_left_of_clients_when_the_server_has_closed() -> None:
+def test_closing_the_server_releases_all_clients() -> None:
     before = len(os.listdir("/proc/self/fd"))
     server = HttpServer(HttpConfig(listen="127.0.0.1:0"), PAGES)
     with contextlib.ExitStack() as clients:
@@ -196,7 +232,7 @@ def test_nothing_is_left_of_clients_when_the_server_has_closed() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_without_a_descriptor_it_waits_for_one_and_does_not_spin(
+def test_without_a_file_descriptor_it_waits_and_does_not_spin(
     server: HttpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -211,7 +247,7 @@ def test_without_a_descriptor_it_waits_for_one_and_does_not_spin(
             with contextlib.suppress(OSError):
                 while True:
                     fillers.append(os.dup(0))
-            # The first gets the descriptor that the kernel set aside when it was waited for.
+            # The first gets the descriptor that accept(2) reserved before it blocked.
             for client in (first, second):
                 client.connect((host, int(port)))
             second.sendall(GOOD)
@@ -226,7 +262,7 @@ def test_without_a_descriptor_it_waits_for_one_and_does_not_spin(
         assert answer(second).endswith(b"a 1\n")
 
 
-def test_without_a_thread_a_client_is_turned_away_and_the_next_is_served(
+def test_without_a_thread_a_client_is_closed_and_the_next_is_served(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(thread: threading.Thread) -> None:
@@ -241,7 +277,7 @@ def test_without_a_thread_a_client_is_turned_away_and_the_next_is_served(
         assert answer(client).endswith(b"a 1\n")
 
 
-def test_a_page_that_can_not_be_made_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_page_that_fails_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> bytes:
         raise ZeroDivisionError
 
@@ -253,16 +289,16 @@ def test_a_page_that_can_not_be_made_is_told_once(caplog: pytest.LogCaptureFixtu
                 assert answer(client).startswith(b"HTTP/1.0 500 ")
     finally:
         server.close()
-    assert caplog.text.count("a page can not be made") == 1
+    assert caplog.text.count("a page cannot be built") == 1
 
 
 def test_an_address_in_use_is_named(server: HttpServer) -> None:
     address = server.url.removeprefix("http://").rstrip("/")
-    with pytest.raises(DeviceError, match=rf"http\.listen '{address}' can not be listened on"):
+    with pytest.raises(DeviceError, match=rf"cannot listen on http\.listen '{address}': "):
         HttpServer(HttpConfig(listen=address), PAGES)
 
 
-def test_a_server_without_a_thread_is_told_and_gives_its_port_back(
+def test_a_server_without_a_thread_raises_and_releases_its_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket() as free:
@@ -274,19 +310,19 @@ def test_a_server_without_a_thread_is_told_and_gives_its_port_back(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refused)
-        with pytest.raises(DeviceError, match=r"http\.listen: no thread for it"):
+        with pytest.raises(DeviceError, match=r"http\.listen: cannot start a thread"):
             HttpServer(config, PAGES)
     HttpServer(config, PAGES).close()
 
 
-def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
     config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
-    with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* can not be read"):
+    with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* cannot be read"):
         HttpServer(config, PAGES)
 
 
 @pytest.mark.parametrize("key", ["tls_certificate", "tls_key", "tls_client_ca"])
-def test_a_pipe_for_a_certificate_is_not_waited_for(
+def test_a_pipe_as_certificate_does_not_block(
     key: str, certificates: dict[str, tuple[Path, Path]], tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
@@ -307,13 +343,13 @@ def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("encrypt", ["ec -aes256", "pkcs8 -topk8 -scrypt"])
-def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(encrypt: str, tmp_path: Path) -> None:
+def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path, "sensor")
     command = f"openssl {encrypt} -in {key} -passout pass:secret -out {key}.secret"
     subprocess.run(command.split(), check=True, capture_output=True)
     script = (
         "import os, sys; from csp1d.config import HttpConfig;"
-        # The first terminal that the leader of a session opens is the one that OpenSSL would ask.
+        # OpenSSL would prompt on the first terminal that the session leader opens.
         "from csp1d.interfaces.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
         "HttpServer(HttpConfig('127.0.0.1:0', *sys.argv[2:]), {})"
     )
@@ -333,7 +369,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_asked(encrypt: str, tmp_p
         os.read(terminal, 1)
     os.close(terminal)
     os.close(terminal_name)
-    # Beside the certificate it does no harm, and a word is no passphrase.
+    # The encrypted key in the certificate file is not used, and a comment is no passphrase.
     both = tmp_path / "both.pem"
     both.write_bytes(
         b"# ENCRYPTED\n" + certificate.read_bytes() + Path(f"{key}.secret").read_bytes()
@@ -365,7 +401,7 @@ def client_context(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_with_a_client_ca_its_clients_are_served(
+def test_clients_of_the_client_ca_are_served(
     secured: HttpServer, certificates: dict[str, tuple[Path, Path]], version: ssl.TLSVersion
 ) -> None:
     context = client_context(certificates)
@@ -377,7 +413,7 @@ def test_with_a_client_ca_its_clients_are_served(
 
 
 @pytest.mark.parametrize("name", [None, "other"])
-def test_with_a_client_ca_others_are_not(
+def test_other_clients_are_rejected(
     secured: HttpServer, certificates: dict[str, tuple[Path, Path]], name: str | None
 ) -> None:
     with pytest.raises(OSError, match=r"required|alert|reset|closed|EOF"):
@@ -386,16 +422,16 @@ def test_with_a_client_ca_others_are_not(
         )
 
 
-def test_a_handshake_that_does_not_come_or_is_none_keeps_nobody_out(
+def test_missing_or_broken_handshakes_do_not_block_others(
     secured: HttpServer,
     certificates: dict[str, tuple[Path, Path]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with contextlib.ExitStack() as clients:
-        for beginning in (b"", b"\x16\x03\x01\x02\x00", GOOD, bytes(range(256))) * 10:
+        for start in (b"", b"\x16\x03\x01\x02\x00", GOOD, bytes(range(256))) * 10:
             client = clients.enter_context(connect(secured))
             with contextlib.suppress(OSError):
-                client.sendall(beginning)
+                client.sendall(start)
         with urllib.request.urlopen(
             f"{secured.url}metrics", timeout=30, context=client_context(certificates)
         ) as reply:
@@ -406,7 +442,7 @@ def test_a_handshake_that_does_not_come_or_is_none_keeps_nobody_out(
     wait_for(lambda: client_threads() == 0)
 
 
-def test_older_protocols_are_refused(secured: HttpServer) -> None:
+def test_older_protocols_are_rejected(secured: HttpServer) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with warnings.catch_warnings():
@@ -415,3 +451,18 @@ def test_older_protocols_are_refused(secured: HttpServer) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     with connect(secured) as client, pytest.raises(OSError, match="protocol version"):
         context.wrap_socket(client)
+
+
+def test_a_client_cannot_start_another_handshake(
+    secured: HttpServer, certificates: dict[str, tuple[Path, Path]]
+) -> None:
+    """Each one costs the server much and the client little."""
+    certificate, key = certificates["prometheus"]
+    address = secured.url.partition("//")[2].rstrip("/")
+    command = f"openssl s_client -connect {address} -tls1_2 -cert {certificate} -key {key}"
+    # s_client takes an "R" at the start of a line as the command to renegotiate.
+    result = subprocess.run(
+        command.split(), input="R\n", capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "RENEGOTIATING" in result.stdout + result.stderr
+    assert "no renegotiation" in result.stderr

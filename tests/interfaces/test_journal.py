@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes to the journal, and that nobody waits for it."""
+"""Journal entries, and that logging never blocks."""
 
 import logging
 import socket
@@ -18,14 +18,14 @@ def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket
     """The journal's end of its socket."""
     path = tmp_path / "socket"
     monkeypatch.setattr(journal, "JOURNAL_SOCKET", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
-        ours.bind(str(path))
-        ours.settimeout(10)
-        yield ours
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        server.settimeout(10)
+        yield server
 
 
 def fields_of(entry: bytes) -> dict[str, str]:
-    """By the description of systemd's JOURNAL_NATIVE_PROTOCOL."""
+    """Parse an entry of systemd's JOURNAL_NATIVE_PROTOCOL."""
     fields = {}
     while entry:
         name, _, rest = entry.partition(b"\n")
@@ -51,71 +51,71 @@ def test_an_entry_holds_message_priority_and_fields(listener: socket.socket) -> 
     assert all(name.isupper() for name in fields)
 
 
-def test_an_entry_is_cut_to_what_the_socket_takes(listener: socket.socket) -> None:
+def test_an_entry_is_cut_to_fit_the_socket(listener: socket.socket) -> None:
     journal._JournalSocket().send(
         "x" * 10_000_000, REASON="é" * 10_000_000, FILE="a" + "é" * 10_000_000
     )
     fields = fields_of(listener.recv(1 << 20))
     assert fields["MESSAGE"] == "x" * journal._MOST_BYTES
     assert fields["REASON"] == "é" * (journal._MOST_BYTES // 2)
-    # But for the first half of the last character.
+    # Without the first half of the last character.
     assert len(fields["FILE"].encode()) == journal._MOST_BYTES - 1
 
 
-def test_without_a_journal_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_journal_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "JOURNAL_SOCKET", tmp_path / "none")
-    journal._JournalSocket().send("nobody hears this")
+    journal._JournalSocket().send("lost")
 
 
-def test_a_journal_may_end_and_begin_again(listener: socket.socket) -> None:
+def test_the_journal_may_restart(listener: socket.socket) -> None:
     to_journal = journal._JournalSocket()
     address = listener.getsockname()
     listener.close()
-    to_journal.send("nobody hears this")
+    to_journal.send("lost")
     Path(address).unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(address)
         other.settimeout(10)
-        to_journal.send("but this")
-        assert fields_of(other.recv(1 << 20))["MESSAGE"] == "but this"
+        to_journal.send("received")
+        assert fields_of(other.recv(1 << 20))["MESSAGE"] == "received"
 
 
-def test_what_says_that_messages_are_missing_is_no_event(
+def test_the_notice_of_dropped_messages_is_not_an_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Or whoever counts the events would count one too many."""
+    """As an event it would be counted with the others."""
 
     class Sink(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            taken.append(record)
+            written.append(record)
             free.wait(10)
 
-    taken: list[logging.LogRecord] = []
+    written: list[logging.LogRecord] = []
     free = threading.Event()
     monkeypatch.setattr(journal, "_MOST_WAITING", 2)
-    outlet = journal._Outlet(Sink())
+    handler = journal._QueuedHandler(Sink())
     for number in range(9):
         record = logging.LogRecord("csp1d", logging.ERROR, "here", 1, "lost", None, None)
         record.CSP1D_EVENT = f"event-{number}"
-        outlet.handle(record)
-        while not taken:
+        handler.handle(record)
+        while not written:
             time.sleep(0.01)
     free.set()
-    assert outlet.leave()
+    assert handler.leave()
     record = logging.LogRecord("csp1d", logging.ERROR, "here", 1, "lost", None, None)
     record.CSP1D_EVENT = "event-9"
-    outlet.handle(record)
-    assert outlet.leave()
-    assert [getattr(record, "CSP1D_EVENT", record.message) for record in taken] == [
+    handler.handle(record)
+    assert handler.leave()
+    assert [getattr(record, "CSP1D_EVENT", record.message) for record in written] == [
         *("event-0", "event-1", "event-2"),
-        "6 messages are missing here: nobody took them in time",
+        "6 log messages dropped (journal too slow)",
         "event-9",
     ]
-    assert taken[3].levelno == logging.WARNING
+    assert written[3].levelno == logging.WARNING
 
 
-def test_a_journal_that_takes_nothing_stops_its_own_thread_only(listener: socket.socket) -> None:
-    """With systemd.journal.send() it holds up the whole interpreter."""
+def test_a_blocked_journal_blocks_only_its_thread(listener: socket.socket) -> None:
+    """systemd.journal.send() would block the whole interpreter."""
     entries = 3000
 
     def write() -> None:

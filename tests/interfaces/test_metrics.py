@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics as a scraper gets them, against golden files."""
+"""The metrics as a scraper reads them, against golden files."""
 
 import json
 from dataclasses import replace
@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from csp1d import __version__
 from csp1d.interfaces.metrics import SnapshotCollector
-from csp1d.interfaces.pages import status_json
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
+from csp1d.status import to_json
 
 HERE = Path(__file__).parent
 END_NS = 50_000_000_000
@@ -53,6 +53,11 @@ MEASURING = Snapshot(
 )
 
 
+def status_json(state: Snapshot, now_ns: int) -> Any:
+    """/status.json as a client reads it."""
+    return json.loads(to_json(state.status(now_ns)))
+
+
 def scrape(state: Snapshot, now_ns: int) -> str:
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(lambda: state, lambda: now_ns))
@@ -63,7 +68,7 @@ def scrape(state: Snapshot, now_ns: int) -> str:
     ("name", "state", "age_ms"),
     [
         ("measuring", MEASURING, 900),
-        # What flowed some time ago is not what flows.
+        # An old reading does not describe the present current.
         ("stalled", replace(MEASURING, adc_up=False), 1501),
         ("starting", Snapshot(), 0),
     ],
@@ -101,7 +106,7 @@ def test_without_a_fresh_reading_there_is_no_current() -> None:
         ),
     ],
 )
-def test_the_active_current_is_absent_where_it_is_unknown(
+def test_an_unknown_active_current_is_absent(
     direction: DirectionReading | None, samples: list[str]
 ) -> None:
     state = replace(MEASURING, reading=replace(READING, direction=direction))
@@ -110,14 +115,14 @@ def test_the_active_current_is_absent_where_it_is_unknown(
     assert 'csp1d_current_amperes{phase="L1"} 24.0' in page
 
 
-def test_the_state_tells_the_direction() -> None:
-    def told(direction: DirectionReading | None) -> object:
+def test_status_json_has_the_direction() -> None:
+    def direction_json(direction: DirectionReading | None) -> object:
         state = replace(MEASURING, reading=replace(READING, direction=direction))
-        return json.loads(json.dumps(status_json(state, END_NS)))["reading"]["direction"]
+        return status_json(state, END_NS)["reading"]["direction"]
 
-    assert told(None) is None
+    assert direction_json(None) is None
     both = DirectionReading({Phase.L1: -23.5}, frozenset({Phase.L2, Phase.L1}), "", "swap")
-    assert told(both) == {
+    assert direction_json(both) == {
         "active_current_amperes": {"L1": -23.5},
         "exporting": ["L1", "L2"],
         "reference_fault": "",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page for the installer as it is served, and the waveforms that it draws."""
+"""The page for the installer, /status.json and /waveform.json."""
 
 import base64
 import hashlib
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_metrics import END_NS, FAILED, MEASURING, READING
+from test_metrics import END_NS, FAILED, MEASURING, READING, status_json
 
-from csp1d.interfaces.pages import pages, status_json, waveform_json
+from csp1d.interfaces.pages import pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import Waveform
 from csp1d.p1.telegram import _CSP1_BODY, _SMR5_BODY, _SMR5_VOLTAGES
@@ -28,13 +28,13 @@ WAVEFORM = Waveform(
 )
 
 
-def told(waveform: Waveform | None, now_ns: int = END_NS + 400_000_000) -> Any:
+def waveform_of(waveform: Waveform | None, now_ns: int = END_NS + 400_000_000) -> Any:
     state = replace(MEASURING, reading=replace(READING, waveform=waveform))
     return json.loads(json.dumps(waveform_json(state, now_ns)))["waveform"]
 
 
-def test_waveforms_are_told_oldest_first_up_to_the_end_of_the_reading() -> None:
-    assert told(WAVEFORM) == {
+def test_waveforms_are_oldest_first_and_end_with_the_reading() -> None:
+    assert waveform_of(WAVEFORM) == {
         "sequence": 3,
         "age_seconds": 0.4,
         "end_timestamp_seconds": 1_700_000_000.25,
@@ -45,14 +45,14 @@ def test_waveforms_are_told_oldest_first_up_to_the_end_of_the_reading() -> None:
 
 
 @pytest.mark.parametrize("unit", ["V", "A"])
-def test_the_reference_is_told_with_its_unit(unit: str) -> None:
+def test_the_reference_has_its_unit(unit: str) -> None:
     waveform = replace(WAVEFORM, reference=np.array((0.0, 0.5, 0.25)), reference_unit=unit)
-    assert told(waveform)["reference"] == {"unit": unit, "values": [0.0, 0.5, 0.25]}
+    assert waveform_of(waveform)["reference"] == {"unit": unit, "values": [0.0, 0.5, 0.25]}
 
 
-def test_a_failed_input_can_be_looked_at() -> None:
+def test_a_failed_input_has_a_waveform() -> None:
     failed = replace(FAILED, sequence=4, waveform=WAVEFORM)
-    # The last good reading is fresh for a moment yet.
+    # The last good reading is still fresh for a moment.
     for reading in (READING, None):
         state = replace(MEASURING, reading=reading, failed=failed)
         assert waveform_json(state, END_NS)["waveform"]["sequence"] == 4
@@ -60,42 +60,54 @@ def test_a_failed_input_can_be_looked_at() -> None:
     assert waveform_json(state, END_NS + 1_501_000_000) == {"waveform": None}
 
 
-def test_what_is_not_fresh_is_not_told() -> None:
-    assert told(WAVEFORM, END_NS + 1_501_000_000) is None
-    assert told(None) is None
+def test_an_old_waveform_is_absent() -> None:
+    assert waveform_of(WAVEFORM, END_NS + 1_501_000_000) is None
+    assert waveform_of(None) is None
     assert waveform_json(Snapshot(), 0) == {"waveform": None}
 
 
-def test_every_page_is_made_from_the_state_of_its_moment() -> None:
+def test_each_page_is_built_from_the_snapshot() -> None:
     served = pages(Snapshot)
     assert [*served] == ["/", "/metrics", "/status.json", "/waveform.json"]
     assert json.loads(served["/waveform.json"].make_body()) == {"waveform": None}
     assert served["/waveform.json"].content_type == "application/json"
 
 
-def test_the_page_is_one_file_that_may_run_what_stands_in_it() -> None:
+def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
     page = pages(Snapshot)["/"]
     assert page.make_body().decode() == HTML
     (script,) = re.findall("<script>(.*?)</script>", HTML, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page.policy.split("; ")
     assert "connect-src 'self'" in page.policy.split("; ")
-    # What the policy forbids, and whatever would come from elsewhere.
+    # Attributes that the policy forbids, and content from other servers.
     assert not re.search(r"<[a-z][^>]*\s(?:style|on\w+|src)=", HTML)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", HTML)
 
 
 def test_the_page_explains_every_object_of_a_telegram() -> None:
-    explained = {*re.findall(r'"(\d-\d:[\d.]+)": "', HTML)}
-    of_a_phase = {*re.findall(r'"(\d\.\d+\.0)": "', HTML)}
+    described = {*re.findall(r'"(\d-\d:[\d.]+)": "', HTML)}
+    phase_codes = {*re.findall(r'"(\d\.\d+\.0)": "', HTML)}
     sent = {*re.findall(r"^(\d-\d:[\d.]+)\(", _CSP1_BODY + _SMR5_BODY + _SMR5_VOLTAGES, re.M)}
-    rest = {code for code in sent - explained if re.sub(r"^1-0:[2-7]", "", code) not in of_a_phase}
+    rest = {code for code in sent - described if re.sub(r"^1-0:[2-7]", "", code) not in phase_codes}
     assert rest == set()
-    assert explained <= sent
+    assert described <= sent
 
 
-def test_the_current_lamp_goes_dark_by_its_time() -> None:
-    state = replace(MEASURING, lamps={"power": True, "current": True}, current_lamp_off_ns=END_NS)
+def test_status_json_has_the_documented_keys() -> None:
+    status = status_json(MEASURING, END_NS)
+    assert [*status] == [
+        *("version", "adc_up", "p1_up", "p1_request", "reading", "failed_phases"),
+        *("scans_lost_total", "telegrams", "leds", "last_telegram", "rows"),
+    ]
+    assert [*status["reading"]] == [
+        *("sequence", "age_seconds", "window_seconds", "frequency_hertz", "scans", "lost_scans"),
+        *("phases", "direction"),
+    ]
+
+
+def test_the_current_led_goes_dark_at_its_time() -> None:
+    state = replace(MEASURING, leds_lit={"power": True, "current": True}, current_led_off_ns=END_NS)
     for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):
         leds = status_json(state, now_ns)["leds"]
         assert leds == {"power": True, "current": lit, "p1": None}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and their answers, byte for byte, without a socket."""
+"""Requests and their responses, byte for byte, without a socket."""
 
 import base64
 import email
@@ -14,7 +14,7 @@ from csp1d.interfaces.router import Page, Router, error_response, html_page
 
 HTML = b"<style>p { margin: 0 }</style><script>\nlet a = 1;\n</script><script>b</script>"
 PAGES = {"/": html_page(HTML), "/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
-SITE = Router(PAGES, only_by_address=False)
+ANYWHERE = Router(PAGES, only_by_address=False)
 LOCAL = Router(PAGES, only_by_address=True)
 
 
@@ -26,8 +26,8 @@ def parts(reply: bytes) -> tuple[int, Message, bytes]:
     return int(first.split()[1]), email.message_from_bytes(headers), body
 
 
-def ask(head: bytes, site: Router = SITE) -> tuple[int, Message, bytes]:
-    return parts(site.answer(head))
+def ask(head: bytes, router: Router = ANYWHERE) -> tuple[int, Message, bytes]:
+    return parts(router.answer(head))
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ def ask(head: bytes, site: Router = SITE) -> tuple[int, Message, bytes]:
         b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /metrics?name=y HTTP/1.0\r\n\r\n",
         b"GET /metrics HTTP/1.0\n\n",
-        # Bytes of a body, or of a second request: nobody looks at them.
+        # A body, or a second request, is ignored.
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nGET / HTTP/1.1",
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n",
-        # HTTP 0.9, which gets headers all the same.
+        # HTTP 0.9 gets headers, too.
         b"GET /metrics\r\n\r\n",
         b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n",
     ],
 )
-def test_a_page_is_answered_once_and_the_connection_ends(head: bytes) -> None:
+def test_one_request_is_answered_and_the_connection_ends(head: bytes) -> None:
     status, headers, body = ask(head)
     assert (status, body) == (200, b"a 1\n")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -53,7 +53,7 @@ def test_a_page_is_answered_once_and_the_connection_ends(head: bytes) -> None:
     assert headers["Connection"] == "close"
 
 
-def test_head_has_the_headers_alone() -> None:
+def test_head_has_only_headers() -> None:
     status, headers, body = ask(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (status, headers["Content-Length"], body) == (200, "4", b"")
 
@@ -87,9 +87,9 @@ def test_head_has_the_headers_alone() -> None:
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\na: " + b"b" * 16_384, 431),
     ],
 )
-def test_everything_else_is_refused_without_a_word_of_it(head: bytes, status: int) -> None:
-    told, headers, body = ask(head)
-    assert told == status
+def test_other_requests_are_rejected_without_repeating_them(head: bytes, status: int) -> None:
+    received, headers, body = ask(head)
+    assert received == status
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
     assert headers["Connection"] == "close"
     assert headers["Allow"] == ("GET, HEAD" if status == 405 else None)
@@ -97,8 +97,8 @@ def test_everything_else_is_refused_without_a_word_of_it(head: bytes, status: in
     assert headers["Content-Length"] == str(len(body))
 
 
-def test_silence_is_not_answered() -> None:
-    assert SITE.answer(b"") == b""
+def test_an_empty_request_gets_no_response() -> None:
+    assert ANYWHERE.answer(b"") == b""
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_silence_is_not_answered() -> None:
         "10.1.2.3",
     ],
 )
-def test_on_loopback_it_may_be_asked_by_address(host: str) -> None:
+def test_on_loopback_an_address_is_accepted_as_host(host: str) -> None:
     assert ask(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), LOCAL)[0] == 200
     assert ask(b"GET /metrics HTTP/1.0\r\n\r\n", LOCAL)[0] == 200
 
@@ -132,24 +132,24 @@ def test_on_loopback_it_may_be_asked_by_address(host: str) -> None:
         "127.0.0.1:80:80",
     ],
 )
-def test_on_loopback_a_name_that_leads_here_is_somebody_elses(host: str) -> None:
+def test_on_loopback_another_name_is_rejected(host: str) -> None:
     head = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
     assert ask(head, LOCAL)[0] == 421
-    # Elsewhere it may be the name by which Prometheus knows it.
+    # Elsewhere it may be the name that Prometheus uses.
     assert ask(head)[0] == 200
 
 
 @pytest.mark.parametrize(
     "reply",
     [
-        SITE.answer(b"GET / HTTP/1.0\r\n\r\n"),
-        SITE.answer(b"GET /metrics HTTP/1.0\r\n\r\n"),
-        SITE.answer(b"GET /other HTTP/1.0\r\n\r\n"),
+        ANYWHERE.answer(b"GET / HTTP/1.0\r\n\r\n"),
+        ANYWHERE.answer(b"GET /metrics HTTP/1.0\r\n\r\n"),
+        ANYWHERE.answer(b"GET /other HTTP/1.0\r\n\r\n"),
         error_response(HTTPStatus.REQUEST_TIMEOUT),
     ],
-    ids=["page", "metrics", "refused", "too slow"],
+    ids=["page", "metrics", "rejected", "too slow"],
 )
-def test_every_answer_tells_a_browser_to_do_nothing_more_with_it(reply: bytes) -> None:
+def test_every_response_restricts_the_browser(reply: bytes) -> None:
     _, headers, _ = parts(reply)
     assert headers["Cache-Control"] == "no-store"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -162,7 +162,7 @@ def test_every_answer_tells_a_browser_to_do_nothing_more_with_it(reply: bytes) -
     assert headers["Server"] == "csp1d"
 
 
-def test_a_page_may_run_what_stands_in_it_and_nothing_else() -> None:
+def test_a_page_may_run_only_its_own_elements() -> None:
     def source(text: bytes) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
 
