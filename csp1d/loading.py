@@ -23,7 +23,7 @@ _TYPE_NAMES: Mapping[type, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     list: "a list",
     dict: "a table of keys",
 }
@@ -33,7 +33,7 @@ def key(*checks: Check, parse: Callable[[str], Any] | None = None, **default: An
     """A dataclass field for a key, with `default` or `default_factory`.
 
     The checks apply to the value, or to each value of a mapping. `parse` makes the value (or each
-    name in a mapping) from a text; it raises ValueError with the reason.
+    name in a mapping) from a string; it raises ValueError with the reason.
     """
     return field(metadata={"checks": checks, "parse": parse}, **default)
 
@@ -49,7 +49,7 @@ def within(low: float, high: float) -> Check:
 
 
 def matches(pattern: str, meaning: str) -> Check:
-    """A text that `pattern` matches as a whole; `meaning` describes it."""
+    """A string that `pattern` matches as a whole; `meaning` describes it."""
 
     def check(value: str) -> None:
         if not re.fullmatch(pattern, value):
@@ -125,7 +125,7 @@ class Loader:
         later version may have added them.
         """
         made: T | None = self._value(kind, None, table, "")
-        return made
+        return None if self.problems else made
 
     def _value(self, kind: Any, usual: Any, value: Any, key: str, **metadata: Any) -> Any:
         """The value as `kind` requires it; `usual` after a problem."""
@@ -183,8 +183,7 @@ class Loader:
             elif default is None:
                 self.problems.append((prefix + name, "is missing; add it"))
             values[name] = usual
-        # Without a default, a field may have no value: then there is no instance.
-        return None if default is None and self.problems else kind(**values)
+        return kind(**values)
 
 
 def _typed(value: Any, *kinds: type) -> Any:

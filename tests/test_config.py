@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
-from csp1d.config_file import load
+from csp1d.config_file import load, origins
 from csp1d.errors import ConfigError
 from csp1d.phase import Phase
 
@@ -160,6 +160,21 @@ def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None
     assert (config.channels.L1.gain, config.channels.L1.noise_floor_amperes) == (1.3, 0.02)
 
 
+def test_drop_ins_are_read_in_the_order_of_their_names(file: Path) -> None:
+    for number in (70, 20, 90, 40, 10, 80, 30, 60, 50):
+        drop_in(file, f"{number}.toml", f'[p1]\nserial = "{number}"')
+    assert load(file).p1.serial == "90"
+    assert origins(file) == {"p1.serial": file.with_name("csp1d.toml.d") / "90.toml"}
+
+
+def test_a_drop_in_that_leads_nowhere_is_reported(file: Path) -> None:
+    link = drop_in(file, "10.toml", "")
+    link.unlink()
+    link.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"10\.toml: cannot be read: No such file"):
+        load(file)
+
+
 BAD = [
     ("[adc]\nsampling_frequency = 4000", "adc.sampling_frequency", "did you mean 'sampling_freq"),
     ("[nonsense]\nx = 1", "nonsense", "unknown key; known keys: adc, channels, measurement"),
@@ -234,7 +249,7 @@ BAD = [
     ("[p1]\nnominal_voltage = 0.23", "p1.nominal_voltage", "must be 0 or at least 1"),
     ("[p1]\nnominal_voltage = 1000", "p1.nominal_voltage", "between 0 and 999"),
     ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
-    ("[p1.request]\nline = 1.5", "p1.request.line", "a text or a whole number"),
+    ("[p1.request]\nline = 1.5", "p1.request.line", "a string or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
     ('[http]\nlisten = "19510"', "http.listen", '"ADDRESS:PORT"'),
@@ -259,7 +274,7 @@ BAD = [
         "adc.sampling_frequency_hz",
         "a number of many digits",
     ),
-    (f"[adc]\ndevice{'.a' * 5000} = 1", "adc.device", "must be a text, got a table"),
+    (f"[adc]\ndevice{'.a' * 5000} = 1", "adc.device", "must be a string, got a table"),
     (f"a{'.a' * 5000} = 1", "a", "unknown key"),
     ("[adc", "", "is not TOML"),
     ("x = [" * 5000, "", "is not TOML"),

@@ -130,7 +130,7 @@ def test_type_and_limits_are_those_of_the_program(table: str, key: str) -> None:
     if typing.get_origin(kind) is Literal:
         assert marked(stated, "``") == [json.dumps(choice) for choice in typing.get_args(kind)]
         return
-    names = {str: "text", float: "number", int: "whole number", bool: "true or false"}
+    names = {str: "string", float: "number", int: "whole number", bool: "true or false"}
     kinds = typing.get_args(kind) or (kind,)
     assert re.match(" or ".join(names[kind] for kind in kinds) + r"\b", stated)
     limits = re.search(r", (\S+) to (\S+)$", stated)

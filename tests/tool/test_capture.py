@@ -135,7 +135,7 @@ CHANNEL = {
             {"channels": [CHANNEL | {"phase": "L4"}]},
             r"channels\[0\]\.phase: must be one of 'L1', 'L2', 'L3', 'reference', got 'L4'",
         ),
-        ({"channels": [CHANNEL | {"id": 7}]}, r"channels\[0\]\.id: must be a text, got 7"),
+        ({"channels": [CHANNEL | {"id": 7}]}, r"channels\[0\]\.id: must be a string, got 7"),
         ({"channels": [CHANNEL, CHANNEL]}, "channels: two .* the same index"),
         ({"channels": [CHANNEL, CHANNEL | {"id": "b", "index": 1}]}, "channels: two .* same phase"),
     ],
