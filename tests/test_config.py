@@ -237,6 +237,11 @@ BAD = [
         "channels.L3.input",
         "'voltage3' cannot serve both L3 and the reference",
     ),
+    (
+        '[direction]\nreference = "current"\ninput = "voltage5"\n[channels.L3]\ninput = "voltage5"',
+        "direction.input",
+        "'voltage5' cannot serve both L3 and the reference",
+    ),
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),
     ('[p1]\nserial = "A/B"', "p1.serial", "no / !"),
