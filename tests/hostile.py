@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold whatever comes in: one function for each kind of input, which takes bytes.
+"""Properties that hold for any input: one function per kind of input, which takes bytes.
 
-Each fails with anything but the error that its input is refused with. The tests call them with what
-hypothesis makes (test_hostile.py), `tools/fuzz` with what reaches code that was not reached before.
+A function fails unless its input is accepted or rejected with the error type for it. The tests call
+them with inputs from hypothesis (test_hostile.py), `tools/fuzz` with inputs that reach new code.
 """
 
 import contextlib
@@ -22,28 +22,31 @@ from csp1d.errors import CaptureError, ConfigError, ScanFormatError, ScanTypeErr
 from csp1d.hat import scenario
 from csp1d.hat.simulated import Player, SimulatedAdc
 from csp1d.interfaces.router import Page, Router, html_page
+from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.measuring.replay import reading_json
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.p1.telegram import crc16_arc, encode
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
+from csp1d.status import LiveReading, parse, status_text, to_json
 from csp1d.tool import capture
 
 ROOT = Path(__file__).parents[1]
 FOLDER = tempfile.TemporaryDirectory(prefix="csp1d-hostile-")
-"""For inputs that are files. One for all, since a fuzzer makes thousands a second."""
+"""For inputs that are files. Shared, since a fuzzer makes thousands per second."""
 
 
 def scan_types(data: bytes) -> None:
-    """A line for each element, and after a NUL the scans."""
+    """One line per element, and after a NUL the scans."""
     lines, _, scans = data.partition(b"\0")
     try:
         types = [ScanType.parse(line) for line in lines.decode(errors="replace").split("\n")]
     except ScanTypeError:
         return
-    assert [ScanType.parse(str(each)) for each in types] == types
+    assert [ScanType.parse(str(type_)) for type_ in types] == types
     *elements, last = types
     timestamp = None
     if elements and (last.storage_bits, last.repeat) == (64, 1):
@@ -52,7 +55,7 @@ def scan_types(data: bytes) -> None:
         elements = types
     made = ScanFormat(
         4000,
-        tuple(Channel(f"c{n}", f"p{n}", n, each, 1.0) for n, each in enumerate(elements)),
+        tuple(Channel(f"c{n}", f"p{n}", n, type_, 1.0) for n, type_ in enumerate(elements)),
         timestamp,
     )
     try:
@@ -60,9 +63,9 @@ def scan_types(data: bytes) -> None:
     except ScanFormatError:
         assert len(scans) % made.scan_bytes
         return
-    for codes, each in zip(decoded.codes, elements, strict=True):
+    for codes, type_ in zip(decoded.codes, elements, strict=True):
         assert len(codes) * made.scan_bytes == len(scans)
-        assert ((codes >= each.lowest) & (codes <= each.highest)).all()
+        assert ((codes >= type_.lowest) & (codes <= type_.highest)).all()
     assert (decoded.timestamps is None) == (timestamp is None)
 
 
@@ -89,7 +92,7 @@ def telegram(config: Config, amperes: Sequence[float]) -> bytes:
 
 
 def usable(config: Config) -> None:
-    """What passed the checks is good for a telegram, for an address, and for metering."""
+    """A configuration that passes the checks works for telegram, address and metering."""
     body, mark, checksum = telegram(config, (1, 2.5, 1e9)).rpartition(b"!")
     assert checksum == b"%04X\r\n" % crc16_arc(body + mark)
     assert body.count(b"!") == 0
@@ -125,9 +128,9 @@ def captures(data: bytes) -> None:
 
 
 def scenarios(data: bytes) -> None:
-    """The content of a scenario's file; or words, where it begins like them."""
+    """The content of a scenario file, or a command-line argument if it begins like one."""
     if data.startswith(b"L"):
-        # A command line's word holds no NUL.
+        # A command-line argument holds no NUL.
         text = data.replace(b"\0", b"").decode(errors="surrogateescape")
     else:
         file = Path(FOLDER.name) / "scenario.toml"
@@ -146,6 +149,17 @@ def scenarios(data: bytes) -> None:
             assert adc._scans((adc._start_ns, adc._start_ns + 5_000_000, step))
 
 
+def statuses(data: bytes) -> None:
+    """The body of /status.json."""
+    try:
+        status = parse(data)
+    except ValueError as error:
+        assert "not the status of this version of csp1d" in str(error)  # noqa: PT017
+        return
+    assert status_text(status, "http://127.0.0.1:1/")
+    assert parse(to_json(status)) == status
+
+
 def requests(data: bytes) -> None:
     """The head of an HTTP request."""
     for router in (Router(PAGES, True), Router(PAGES, False)):
@@ -160,7 +174,7 @@ PAGES = {"/": html_page(b"<p>"), "/metrics": Page("text/plain", lambda: b"a 1\n"
 
 
 def _capture(scan_type: bytes, scan_bytes: int, stamped: bool) -> bytes:
-    """Two seconds and a half of a capture at 200 Hz."""
+    """A capture of 2.5 seconds at 200 Hz."""
     stamps = np.arange(500) * 5_000_000
     codes = np.rint(20_000 + 9_000 * np.sin(stamps * (2 * np.pi * 50.2 / 1e9)))
     scans = np.zeros((500, scan_bytes // 2), "<i2")
@@ -195,13 +209,26 @@ SEEDS: dict[str, list[bytes]] = {
         b"[[step]]\nat_seconds = 8\nharmonics_percent = { 3 = 60 }\nstall_seconds = 4\n",
         b"L1=24, L2=10.5,L3=0",
     ],
+    "status": [
+        to_json(Snapshot().status(0)),
+        to_json(
+            replace(
+                Snapshot().status(0),
+                reading=LiveReading(
+                    *(7, 0.4, 1.0, 49.98, 4000, 2),
+                    {Phase.L1: PhaseCurrent(24.1, 34.0, 0.2, 0)},
+                    DirectionReading({Phase.L1: -24.0}, frozenset({Phase.L1}), "", None),
+                ),
+            )
+        ),
+    ],
     "request": [
         b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n",
         b"POST / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
         b"HEAD http://[::1]/metrics?a=b HTTP/1.1\r\nHost: localhost\r\n a\r\n\r\n",
     ],
 }
-"""Inputs of each kind that are good, from which others are made."""
+"""Valid inputs of each kind, to be mutated."""
 
 WORDS = sorted(
     {
@@ -211,12 +238,13 @@ WORDS = sorted(
         for word in re.findall(r"[\w.]{2,}", seed.partition(b"\0")[0].decode())
     }
 )
-"""What the inputs are made of."""
+"""Words of the valid inputs, to be inserted elsewhere."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "scan-types": scan_types,
     "configuration": configuration,
     "capture": captures,
     "scenario": scenarios,
+    "status": statuses,
     "request": requests,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration: defaults, drop-ins, and a complaint for everything that can be wrong."""
+"""The configuration: defaults, drop-ins, and a message for every problem."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
-from csp1d.config_file import load
+from csp1d.config_file import load, origins
 from csp1d.errors import ConfigError
 from csp1d.phase import Phase
 
@@ -46,7 +46,7 @@ def test_the_shipped_file_shows_every_key_with_its_default() -> None:
     assert keys(shown) == keys(dataclasses.asdict(Config()))
 
 
-def test_keys_are_taken_over(file: Path) -> None:
+def test_keys_replace_defaults(file: Path) -> None:
     file.write_text("""
         [adc]
         device = "mcp3912"
@@ -65,7 +65,9 @@ def test_keys_are_taken_over(file: Path) -> None:
 
 
 @pytest.mark.parametrize("nominal_voltage", [0, 1, 230, 999])
-def test_the_profile_smr5_does_with_and_without_a_voltage(file: Path, nominal_voltage: int) -> None:
+def test_the_profile_smr5_works_with_and_without_a_voltage(
+    file: Path, nominal_voltage: int
+) -> None:
     file.write_text(f'[p1]\nprofile = "smr5"\nnominal_voltage = {nominal_voltage}')
     assert load(file).p1.profile == "smr5"
     assert load(file).p1.nominal_voltage == nominal_voltage
@@ -76,7 +78,7 @@ def test_a_phase_without_input_is_not_measured(file: Path) -> None:
     assert list(load(file).channels.used()) == [Phase.L1]
 
 
-# What is set in [direction], and what the configuration then has there.
+# A line in [direction], and the value that it sets.
 DIRECTIONS: list[tuple[str, object]] = [
     ('reference = "off"', "off"),
     ('reference = "voltage"', "voltage"),
@@ -131,7 +133,7 @@ def test_the_reference_is_wired_like_its_phase_which_need_not_be_measured(file: 
 
 
 @pytest.mark.parametrize(
-    ("phase", "order", "lags"),
+    ("sensed", "order", "lags"),
     [
         ("L1", "L1-L2-L3", [0, 120, 240]),
         ("L1", "L1-L3-L2", [0, 240, 120]),
@@ -141,11 +143,11 @@ def test_the_reference_is_wired_like_its_phase_which_need_not_be_measured(file: 
         ("L3", "L1-L3-L2", [240, 120, 0]),
     ],
 )
-def test_how_far_the_phases_lag_the_one_of_the_reference(
-    phase: Any, order: Any, lags: list[int]
+def test_the_lag_of_each_phase_after_that_of_the_reference(
+    sensed: Any, order: Any, lags: list[int]
 ) -> None:
-    direction = DirectionConfig(phase=phase, phase_order=order)
-    assert [direction.lag_degrees(each) for each in Phase] == lags
+    direction = DirectionConfig(phase=sensed, phase_order=order)
+    assert [direction.lag_degrees(phase) for phase in Phase] == lags
 
 
 def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None:
@@ -158,21 +160,52 @@ def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None
     assert (config.channels.L1.gain, config.channels.L1.noise_floor_amperes) == (1.3, 0.02)
 
 
+def test_drop_ins_are_read_in_the_order_of_their_names(file: Path) -> None:
+    for number in (70, 20, 90, 40, 10, 80, 30, 60, 50):
+        drop_in(file, f"{number}.toml", f'[p1]\nserial = "{number}"')
+    assert load(file).p1.serial == "90"
+    assert origins(file) == {"p1.serial": file.with_name("csp1d.toml.d") / "90.toml"}
+
+
+def test_a_drop_in_that_leads_nowhere_is_reported(file: Path) -> None:
+    link = drop_in(file, "10.toml", "")
+    link.unlink()
+    link.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"10\.toml: cannot be read: No such file"):
+        load(file)
+
+
 BAD = [
     ("[adc]\nsampling_frequency = 4000", "adc.sampling_frequency", "did you mean 'sampling_freq"),
-    ("[nonsense]\nx = 1", "nonsense", "unknown key; known are: adc, channels"),
+    ("[nonsense]\nx = 1", "nonsense", "unknown key; known keys: adc, channels, measurement"),
     ("[channels.L4]", "channels.L4", "unknown key"),
-    ("adc = 3", "adc", "must be a table"),
-    ('[adc]\nsampling_frequency_hz = "4000"', "adc.sampling_frequency_hz", "must be a number"),
-    ("[adc]\nsampling_frequency_hz = true", "adc.sampling_frequency_hz", "must be a number"),
-    ("[adc]\nsampling_frequency_hz = 0", "adc.sampling_frequency_hz", "between 200 and 1e+06"),
+    ("adc = 3", "adc", "must be a table of keys, got 3"),
+    (
+        '[adc]\nsampling_frequency_hz = "4000"',
+        "adc.sampling_frequency_hz",
+        "must be a number, got '4000'",
+    ),
+    (
+        "[adc]\nsampling_frequency_hz = true",
+        "adc.sampling_frequency_hz",
+        "must be a number, got true",
+    ),
+    (
+        "[adc]\nsampling_frequency_hz = 0",
+        "adc.sampling_frequency_hz",
+        "must be between 200 and 1000000, got 0",
+    ),
     ("[adc]\nbuffer_seconds = nan", "adc.buffer_seconds", "must be a finite number"),
-    ("[channels.L1]\nct_ratio = -2000", "channels.L1.ct_ratio", "must lie between"),
+    (
+        "[channels.L1]\nct_ratio = -2000",
+        "channels.L1.ct_ratio",
+        "must be between 1e-09 and 1000000000, got -2000",
+    ),
     ("[channels.L1]\ngain = inf", "channels.L1.gain", "must be a finite number"),
     ("[channels.L1]\nreversed = 1", "channels.L1.reversed", "must be true or false"),
     ('[channels.L1]\ntype = "s16"', "channels.L1.type", "is not a scan type"),
     ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be an IIO channel id"),
-    ('[channels.L3]\ninput = "voltage0"', "channels.L3.input", "is the input of L1 already"),
+    ('[channels.L3]\ninput = "voltage0"', "channels.L3.input", "is already the input of L1"),
     (
         '[channels]\nL1.input = ""\nL2.input = ""\nL3.input = ""',
         "channels",
@@ -181,14 +214,14 @@ BAD = [
     *(
         (f"[direction]\n{key} = {value}", f"direction.{key}", reason)
         for key, value, reason in (
-            ("reference", '"on"', "must be one of 'off', 'voltage', 'current'"),
+            ("reference", '"on"', "must be one of 'off', 'voltage', 'current', got 'on'"),
             ("input", '""', "must be an IIO channel id"),
             ("input", '"in_voltage3/raw"', "must be an IIO channel id"),
             ("phase", '"L4"', "must be one of 'L1', 'L2', 'L3'"),
             ("phase_order", '"L2-L1-L3"', "must be one of 'L1-L2-L3', 'L1-L3-L2'"),
             ("reference_flow", '"both"', "must be one of 'consuming', 'producing'"),
-            ("phase_error_degrees", "91", "must lie between -90 and 90"),
-            ("minimum", "-0.1", "must lie between 0 and 1000"),
+            ("phase_error_degrees", "91", "must be between -90 and 90, got 91"),
+            ("minimum", "-0.1", "must be between 0 and 1000, got -0.1"),
             ("minimum", '"0.5"', "must be a number"),
             ("export_current", '"none"', "must be one of 'magnitude', 'zero'"),
         )
@@ -196,13 +229,18 @@ BAD = [
     (
         '[direction]\nreference = "voltage"\ninput = "voltage1"',
         "direction.input",
-        "'voltage1' can not serve both L2 and the reference; set direction.input and"
+        "'voltage1' cannot serve both L2 and the reference; set direction.input and"
         " channels.L2.input to different inputs",
     ),
     (
         '[direction]\nreference = "current"\n[channels.L3]\ninput = "voltage3"',
         "channels.L3.input",
-        "'voltage3' can not serve both L3 and the reference",
+        "'voltage3' cannot serve both L3 and the reference",
+    ),
+    (
+        '[direction]\nreference = "current"\ninput = "voltage5"\n[channels.L3]\ninput = "voltage5"',
+        "direction.input",
+        "'voltage5' cannot serve both L3 and the reference",
     ),
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),
@@ -216,19 +254,21 @@ BAD = [
     ("[p1]\nnominal_voltage = 0.23", "p1.nominal_voltage", "must be 0 or at least 1"),
     ("[p1]\nnominal_voltage = 1000", "p1.nominal_voltage", "between 0 and 999"),
     ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
-    ("[p1.request]\nline = 1.5", "p1.request.line", "a text or a whole number"),
+    ("[p1.request]\nline = 1.5", "p1.request.line", "a string or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
     ('[http]\nlisten = "19510"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"ADDRESS:PORT"'),
-    ('[http]\ntls_key = "/k"', "http.tls_certificate", "go together"),
+    ('[http]\ntls_key = "/k"', "http.tls_certificate", "must be set together with http.tls_key"),
+    ('[http]\ntls_certificate = "/c"', "http.tls_certificate", "together with http.tls_key"),
+    ('[http]\ntls_client_ca = "/a"', "http.tls_client_ca", "needs http.tls_certificate and"),
     ('[log]\nlevel = "loud"', "log.level", "must be one of 'debug'"),
-    ('[channels.L1]\ninput = "voltage2"', "channels.L1.input", "is the input of L3 already"),
-    ('[channels.L1]\ntype = "le:s16/16X2>>0"', "channels.L1.type", "one value a scan"),
+    ('[channels.L1]\ninput = "voltage2"', "channels.L1.input", "is already the input of L3"),
+    ('[channels.L1]\ntype = "le:s16/16X2>>0"', "channels.L1.type", "must be one value per scan"),
     ('[channels.L1]\ntype = "le:s64/64>>0"', "channels.L1.type", "at most 53 bits"),
     ('[p1]\ndevice = "/dev/\\u0000x"', "p1.device", "must be a path"),
     ('[leds]\npower = "a\\u0000"', "leds.power", "the name of an LED"),
-    ("[p1.request]\nline = -1", "p1.request.line", "offset from 0 up, not -1"),
+    ("[p1.request]\nline = -1", "p1.request.line", "offset from 0 to 65535, got -1"),
     ('[http]\nlisten = "a\\u0000:1"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "é..x:80"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "sensor.local:80"', "http.listen", '"ADDRESS:PORT"'),
@@ -236,14 +276,20 @@ BAD = [
     ('[http]\nlisten = "[127.0.0.1]:80"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "127.0.0.1:١٩"', "http.listen", '"ADDRESS:PORT"'),
     (f"[adc]\nsampling_frequency_hz = {'9' * 5000}", "", "is not TOML"),
-    (f"[adc]\nsampling_frequency_hz = 0x{'f' * 5000}", "adc.sampling_frequency_hz", "thousands"),
+    (
+        f"[adc]\nsampling_frequency_hz = 0x{'f' * 5000}",
+        "adc.sampling_frequency_hz",
+        "a number of many digits",
+    ),
+    (f"[adc]\ndevice{'.a' * 5000} = 1", "adc.device", "must be a string, got a table"),
+    (f"a{'.a' * 5000} = 1", "a", "unknown key"),
     ("[adc", "", "is not TOML"),
     ("x = [" * 5000, "", "is not TOML"),
 ]
 
 
 @pytest.mark.parametrize(("content", "key", "reason"), BAD)
-def test_each_mistake_is_named_with_file_key_and_reason(
+def test_each_problem_is_reported_with_file_key_and_reason(
     file: Path, content: str, key: str, reason: str
 ) -> None:
     file.write_text(content)
@@ -254,21 +300,21 @@ def test_each_mistake_is_named_with_file_key_and_reason(
     assert reason in problem.reason
 
 
-def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_file(file: Path) -> None:
     file.write_text("[adc]\nbuffer_seconds = 0\n[log]\nlvel = 1")
     other = drop_in(file, "10.toml", '[p1]\nflag_id = ""')
     with pytest.raises(ConfigError) as raised:
         load(file)
     assert [(problem.file, problem.key) for problem in raised.value.problems] == [
-        (file, "log.lvel"),
         (file, "adc.buffer_seconds"),
+        (file, "log.lvel"),
         (other, "p1.flag_id"),
     ]
 
 
 @pytest.fixture
 def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What might be waited for, or never ends."""
+    """A pipe that may never have content, or a device that never ends."""
     path = tmp_path / "no-file"
     match request.param:
         case "fifo":
@@ -282,13 +328,13 @@ NO_FILES = pytest.mark.parametrize("no_file", ["/dev/zero", "fifo"], indirect=Tr
 
 
 @NO_FILES
-def test_a_pipe_or_device_is_not_waited_for(no_file: Path) -> None:
-    with pytest.raises(ConfigError, match="is a pipe or a device; a file is needed"):
+def test_a_pipe_or_device_is_rejected_at_once(no_file: Path) -> None:
+    with pytest.raises(ConfigError, match="is a pipe or a device; use a regular file"):
         load(no_file)
 
 
 @NO_FILES
-def test_a_drop_in_that_is_no_file_is_named(file: Path, no_file: Path) -> None:
+def test_a_drop_in_that_is_not_a_file_is_reported(file: Path, no_file: Path) -> None:
     other = drop_in(file, "10.toml", "")
     other.unlink()
     other.symlink_to(no_file)
@@ -305,19 +351,19 @@ def test_a_link_to_dev_null_is_an_empty_file(file: Path) -> None:
     assert load(file) == Config()
 
 
-def test_a_byte_order_mark_is_named(file: Path) -> None:
+def test_a_byte_order_mark_is_reported(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf[log]\nlevel = 'info'")
     with pytest.raises(ConfigError, match="starts with a byte order mark; save it without"):
         load(file)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
-def test_a_path_that_is_no_file_is_named(path: str) -> None:
-    with pytest.raises(ConfigError, match="can not be read: Is a directory"):
+def test_a_path_that_is_not_a_file_is_reported(path: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(Path(path))
 
 
-def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
+def test_a_drop_in_can_replace_a_wrong_value_of_the_file(file: Path) -> None:
     file.write_text("[adc]\nbuffer_seconds = 0")
     drop_in(file, "10.toml", "[adc]\nbuffer_seconds = 5")
     assert load(file).adc.buffer_seconds == 5
@@ -326,12 +372,12 @@ def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda file: file.mkdir(), "can not be read: Is a directory"),
-        (lambda file: file.symlink_to(file), "can not be read: Too many levels"),
+        (lambda file: file.mkdir(), "cannot be read: Is a directory"),
+        (lambda file: file.symlink_to(file), "cannot be read: Too many levels"),
         (lambda file: file.write_bytes(b"[adc]\n\xff"), "is not UTF-8 at byte 6"),
     ],
 )
-def test_an_unreadable_file_is_named(file: Path, make: Any, reason: str) -> None:
+def test_an_unreadable_file_is_reported(file: Path, make: Any, reason: str) -> None:
     make(file)
     with pytest.raises(ConfigError, match=f"{file}: {reason}"):
         load(file)
