@@ -24,12 +24,12 @@ from csp1d.hat.simulated import Player, SimulatedAdc
 from csp1d.interfaces.router import Page, Router, html_page
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
+from csp1d.measuring.replay import reading_json
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.p1.telegram import crc16_arc, encode
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 from csp1d.tool import capture
-from csp1d.tool.capture import Replay, reading_json
 
 ROOT = Path(__file__).parents[1]
 FOLDER = tempfile.TemporaryDirectory(prefix="csp1d-hostile-")
@@ -115,7 +115,7 @@ def captures(data: bytes) -> None:
     Path(f"{name}.bin").write_bytes(scans)
     config = Config()
     try:
-        replay = Replay(capture.load(name), config.channels.used(), config.measurement)
+        replay = capture.replay(capture.load(name), config.channels.used(), config.measurement)
         for reading in replay:
             json.dumps(reading_json(reading), allow_nan=False)
             telegram(config, [reading.amperes(phase) for phase in Phase])

@@ -31,7 +31,7 @@ from csp1d.config_file import load
 from csp1d.events import Event
 from csp1d.hat import scenario
 from csp1d.measuring.reading import Reading
-from csp1d.tool.capture import reading_json
+from csp1d.measuring.replay import reading_json
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path.read_text() for path in Path(csp1d.__file__).parent.rglob("*.py")]

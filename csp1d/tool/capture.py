@@ -6,7 +6,6 @@ of a scan stands there as well although it follows from the rest: where the two 
 the files is not what it seems, and every current would be wrong.
 """
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,16 +15,13 @@ from typing import Any
 
 from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
 from csp1d.errors import CaptureError, ScanFormatError
-from csp1d.measuring.direction import DirectionMeter
-from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Reading
+from csp1d.measuring.replay import Replay
 from csp1d.measuring.scan import LARGEST, Channel, ScanFormat, Timestamp
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 _PHASES = (*Phase, "reference")
 _CHUNK_BYTES = 1 << 18
-_USUAL_DIRECTION = DirectionConfig()
 
 
 @dataclass(frozen=True)
@@ -135,97 +131,20 @@ def load(name: str | os.PathLike[str]) -> Capture:
     return Capture(scan_format, scans_path)
 
 
-class Replay(Iterator[Reading]):
-    """The readings of a capture; phases that it does not hold are left out.
-
-    A `type` in the configuration overrides that of the capture. `reference`, as of
-    `Config.reference`, has the direction measured as well. Raises CaptureError where the capture
-    and the configuration do not go together, and where the scans can not be read.
-    """
-
-    def __init__(
-        self,
-        capture: Capture,
-        channels: Mapping[Phase, ChannelConfig],
-        measurement: MeasurementConfig,
-        direction: DirectionConfig = _USUAL_DIRECTION,
-        reference: ChannelConfig | None = None,
-    ) -> None:
-        self._metering = _metering(capture, channels, measurement, direction, reference)
-        self._readings = (
-            reading for chunk in capture.chunks() for reading in self._metering.feed(chunk)
-        )
-
-    def __next__(self) -> Reading:
-        return next(self._readings)
-
-    @property
-    def clock_fault(self) -> str | None:
-        """Why the timestamps so far are not used although there are some; see `Metering`."""
-        return self._metering.clock_fault
-
-    @property
-    def rate_fault(self) -> str | None:
-        """In words, where the scans come at quite another rate than the capture says."""
-        return self._metering.rate_fault
-
-
-def reading_json(reading: Reading) -> dict[str, Any]:
-    """What `csp1ctl replay` prints of a reading."""
-    active = reading.direction.active_current_amperes if reading.direction else None
-    return {
-        "end_ns": reading.end_ns,
-        "window_seconds": reading.window_seconds,
-        "frequency_hertz": reading.frequency_hertz,
-        "scans": reading.scans,
-        "lost_scans": reading.lost_scans,
-        "current_amperes": {str(p): c.rms_amperes for p, c in reading.phases.items()},
-        "active_current_amperes": None
-        if active is None
-        else {str(phase): amperes for phase, amperes in active.items()},
-        "clipped_samples": {str(p): c.clipped_samples for p, c in reading.phases.items()},
-    }
-
-
-def _metering(
+def replay(
     capture: Capture,
     channels: Mapping[Phase, ChannelConfig],
     measurement: MeasurementConfig,
-    direction: DirectionConfig,
-    reference: ChannelConfig | None,
-) -> Metering:
-    elements = capture.format.channels
-    held = {
-        phase: config
-        for phase, config in channels.items()
-        if any(element.phase == phase for element in elements)
-    }
-    if not held:
-        raise CaptureError(
-            f"{capture.scans_path}: holds no channel of a configured phase"
-            f" ({', '.join(channels) or 'none is configured'}); configure one of its phases"
-        )
-    types = {str(phase): config.type for phase, config in held.items() if config.type}
-    if reference and reference.type:
-        types["reference"] = reference.type
+    direction: DirectionConfig | None = None,
+    reference: ChannelConfig | None = None,
+) -> Replay:
+    """The readings of a capture; see `Replay`.
+
+    Raises CaptureError if the capture does not fit the configuration, and while it is iterated
+    if the scans cannot be read.
+    """
     try:
-        scan_format = dataclasses.replace(
-            capture.format,
-            channels=tuple(
-                dataclasses.replace(element, type=ScanType.parse(types[element.phase]))
-                if element.phase in types
-                else element
-                for element in elements
-            ),
-        )
-        if scan_format.scan_bytes != capture.format.scan_bytes:
-            raise ValueError(
-                f"the configured types {', '.join(types.values())} make a scan of"
-                f" {scan_format.scan_bytes} bytes instead of {capture.format.scan_bytes};"
-                " keep the storage bits of the capture"
-            )
-        meter = DirectionMeter(scan_format, held, direction, reference) if reference else None
-        return Metering(scan_format, held, measurement, meter)
+        return Replay(capture.format, capture.chunks(), channels, measurement, direction, reference)
     except ValueError as error:
         raise CaptureError(f"{capture.scans_path}: {error}") from error
 

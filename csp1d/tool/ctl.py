@@ -70,12 +70,11 @@ def _telegram(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _replay(config: Config, arguments: argparse.Namespace) -> int:
-    from csp1d.tool.capture import Replay, reading_json
-    from csp1d.tool.capture import load as load_capture
+    from csp1d.measuring.replay import reading_json
+    from csp1d.tool import capture
 
-    capture = load_capture(arguments.name)
-    replay = Replay(
-        capture,
+    replay = capture.replay(
+        capture.load(arguments.name),
         config.channels.used(),
         config.measurement,
         config.direction,

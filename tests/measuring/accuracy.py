@@ -28,7 +28,7 @@ from signals import (
 
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.phase import Phase
-from csp1d.tool.capture import Replay, load, save
+from csp1d.tool.capture import load, replay, save
 
 BITS = (12, 16, 24)
 RATES = (1600, 4000, 8000)
@@ -99,7 +99,7 @@ def _measure(
     lsb_amperes = RANGE_MILLIVOLTS / 2**bits / MILLIVOLTS_AN_AMPERE
     config = ChannelConfig(noise_floor_amperes=lsb_amperes * (1 + 1 / 12) ** 0.5)
     readings = list(
-        Replay(load(name), dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0))
+        replay(load(name), dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0))
     )
     assert len(readings) == int(SECONDS)
     return _worst(

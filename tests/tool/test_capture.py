@@ -16,11 +16,12 @@ from csp1d.errors import CaptureError
 from csp1d.hat.scenario import parse as parse_scenario
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
+from csp1d.measuring.replay import reading_json
 from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 from csp1d.tool import ctl
-from csp1d.tool.capture import Replay, load, reading_json, save
+from csp1d.tool.capture import load, replay, save
 
 L1, L2, L3 = Phase
 ALL = dict.fromkeys(Phase, ChannelConfig())
@@ -51,7 +52,7 @@ def change(name: Path, **values: Any) -> None:
 def test_a_capture_comes_back_as_it_was_saved(name: Path) -> None:
     capture = load(name)
     assert capture.format == hat_format()
-    readings = list(Replay(capture, ALL, MEASUREMENT))
+    readings = list(replay(capture, ALL, MEASUREMENT))
     assert [[round(r.amperes(phase), 2) for phase in Phase] for r in readings] == [[5, 10, 20]] * 3
     assert readings == metering_of(hat_format(), 0.1).feed(Path(f"{name}.bin").read_bytes())
 
@@ -80,7 +81,7 @@ def test_without_a_timestamp_but_with_a_reference(tmp_path: Path) -> None:
     save(tmp_path / "x", made, [])
     assert json.loads((tmp_path / "x.json").read_text())["timestamp"] is None
     assert load(tmp_path / "x").format == made
-    assert list(Replay(load(tmp_path / "x"), ALL, MEASUREMENT)) == []
+    assert list(replay(load(tmp_path / "x"), ALL, MEASUREMENT)) == []
 
 
 CHANNEL = {
@@ -180,18 +181,18 @@ def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> Non
     channels = json.loads(Path(f"{name}.json").read_text())["channels"]
     change(name, channels=[c | {"scale": sign * 1e12, "offset": 1e12} for c in channels])
     config = ChannelConfig(ct_ratio=1e9, burden_ohms=1e-9, gain=1e9)
-    for reading in Replay(load(name), dict.fromkeys(Phase, config), MEASUREMENT):
+    for reading in replay(load(name), dict.fromkeys(Phase, config), MEASUREMENT):
         json.dumps(reading_json(reading), allow_nan=False)
         assert all(math.isfinite(c.dc_offset_amperes) for c in reading.phases.values())
         assert all(math.isfinite(c.peak_amperes) for c in reading.phases.values())
 
 
 def test_timestamps_that_are_none_are_told(name: Path) -> None:
-    right = Replay(load(name), ALL, MEASUREMENT)
+    right = replay(load(name), ALL, MEASUREMENT)
     assert len(list(right)) == 3
     assert right.clock_fault is None
     change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
-    wrong = Replay(load(name), ALL, MEASUREMENT)
+    wrong = replay(load(name), ALL, MEASUREMENT)
     assert len(list(wrong)) == 3
     assert wrong.clock_fault is not None
     assert wrong.clock_fault.startswith("not used, since they ")
@@ -202,10 +203,10 @@ def test_scans_that_change_or_vanish_meanwhile(name: Path) -> None:
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
     with pytest.raises(CaptureError, match=r"house\.bin: changed while it was read"):
-        list(Replay(capture, ALL, MEASUREMENT))
+        list(replay(capture, ALL, MEASUREMENT))
     Path(f"{name}.bin").unlink()
     with pytest.raises(CaptureError, match=r"house\.bin: can not be read: No such file"):
-        list(Replay(capture, ALL, MEASUREMENT))
+        list(replay(capture, ALL, MEASUREMENT))
 
 
 def test_files_that_can_not_be_written(tmp_path: Path) -> None:
@@ -246,24 +247,24 @@ def test_the_command_ends_as_the_manual_says(
 
 
 def test_phases_that_a_capture_does_not_hold_read_zero(name: Path) -> None:
-    reading = next(Replay(load(name), {L2: ChannelConfig()}, MEASUREMENT))
+    reading = next(replay(load(name), {L2: ChannelConfig()}, MEASUREMENT))
     assert list(reading.phases) == [L2]
     change(name, channels=[CHANNEL | {"phase": "reference"}])
     with pytest.raises(CaptureError, match="no channel of a configured phase"):
-        Replay(load(name), ALL, MEASUREMENT)
+        replay(load(name), ALL, MEASUREMENT)
 
 
 def test_a_configured_type_overrides(name: Path) -> None:
     capture = load(name)
     swapped = ChannelConfig(type="be:u16/16>>0")
     usual, other = (
-        next(Replay(capture, {L1: config}, MEASUREMENT)) for config in (ChannelConfig(), swapped)
+        next(replay(capture, {L1: config}, MEASUREMENT)) for config in (ChannelConfig(), swapped)
     )
     assert other.amperes(L1) > 2 * usual.amperes(L1)
     with pytest.raises(CaptureError, match="keep the storage bits"):
-        next(Replay(capture, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
+        next(replay(capture, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
     with pytest.raises(CaptureError, match="2 values a scan"):
-        next(Replay(capture, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
+        next(replay(capture, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
 
 
 def test_a_reading_as_json() -> None:
@@ -363,8 +364,8 @@ def test_what_replay_says_of_the_direction(
 
 def test_a_capture_without_a_reference_means_import(name: Path) -> None:
     config = config_of({})
-    plain = list(Replay(load(name), ALL, MEASUREMENT))
-    found = list(Replay(load(name), ALL, MEASUREMENT, config.direction, config.reference()))
+    plain = list(replay(load(name), ALL, MEASUREMENT))
+    found = list(replay(load(name), ALL, MEASUREMENT, config.direction, config.reference()))
     assert [reading.phases for reading in found] == [reading.phases for reading in plain]
     for reading in found:
         assert reading.direction
@@ -378,10 +379,9 @@ def test_a_configured_type_holds_for_the_reference_too(tmp_path: Path) -> None:
     wrong = [c | ({"type": "be:u16/16>>0"} if c["index"] in (0, 3) else {}) for c in channels]
     change(name, channels=wrong)
     config = config_of({}, L1={"type": "le:u16/16>>0"})
-    replay = Replay(
+    (reading,) = replay(
         load(name), config.channels.used(), MEASUREMENT, config.direction, config.reference()
     )
-    (reading,) = replay
     assert reading.direction
     assert reading.direction.active_current_amperes == pytest.approx(
         {L1: 10, L2: 10, L3: 10}, rel=1e-3

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded scans, measured again: the readings that the daemon makes of the same scans.
+
+A recording may hold other channels than the configuration names, and its types may be wrong: a
+configured type replaces the recorded one.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
+from csp1d.measuring.direction import DirectionMeter
+from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import Reading
+from csp1d.measuring.scan import ScanFormat
+from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
+
+
+class Replay(Iterator[Reading]):
+    """The readings of recorded scans: `chunks` of whole scans in `scan_format`.
+
+    Configured phases that the format does not hold are left out. A `type` in the configuration
+    replaces that of the format. `reference` is that of `Config.reference`; without it, no
+    direction is measured. Raises ValueError if format and configuration do not fit together.
+    """
+
+    def __init__(
+        self,
+        scan_format: ScanFormat,
+        chunks: Iterable[bytes],
+        channels: Mapping[Phase, ChannelConfig],
+        measurement: MeasurementConfig,
+        direction: DirectionConfig | None = None,
+        reference: ChannelConfig | None = None,
+    ) -> None:
+        phases = {channel.phase for channel in scan_format.channels}
+        held = {phase: config for phase, config in channels.items() if phase in phases}
+        if not held:
+            raise ValueError(
+                "holds no channel of a configured phase"
+                f" ({', '.join(channels) or 'none is configured'}); configure one of its phases"
+            )
+        types = {str(phase): config.type for phase, config in held.items() if config.type}
+        if reference and reference.type:
+            types["reference"] = reference.type
+        scan_format = _with_types(scan_format, types)
+        meter = None
+        if reference:
+            meter = DirectionMeter(scan_format, held, direction or DirectionConfig(), reference)
+        self._metering = Metering(scan_format, held, measurement, meter)
+        self._readings = (reading for chunk in chunks for reading in self._metering.feed(chunk))
+
+    def __next__(self) -> Reading:
+        return next(self._readings)
+
+    @property
+    def clock_fault(self) -> str | None:
+        """Why the timestamps so far are not used although there are some; see `Metering`."""
+        return self._metering.clock_fault
+
+    @property
+    def rate_fault(self) -> str | None:
+        """The reason why the scan rate differs from that of the format; see `Metering`."""
+        return self._metering.rate_fault
+
+
+def reading_json(reading: Reading) -> dict[str, Any]:
+    """One reading as `csp1ctl replay` prints it."""
+    active = reading.direction.active_current_amperes if reading.direction else None
+    return {
+        "end_ns": reading.end_ns,
+        "window_seconds": reading.window_seconds,
+        "frequency_hertz": reading.frequency_hertz,
+        "scans": reading.scans,
+        "lost_scans": reading.lost_scans,
+        "current_amperes": {str(p): c.rms_amperes for p, c in reading.phases.items()},
+        "active_current_amperes": None
+        if active is None
+        else {str(phase): amperes for phase, amperes in active.items()},
+        "clipped_samples": {str(p): c.clipped_samples for p, c in reading.phases.items()},
+    }
+
+
+def _with_types(scan_format: ScanFormat, types: Mapping[str, str]) -> ScanFormat:
+    """The format with the configured `types`, by phase or "reference"."""
+    changed = dataclasses.replace(
+        scan_format,
+        channels=tuple(
+            dataclasses.replace(channel, type=ScanType.parse(types[channel.phase]))
+            if channel.phase in types
+            else channel
+            for channel in scan_format.channels
+        ),
+    )
+    if changed.scan_bytes != scan_format.scan_bytes:
+        raise ValueError(
+            f"the configured types {', '.join(types.values())} make a scan of"
+            f" {changed.scan_bytes} bytes instead of {scan_format.scan_bytes};"
+            " keep the storage bits of the capture"
+        )
+    return changed
