@@ -1,210 +1,252 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration: one frozen dataclass a table of csp1d.toml.
+"""The configuration: one frozen dataclass per table of csp1d.toml.
 
-They are the only list of keys, types, defaults and limits. `config_file` reads them from files.
+They are the only list of keys, types, units, defaults and limits; csp1d.toml(5) says more about
+each key. `config_file` reads them from files.
 """
 
-import ipaddress
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from csp1d.loading import key, matches, within, wrong
 from csp1d.phase import Phase
 from csp1d.scan_type import EXACT_BITS, ScanType
 
-_Check = Callable[[Any], str | None]
-"""Says what is wrong with a value, or None."""
 
-
-def _key(default: Any, *checks: _Check) -> Any:
-    return field(default=default, metadata={"checks": checks})
-
-
-def _within(low: float, high: float) -> _Check:
-    return lambda value: None if low <= value <= high else f"must lie between {low:g} and {high:g}"
-
-
-def _matches(pattern: str, meaning: str) -> _Check:
-    return lambda value: None if re.fullmatch(pattern, str(value)) else f"must be {meaning}"
-
-
-def _scan_type(value: str) -> str | None:
-    try:
-        scan_type = ScanType.parse(value) if value else None
-    except ValueError as error:
-        return str(error)
+def _scan_type(value: str) -> None:
+    scan_type = ScanType.parse(value) if value else None
     if scan_type and scan_type.repeat > 1:
-        return "must be of one value a scan"
+        raise wrong("one value per scan", value)
     if scan_type and scan_type.bits > EXACT_BITS:
-        return f"must be of at most {EXACT_BITS} bits"
-    return None
+        raise wrong(f"at most {EXACT_BITS} bits", value)
 
 
-def _volts(value: float) -> str | None:
+def _volts(value: float) -> None:
     # Consumers take less for no voltage, and 0.23 is kilovolts.
-    return "must be 0 or at least 1" if 0 < value < 1 else None
+    if 0 < value < 1:
+        raise wrong("0 or at least 1", value)
 
 
-def _line(value: str | int) -> str | None:
-    good = 0 <= value < 65536 if isinstance(value, int) else re.fullmatch(r"[!-~]+", value)
-    return None if good else "must be a line's name or its offset from 0 up"
+def _line(value: str | int) -> None:
+    if not (0 <= value < 65536 if isinstance(value, int) else re.fullmatch(r"[!-~]+", value)):
+        raise wrong("the name of a line, or its offset from 0 to 65535", value)
 
 
-def _address(value: str) -> str | None:
-    try:
-        if value:
-            split_address(value)
-    except ValueError as error:
-        return str(error)
-    return None
+def _address(value: str) -> None:
+    if value:
+        split_address(value)
 
 
-_POSITIVE = _within(1e-9, 1e9)
+_POSITIVE = within(1e-9, 1e9)
 
-# What may stand in the body of a telegram: "/" and "!" frame it, "(" and ")" delimit values.
+# Characters allowed in the body of a telegram: "/" and "!" frame it, "(" and ")" delimit values.
 _TEXT = r"[ -~]"
 _PLAIN = rf"(?![/!()]){_TEXT}"
 
 _INPUT = r"[a-z][a-z0-9_-]*"
 _INPUT_MEANING = 'an IIO channel id such as "voltage0"'
 
-_NAME = _matches(r"[^/\s\0-\x1f]+", "a name, without '/' or blanks")
-_PATH = _matches(r"[^\s\0-\x1f][^\0-\x1f]*", "a path")
-_PATH_OR_NONE = _matches(r"[^\0-\x1f]*", 'a path, or ""')
-_LED = _matches(r"[^/\s\0-\x1f]*", 'the name of an LED in /sys/class/leds, or ""')
+_NAME = matches(r"[^/\s\0-\x1f]+", "a name without '/' or blanks")
+_PATH = matches(r"[^\s\0-\x1f][^\0-\x1f]*", "a path")
+_PATH_OR_NONE = matches(r"[^\0-\x1f]*", 'a path, or ""')
+_LED = matches(r"[^/\s\0-\x1f]*", 'the name of an LED in /sys/class/leds, or ""')
+_TRIGGER = matches(r"(hrtimer:)?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""')
 
 
 @dataclass(frozen=True)
 class AdcConfig:
-    device: str = _key("csp1-hat-adc", _NAME)
-    trigger: str = _key(
-        "", _matches(r"(hrtimer:)?[^/\s:\0-\x1f]+|", 'a trigger\'s name, "hrtimer:NAME" or ""')
-    )
-    sampling_frequency_hz: float = _key(4000, _within(200, 1_000_000))
-    buffer_seconds: float = _key(4.0, _within(2, 60))
+    """The ADC."""
+
+    device: str = key(_NAME, default="csp1-hat-adc")
+    """IIO device: its name or label in sysfs, or "iio:device0"."""
+    trigger: str = key(_TRIGGER, default="")
+    """Trigger that starts each scan: an existing one, or "hrtimer:NAME" to create one."""
+    sampling_frequency_hz: float = key(within(200, 1_000_000), default=4000)
+    """Scans per second that csp1d sets in the driver."""
+    buffer_seconds: float = key(within(2, 60), default=4.0)
+    """Length of the kernel's buffer in seconds."""
 
 
 @dataclass(frozen=True)
 class ChannelConfig:
-    input: str = _key("", _matches(f"{_INPUT}|", _INPUT_MEANING))
-    ct_ratio: float = _key(2000, _POSITIVE)
-    burden_ohms: float = _key(20.0, _POSITIVE)
-    gain: float = _key(1.0, _POSITIVE)
-    reversed: bool = _key(False)
-    phase_error_degrees: float = _key(0.0, _within(-90, 90))
-    noise_floor_amperes: float = _key(0.0, _within(0, 1000))
-    type: str = _key("", _scan_type)
-    scale_millivolts: float = _key(0.0, _within(0, 1e6))
+    """The current transformer of a phase, and the ADC channel that it is wired to."""
 
-
-def _input(name: str) -> Any:
-    return field(default_factory=lambda: ChannelConfig(input=name))
+    input: str = key(matches(f"{_INPUT}|", _INPUT_MEANING), default="")
+    """IIO channel id; "" if the phase is not measured."""
+    ct_ratio: float = key(_POSITIVE, default=2000)
+    """Turns ratio of the current transformer."""
+    burden_ohms: float = key(_POSITIVE, default=20.0)
+    """Resistance across the current transformer, in ohms."""
+    gain: float = key(_POSITIVE, default=1.0)
+    """Correction factor of the reading: 1.037 raises it by 3.7 %."""
+    reversed: bool = False
+    """Whether the current transformer is mounted the wrong way round."""
+    phase_error_degrees: float = key(within(-90, 90), default=0.0)
+    """Phase lead of the signal at the ADC over the current, in degrees."""
+    noise_floor_amperes: float = key(within(0, 1000), default=0.0)
+    """Reading without current, in amperes; subtracted as noise."""
+    type: str = key(_scan_type, default="")
+    """Format of the samples, such as "le:s24/32>>0"; "" for the driver's."""
+    scale_millivolts: float = key(within(0, 1e6), default=0.0)
+    """Millivolts per code of the ADC; 0 for the driver's."""
 
 
 @dataclass(frozen=True)
 class ChannelsConfig:
-    L1: ChannelConfig = _input("voltage0")
-    L2: ChannelConfig = _input("voltage1")
-    L3: ChannelConfig = _input("voltage2")
+    """The channels of the three phases."""
+
+    L1: ChannelConfig = ChannelConfig(input="voltage0")
+    L2: ChannelConfig = ChannelConfig(input="voltage1")
+    L3: ChannelConfig = ChannelConfig(input="voltage2")
 
     def used(self) -> Mapping[Phase, ChannelConfig]:
         """The phases that have an input."""
-        every = {Phase.L1: self.L1, Phase.L2: self.L2, Phase.L3: self.L3}
-        return {phase: channel for phase, channel in every.items() if channel.input}
+        channels = {Phase.L1: self.L1, Phase.L2: self.L2, Phase.L3: self.L3}
+        return {phase: channel for phase, channel in channels.items() if channel.input}
 
 
 @dataclass(frozen=True)
 class MeasurementConfig:
-    nominal_frequency_hz: Literal[50, 60] = _key(50)
-    no_load_amperes: float = _key(0.1, _within(0, 1000))
+    """Measuring, for all phases."""
+
+    nominal_frequency_hz: Literal[50, 60] = 50
+    """Nominal mains frequency in hertz."""
+    no_load_amperes: float = key(within(0, 1000), default=0.1)
+    """Current in amperes below which a phase reads 0 A."""
 
 
 @dataclass(frozen=True)
 class DirectionConfig:
-    reference: Literal["off", "voltage", "current"] = _key("off")
-    input: str = _key("voltage3", _matches(_INPUT, _INPUT_MEANING))
-    phase: Literal["L1", "L2", "L3"] = _key("L1")
-    phase_order: Literal["L1-L2-L3", "L1-L3-L2"] = _key("L1-L2-L3")
-    reference_flow: Literal["consuming", "producing"] = _key("consuming")
-    phase_error_degrees: float = _key(0.0, _within(-90, 90))
-    minimum: float = _key(0.5, _within(0, 1000))
-    export_current: Literal["magnitude", "zero"] = _key("magnitude")
+    """Import or export of each phase, measured with a reference channel."""
+
+    reference: Literal["off", "voltage", "current"] = "off"
+    """Quantity that the reference channel senses; "off" disables the direction."""
+    input: str = key(matches(_INPUT, _INPUT_MEANING), default="voltage3")
+    """IIO channel id of the reference."""
+    phase: Literal["L1", "L2", "L3"] = "L1"
+    """Phase that the reference senses."""
+    phase_order: Literal["L1-L2-L3", "L1-L3-L2"] = "L1-L2-L3"
+    """Order in which the phases reach their peaks."""
+    reference_flow: Literal["consuming", "producing"] = "consuming"
+    """Whether the circuit of a "current" reference consumes or produces power."""
+    phase_error_degrees: float = key(within(-90, 90), default=0.0)
+    """Phase lead of the reference signal over the sensed quantity, in degrees."""
+    minimum: float = key(within(0, 1000), default=0.5)
+    """Weakest usable reference, in volts RMS at the ADC or in amperes RMS."""
+    export_current: Literal["magnitude", "zero"] = "magnitude"
+    """Current sent for a phase that exports: its magnitude, or zero."""
 
     def lag_degrees(self, phase: Phase) -> float:
-        """How far the voltage of a phase lags that of the reference's phase: 0, 120 or 240."""
+        """Lag of a phase's voltage after that of the reference's phase: 0, 120 or 240."""
         order = self.phase_order.split("-")
         return (order.index(phase) - order.index(self.phase)) % 3 * 120.0
 
 
 @dataclass(frozen=True)
 class RequestConfig:
-    chip: str = _key("/dev/gpiochip0", _PATH)
-    line: str | int = _key("P1_REQUEST", _line)
-    active_low: bool = _key(False)
-    bias: Literal["default", "disable", "pull_up", "pull_down"] = _key("default")
-    debounce_ms: float = _key(0, _within(0, 500))
-    always: bool = _key(False)
+    """The GPIO line on which the charge point requests telegrams."""
+
+    chip: str = key(_PATH, default="/dev/gpiochip0")
+    """GPIO chip: its path or its label."""
+    line: str | int = key(_line, default="P1_REQUEST")
+    """GPIO line: its name, or its offset on the chip."""
+    active_low: bool = False
+    """Whether the hardware inverts the line."""
+    bias: Literal["default", "disable", "pull_up", "pull_down"] = "default"
+    """Bias of the input; "default" leaves it unchanged."""
+    debounce_ms: float = key(within(0, 500), default=0)
+    """Time in milliseconds that a level must last to count."""
+    always: bool = False
+    """Whether every reading is sent without a request; the GPIO line is not used."""
 
 
 @dataclass(frozen=True)
 class P1Config:
-    device: str = _key("/dev/ttyAMA0", _PATH)
-    profile: Literal["csp1", "smr5"] = _key("csp1")
-    flag_id: str = _key("XMX", _matches(r"[A-Za-z]{3}", "three letters"))
-    serial: str = _key(
-        "XMXCQA0000000000", _matches(rf"({_PLAIN}){{1,48}}", "1 to 48 ASCII characters, no / ! ( )")
+    """The serial port to the charge point, and its telegrams."""
+
+    device: str = key(_PATH, default="/dev/ttyAMA0")
+    """Serial port; csp1d sets it to 115200 8N1."""
+    profile: Literal["csp1", "smr5"] = "csp1"
+    """Format of the telegrams: "csp1" is that of an existing device, "smr5" is SMR 5.0.2."""
+    flag_id: str = key(matches(r"[A-Za-z]{3}", "three letters"), default="XMX")
+    """Three letters for the manufacturer; a telegram begins with /<flag_id>5<serial>."""
+    serial: str = key(
+        matches(rf"({_PLAIN}){{1,48}}", "1 to 48 ASCII characters, no / ! ( )"),
+        default="XMXCQA0000000000",
     )
-    equipment_id: str = _key(
-        "E0000000000000000", _matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters")
+    """Serial number: 1 to 48 ASCII characters, no / ! ( )."""
+    equipment_id: str = key(
+        matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters"), default="E0000000000000000"
     )
-    firmware_text: str = _key(
-        "XMX_P1CS_V08",
-        _matches(rf"({_PLAIN}){{0,16}}", "at most 16 ASCII characters, no / ! ( )"),
+    """Identity of the meter, sent in 0-0:96.1.1: at most 48 ASCII characters."""
+    firmware_text: str = key(
+        matches(rf"({_PLAIN}){{0,16}}", "at most 16 ASCII characters, no / ! ( )"),
+        default="XMX_P1CS_V08",
     )
-    nominal_voltage: float = _key(0, _within(0, 999), _volts)
-    interval_seconds: int = _key(1, _within(1, 10))
-    request: RequestConfig = field(default_factory=RequestConfig)
+    """Firmware version in a telegram: at most 16 ASCII characters, no / ! ( )."""
+    nominal_voltage: float = key(within(0, 999), _volts, default=0)
+    """Voltage in volts for power, which is current times this; 0, or at least 1."""
+    interval_seconds: int = key(within(1, 10), default=1)
+    """Shortest time between telegrams, in seconds."""
+    request: RequestConfig = RequestConfig()
 
 
 @dataclass(frozen=True)
 class LedsConfig:
-    power: str = _key("csp1:yellow:power", _LED)
-    current: str = _key("csp1:yellow:current", _LED)
-    p1: str = _key("csp1:yellow:p1", _LED)
+    """Names of the LEDs in /sys/class/leds; "" for an LED that the board does not have."""
+
+    power: str = key(_LED, default="csp1:yellow:power")
+    """LED that shows that the board has power."""
+    current: str = key(_LED, default="csp1:yellow:current")
+    """LED that shows the sum of the currents."""
+    p1: str = key(_LED, default="csp1:yellow:p1")
+    """LED that shows that the charge point requests telegrams."""
 
 
 @dataclass(frozen=True)
 class HttpConfig:
-    listen: str = _key("127.0.0.1:19510", _address)
-    tls_certificate: str = _key("", _PATH_OR_NONE)
-    tls_key: str = _key("", _PATH_OR_NONE)
-    tls_client_ca: str = _key("", _PATH_OR_NONE)
+    """The HTTP server, which is read-only."""
+
+    listen: str = key(_address, default="127.0.0.1:19510")
+    """Address and port; "" disables the server."""
+    tls_certificate: str = key(_PATH_OR_NONE, default="")
+    """PEM file of the certificate, followed by those of its issuers; "" for no TLS."""
+    tls_key: str = key(_PATH_OR_NONE, default="")
+    """PEM file of the private key, without a passphrase."""
+    tls_client_ca: str = key(_PATH_OR_NONE, default="")
+    """PEM file of the authorities for client certificates; "" accepts every client."""
 
 
 @dataclass(frozen=True)
 class LogConfig:
-    level: Literal["debug", "info", "warning", "error"] = _key("info")
+    """The log."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
 
 
 @dataclass(frozen=True)
 class Config:
-    adc: AdcConfig = field(default_factory=AdcConfig)
-    channels: ChannelsConfig = field(default_factory=ChannelsConfig)
-    measurement: MeasurementConfig = field(default_factory=MeasurementConfig)
-    direction: DirectionConfig = field(default_factory=DirectionConfig)
-    p1: P1Config = field(default_factory=P1Config)
-    leds: LedsConfig = field(default_factory=LedsConfig)
-    http: HttpConfig = field(default_factory=HttpConfig)
-    log: LogConfig = field(default_factory=LogConfig)
+    """The whole configuration."""
+
+    adc: AdcConfig = AdcConfig()
+    channels: ChannelsConfig = ChannelsConfig()
+    measurement: MeasurementConfig = MeasurementConfig()
+    direction: DirectionConfig = DirectionConfig()
+    p1: P1Config = P1Config()
+    leds: LedsConfig = LedsConfig()
+    http: HttpConfig = HttpConfig()
+    log: LogConfig = LogConfig()
 
     def reference(self) -> ChannelConfig | None:
-        """The channel of the reference, wired as that of its phase is; None: direction is off."""
+        """The channel of the direction's reference, wired like that of its phase, or None."""
         if self.direction.reference == "off":
             return None
-        like: ChannelConfig = getattr(self.channels, self.direction.phase)
+        channel: ChannelConfig = getattr(self.channels, self.direction.phase)
         return replace(
-            like,
+            channel,
             input=self.direction.input,
             gain=1.0,
             reversed=False,
@@ -216,8 +258,10 @@ class Config:
 def split_address(listen: str) -> tuple[str, int]:
     """Host and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
 
-    No names but localhost: to ask a name server that does not answer would hold up the daemon.
+    The only name is localhost: waiting for a name server would hold up the daemon.
     """
+    import ipaddress  # Only now: many configurations leave the address out.
+
     match = re.fullmatch(
         r"(?:\[([\w.%]*:[\w:.%]*)\]|([\d.]*|localhost)):(\d{1,5})", listen, re.ASCII
     )
@@ -228,7 +272,6 @@ def split_address(listen: str) -> tuple[str, int]:
         if host not in ("", "localhost"):
             ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError(
-            'must be "ADDRESS:PORT" (an IPv6 address in brackets), or "" for none'
-        ) from None
+        meaning = '"ADDRESS:PORT" (an IPv6 address in brackets), or "" to disable the server'
+        raise wrong(meaning, listen) from None
     return "127.0.0.1" if host == "localhost" else host, int(match[3])

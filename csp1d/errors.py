@@ -10,35 +10,40 @@ class DeviceError(OSError):
 
 
 class DeviceAbsentError(DeviceError):
-    """A device that does not exist. After the loss of that device this is not news."""
+    """A device that does not exist. If that device was lost before, it is not reported again."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a file: the file, the key ("" for the file itself) and the reason."""
+    """One problem in a file."""
 
     file: Path
     key: str
+    """"" if the problem is the file itself."""
     reason: str
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.file), self.key, self.reason) if part)
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds all faults found, at least one."""
+class FileError(Exception):
+    """Input that cannot be used; `problems` holds all that is wrong, at least one."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
 
 
-class CaptureError(Exception):
-    """A capture that cannot be used or written: names file, key and remedy."""
+class ConfigError(FileError):
+    """The configuration."""
 
 
-class ScenarioError(ValueError):
-    """A scenario that cannot be played: what is wrong, and where."""
+class CaptureError(FileError):
+    """A capture, also one that cannot be written."""
+
+
+class ScenarioError(FileError):
+    """A scenario for the simulated HAT."""
 
 
 class ScanTypeError(ValueError):

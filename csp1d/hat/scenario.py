@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the simulated HAT plays: currents, mains, stalls and the charge point over time.
 
-Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps,
+Two notations: "L1=24,L2=10.5,L3=0" for constant currents, or a TOML file of steps,
 
     [[step]]
     at_seconds = 10
@@ -14,165 +14,111 @@ Two notations: "L1=24,L2=10.5,L3=0" for steady currents, or a TOML file of steps
     stall_seconds = 2
     reference = 0.5
 
-where each key but `at_seconds` is optional and keeps its value until a later step changes it
-(a stall is over after its time). A phase with a negative current exports.
+Each key except `at_seconds` is optional and keeps its value until a later step changes it; a stall
+ends after its time.
 """
 
-import math
 import os
 import re
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from csp1d.errors import ScenarioError
+from csp1d.errors import Problem, ScenarioError
+from csp1d.loading import Loader, decode_toml, key, within
 from csp1d.phase import Phase
+
+_MAX = 999_999
+_SIGNED = within(-_MAX, _MAX)
+_UNSIGNED = within(0, _MAX)
+
+
+def _order(text: str) -> int:
+    if not re.fullmatch(r"[2-9]|[1-9][0-9]{1,2}", text):
+        raise ValueError("must be the order of a harmonic, a whole number from 2 to 999")
+    return int(text)
 
 
 class Request(StrEnum):
-    """What the charge point does with its request line."""
+    """The charge point's use of its request line."""
 
     HIGH = "high"
     LOW = "low"
     POLL = "poll"
-    """It drops the line after each telegram, works on it, and raises the line again."""
+    """It lowers the line after each telegram, processes the telegram, and raises the line again."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What holds from a time on."""
+    """The state from a time on."""
 
-    at_seconds: float = 0.0
-    amperes: Mapping[Phase, float] = field(default_factory=dict)
-    """RMS, harmonics included, negative for export; a phase not named carries nothing."""
-    frequency_hz: float = 50.0
-    harmonics_percent: Mapping[int, float] = field(default_factory=dict)
-    """Of the fundamental, by order."""
-    gain_error_percent: Mapping[Phase, float] = field(default_factory=dict)
-    """By how much more than the current a transformer makes, whatever gain is configured; one that
-    is not named fits the configured gain, so that it measures right."""
-    shift_amperes: Mapping[Phase, float] = field(default_factory=dict)
-    """By how much the signal is off the middle of the ADC's range, as with a bias that is gone."""
-    request: Request = Request.HIGH
-    stall_seconds: float = 0.0
-    """For so long from the step on the ADC delivers nothing."""
-    reference: float = 1.0
-    """What there is of the reference of the direction: 0, and it has vanished."""
+    at_seconds: float = key(_UNSIGNED, default=0.0)
+    amperes: Mapping[Phase, float] = key(_SIGNED, default_factory=dict)
+    """RMS including harmonics, negative for export; 0 for a phase that is not listed."""
+    frequency_hz: float = key(_UNSIGNED, default=50.0)
+    harmonics_percent: Mapping[int, float] = key(_UNSIGNED, parse=_order, default_factory=dict)
+    """Percent of the fundamental, by order."""
+    gain_error_percent: Mapping[Phase, float] = key(within(-99, _MAX), default_factory=dict)
+    """Excess of a transformer's signal, whatever gain is configured. A phase that is not listed
+    matches the configured gain, so it measures right."""
+    shift_amperes: Mapping[Phase, float] = key(_SIGNED, default_factory=dict)
+    """Distance of the signal from the middle of the ADC's range, as with a missing bias."""
+    request: Request = key(default=Request.HIGH)
+    stall_seconds: float = key(_UNSIGNED, default=0.0)
+    """How long the ADC delivers nothing, from the step on."""
+    reference: float = key(_UNSIGNED, default=1.0)
+    """Level of the direction's reference, 1 for nominal; 0 removes it."""
+
+
+@dataclass(frozen=True)
+class _File:
+    step: tuple[Any, ...] = ()
 
 
 Scenario = tuple[Step, ...]
-"""At least one step, in the order of time, the first at 0."""
+"""At least one step, in order of time, the first at 0."""
 
 
 def parse(text: str, frequency_hz: float = 50.0) -> Scenario:
-    """The scenario of a command line's word, "" for the default. Raises ScenarioError."""
+    """The scenario of a command-line argument, "" for the default. Raises ScenarioError."""
     first = Step(frequency_hz=frequency_hz)
     if not text:
         return (replace(first, amperes={Phase.L1: 24.0, Phase.L2: 10.5, Phase.L3: 0.0}),)
+    loader = Loader()
     if re.match(r"L\d\s*=", text) and not os.path.exists(text):
-        return (replace(first, amperes=_amperes_of_words(text)),)
-    try:
-        table = tomllib.loads(Path(text).read_bytes().decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ScenarioError(f"scenario {text!r}: {error}") from error
-    return _scenario(table, text, first)
-
-
-def _amperes_of_words(text: str) -> Mapping[Phase, float]:
-    amperes = {}
-    for word in text.split(","):
-        name, _, value = (part.strip() for part in word.partition("="))
-        amperes[name] = value
-    return _amperes(amperes, f"scenario {text!r}")
-
-
-def _scenario(table: Mapping[str, Any], file: str, first: Step) -> Scenario:
-    if set(table) - {"step"} or not isinstance(table.get("step", []), list):
-        raise ScenarioError(f"scenario {file}: only [[step]] tables are known")
-    steps = [first]
-    for number, entry in enumerate(table.get("step", []), 1):
-        where = f"scenario {file}: step {number}"
-        step = _step(entry, steps[-1], where)
-        if step.at_seconds < steps[-1].at_seconds:
-            raise ScenarioError(f"{where}: at_seconds must not go back")
-        # A step at the time of the one before completes it.
-        if step.at_seconds == steps[-1].at_seconds:
-            steps.pop()
-        steps.append(step)
+        pairs = (pair.partition("=") for pair in text.split(","))
+        amperes = {name.strip(): _number(value) for name, _, value in pairs}
+        steps = [loader.override(first, {"amperes": amperes})]
+    else:
+        try:
+            steps = _steps(loader, decode_toml(Path(text).read_bytes()), first)
+        except OSError as error:
+            loader.problems.append(("", f"cannot be read: {error.strerror}"))
+        except ValueError as error:
+            loader.problems.append(("", str(error)))
+    if loader.problems:
+        raise ScenarioError([Problem(Path(text), *problem) for problem in loader.problems])
     return tuple(steps)
 
 
-def _step(entry: Any, previous: Step, where: str) -> Step:
-    readers: Mapping[str, Callable[[Any, str], Any]] = {
-        "at_seconds": _number,
-        "amperes": _amperes,
-        "frequency_hz": _number,
-        "harmonics_percent": _harmonics,
-        "gain_error_percent": _gain_errors,
-        "shift_amperes": _amperes,
-        "request": _request,
-        "stall_seconds": _number,
-        "reference": _number,
-    }
-    changes: dict[str, Any] = {"stall_seconds": 0.0}
-    for key, value in _table(entry, where).items():
-        if key not in readers:
-            raise ScenarioError(f"{where}: unknown key {key!r}; known are {', '.join(readers)}")
-        changes[key] = readers[key](value, f"{where}: {key}")
-    return replace(previous, **changes)
+def _steps(loader: Loader, table: Mapping[str, Any], first: Step) -> list[Step]:
+    steps = [first]
+    for number, entry in enumerate(loader.override(_File(), table).step):
+        step = loader.override(replace(steps[-1], stall_seconds=0.0), entry, f"step[{number}]")
+        if step.at_seconds < steps[-1].at_seconds:
+            reason = "must not be before the previous step"
+            loader.problems.append((f"step[{number}].at_seconds", reason))
+        # A step at the time of the previous one completes it.
+        if step.at_seconds == steps[-1].at_seconds:
+            steps.pop()
+        steps.append(step)
+    return steps
 
 
-def _signed(value: Any, where: str) -> float:
+def _number(text: str) -> float | str:
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if not abs(number) < 1e6:
-        raise ScenarioError(f"{where}: {value!r} is not a number below a million")
-    return number
-
-
-def _number(value: Any, where: str) -> float:
-    if (number := _signed(value, where)) < 0:
-        raise ScenarioError(f"{where}: {value!r} is not a number from 0 up")
-    return number
-
-
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ScenarioError(f"{where}: must be a table such as {{ L1 = 24 }}")
-    return value
-
-
-def _amperes(value: Any, where: str) -> Mapping[Phase, float]:
-    table = _table(value, where)
-    unknown = set(table) - set(Phase)
-    if unknown:
-        raise ScenarioError(f"{where}: {', '.join(sorted(unknown))} is not one of L1, L2, L3")
-    return {Phase(name): _signed(amperes, f"{where}: {name}") for name, amperes in table.items()}
-
-
-def _gain_errors(value: Any, where: str) -> Mapping[Phase, float]:
-    errors = _amperes(value, where)
-    for phase, error in errors.items():
-        if error < -99:
-            raise ScenarioError(f"{where}: {phase}: {error:g} is not a number from -99 up")
-    return errors
-
-
-def _harmonics(value: Any, where: str) -> Mapping[int, float]:
-    table = _table(value, where)
-    if not all(re.fullmatch(r"[2-9]|[1-9][0-9]{1,2}", order) for order in table):
-        raise ScenarioError(f"{where}: an order is a whole number from 2 to 999")
-    return {int(order): _number(part, f"{where}: {order}") for order, part in table.items()}
-
-
-def _request(value: Any, where: str) -> Request:
-    try:
-        return Request(value)
+        return float(text)
     except ValueError:
-        choices = ", ".join(f'"{choice}"' for choice in Request)
-        raise ScenarioError(f"{where}: {value!r} is not one of {choices}") from None
+        return text.strip()

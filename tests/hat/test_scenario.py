@@ -53,13 +53,13 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("L4=1", "L4 is not one of L1, L2, L3"),
-        ("L1=lots", "L1: 'lots' is not a number"),
+        ("L4=1", "L4=1: amperes.L4: must be one of 'L1', 'L2', 'L3', got 'L4'"),
+        ("L1=lots", "L1=lots: amperes.L1: must be a number, got 'lots'"),
         ("L1", "No such file"),
-        ("L1=1e6", "is not a number below a million"),
+        ("L1=1e6", "L1: must be between -999999 and 999999, got 1000000.0"),
         ("no-such-file.toml", "No such file"),
         ("steps = 3", "No such file"),
-        ("L1=" + "9" * 5000, "is not a number below a million"),
+        ("L1=" + "9" * 5000, "L1: must be a finite number, got inf"),
     ],
 )
 def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
@@ -70,24 +70,39 @@ def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("[[step", "scenario .*Expected"),
-        ("[steps]", r"only \[\[step\]\] tables"),
-        ("step = 1", r"only \[\[step\]\] tables"),
-        ("[[step]]\namps = 1", "step 1: unknown key 'amps'; known are at_seconds"),
-        ('[[step]]\nrequest = "yes"', "step 1: request: 'yes' is not one of \"high\""),
-        ("[[step]]\namperes = 24", "amperes: must be a table"),
-        ("[[step]]\nharmonics_percent = { third = 1 }", "an order is a whole number from 2 to 999"),
-        (f"[[step]]\nharmonics_percent = {{ {'9' * 5000} = 1 }}", "order is a whole number"),
-        ("step = [1]", "step 1: must be a table"),
-        ("x = " + "[" * 5000, "scenario .*scenario.toml"),
-        ("[[step]]\namperes = { L1 = true }", "L1: True is not a number"),
-        ("[[step]]\ngain_error_percent = { L1 = -100 }", "L1: -100 is not a number from -99 up"),
-        (f"[[step]]\nat_seconds = {'9' * 400}", "is not a number"),
-        ("[[step]]\nfrequency_hz = nan", "frequency_hz: nan is not a number"),
-        ("[[step]]\nreference = -1", "reference: -1 is not a number from 0 up"),
+        ("[[step", r"scenario\.toml: is not TOML: .*Expected"),
+        ("[steps]", "scenario.toml: steps: unknown key; did you mean 'step'"),
+        ("step = 1", "scenario.toml: step: must be a list, got 1"),
+        ("[[step]]\namps = 1", r"step\[0\]\.amps: unknown key; did you mean 'amperes'"),
+        (
+            '[[step]]\nrequest = "yes"',
+            r"step\[0\]\.request: must be one of 'high', 'low', 'poll', got 'yes'",
+        ),
+        ("[[step]]\namperes = 24", r"step\[0\]\.amperes: must be a table of keys, got 24"),
+        (
+            "[[step]]\nharmonics_percent = { third = 1 }",
+            "third: must be the order of a harmonic, a whole number from 2 to 999",
+        ),
+        (
+            f"[[step]]\nharmonics_percent = {{ {'9' * 5000} = 1 }}",
+            "9: must be the order of a harmonic",
+        ),
+        ("step = [1]", r"step\[0\]: must be a table of keys, got 1"),
+        ("x = " + "[" * 5000, r"scenario\.toml: is not TOML"),
+        ("[[step]]\namperes = { L1 = true }", "L1: must be a number, got true"),
+        (
+            "[[step]]\ngain_error_percent = { L1 = -100 }",
+            "L1: must be between -99 and 999999, got -100",
+        ),
+        (
+            f"[[step]]\nat_seconds = {'9' * 400}",
+            "at_seconds: must be a finite number, got a number of many digits",
+        ),
+        ("[[step]]\nfrequency_hz = nan", "frequency_hz: must be a finite number, got nan"),
+        ("[[step]]\nreference = -1", "reference: must be between 0 and 999999, got -1"),
         (
             "[[step]]\nat_seconds = 2\n[[step]]\nat_seconds = 1",
-            "step 2: at_seconds must not go back",
+            r"step\[1\]\.at_seconds: must not be before the previous step",
         ),
     ],
 )
@@ -96,3 +111,17 @@ def test_files_that_are_no_scenario(tmp_path: Path, content: str, complaint: str
     file.write_text(content)
     with pytest.raises(ScenarioError, match=complaint):
         parse(str(file))
+
+
+def test_all_problems_of_a_scenario_are_reported_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text("[[step]]\namperes = { L1 = true, L9 = 1 }\n[[step]]\namps = 1\nreference = -1")
+    with pytest.raises(ScenarioError) as raised:
+        parse(str(file))
+    assert {problem.file for problem in raised.value.problems} == {file}
+    assert [problem.key for problem in raised.value.problems] == [
+        "step[0].amperes.L1",
+        "step[0].amperes.L9",
+        "step[1].amps",
+        "step[1].reference",
+    ]
