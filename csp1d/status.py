@@ -1,148 +1,177 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a running daemon as /status.json tells it (`pages.status_json`), and in words."""
+"""The state of a daemon: the content of /status.json, and the table that describes it.
+
+The daemon writes it (`to_json`), csp1ctl reads it (`parse`). `csp1ctl status`, `csp1ctl watch` and
+the page show the same table (`rows`).
+"""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from csp1d.measuring.reading import PhaseCurrent
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
-
-REQUEST_WORDS = {
-    None: "not there",
-    True: "high: the charge point asks",
-    False: "low: nobody asks",
-}
 
 
 @dataclass(frozen=True)
 class LiveReading:
-    """The reading that was fresh when the daemon was asked."""
+    """The last reading, while it is fresh."""
 
     sequence: int
-    """Of the daemon's metering: it begins at 1 again when the ADC is set up anew."""
+    """Starts again at 1 whenever the ADC is set up."""
     age_seconds: float
+    window_seconds: float
     frequency_hertz: float | None
     scans: int
+    lost_scans: int
     phases: Mapping[Phase, PhaseCurrent]
-    exporting: frozenset[Phase] = frozenset()
+    direction: DirectionReading | None = None
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the daemon told of itself; None is what it does not know."""
+    """The state of a daemon at one moment; None where a value is unknown."""
 
     version: str
     adc_up: bool
     p1_up: bool
     p1_request: bool | None
+    """None: the request line is not available."""
     reading: LiveReading | None
     failed_phases: tuple[Phase, ...]
-    """Whose input has failed: there is no reading then."""
+    """Phases with a failed input; if there are any, there is no reading."""
     scans_lost_total: int
     telegrams: PortCounts
     leds: Mapping[str, bool | None]
-    """By role: lit, dark, or not there."""
+    """By role: lit, dark, or not available."""
+    last_telegram: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    text: str
+    good: bool = True
+    fault: str = ""
+    """The present fault, for a headline: short, and constant while the fault lasts."""
+
+
+def to_json(status: Status) -> bytes:
+    """The body of /status.json."""
+    table = {**asdict(status), "rows": [asdict(row) for row in rows(status)]}
+    # Only sets (the exporting phases) are no type of JSON.
+    return json.dumps(table, default=sorted).encode()
 
 
 def parse(body: bytes) -> Status:
-    """The state of a reply's body. Raises ValueError where the body is not one of this version."""
+    """Read the body of /status.json. Raises ValueError if it is not one of this version."""
     try:
         table = json.loads(body)
+        values = {spec.name: table[spec.name] for spec in fields(Status)}
         return Status(
-            version=table["version"],
-            adc_up=table["adc_up"],
-            p1_up=table["p1_up"],
-            p1_request=table["p1_request"],
-            reading=_reading(table["reading"]) if table["reading"] else None,
-            failed_phases=tuple(map(Phase, table["failed_phases"])),
-            scans_lost_total=table["scans_lost_total"],
-            telegrams=PortCounts(**table["telegrams"]),
-            leds=dict(table["leds"]),
+            **values
+            | {
+                "reading": _reading(table["reading"]) if table["reading"] else None,
+                "failed_phases": tuple(map(Phase, table["failed_phases"])),
+                "telegrams": PortCounts(**table["telegrams"]),
+                "leds": dict(table["leds"]),
+            }
         )
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"not the state of a csp1d of this version ({error!r})") from error
+        raise ValueError(f"not the status of this version of csp1d ({error!r})") from error
 
 
 def _reading(table: Mapping[str, Any]) -> LiveReading:
-    names = [spec.name for spec in fields(PhaseCurrent)]
-    return LiveReading(
-        sequence=table["sequence"],
-        age_seconds=table["age_seconds"],
-        frequency_hertz=table["frequency_hertz"],
-        scans=table["scans"],
-        phases={
-            Phase(phase): PhaseCurrent(**{name: current[name] for name in names})
-            for phase, current in table["phases"].items()
-        },
-        exporting=frozenset(map(Phase, (table["direction"] or {"exporting": ()})["exporting"])),
-    )
+    values = {spec.name: table[spec.name] for spec in fields(LiveReading)}
+    phases = {Phase(name): PhaseCurrent(**current) for name, current in table["phases"].items()}
+    return LiveReading(**values | {"phases": phases, "direction": _direction(table["direction"])})
 
 
-def words(status: Status, url: str) -> str:
-    """The state for a reader, in lines of at most 80 columns."""
-    rows = [*_currents(status), *_devices(status)]
+def _direction(table: Mapping[str, Any] | None) -> DirectionReading | None:
+    if table is None:
+        return None
+    exporting = frozenset(map(Phase, table["exporting"]))
+    return DirectionReading(**dict(table) | {"exporting": exporting})
+
+
+def status_text(status: Status, url: str) -> str:
+    """The table as lines of at most 80 columns."""
     lines = [f"csp1d {status.version} at {url}", ""]
-    lines += [f"{name:<14}{text}" for name, text in rows]
-    if not (status.reading and status.p1_up) or status.p1_request is None:
-        lines += [
-            "",
-            "Why something does not work, and how to mend it:",
-            "  sudo journalctl -x -u csp1d",
-        ]
+    for row in rows(status):
+        lines += textwrap.wrap(
+            row.text, 80, initial_indent=f"{row.name:<14}", subsequent_indent=" " * 14
+        )
+    if faults(status):
+        lines += ["", "Causes and remedies:", "  sudo journalctl -x -u csp1d"]
     return "\n".join(lines) + "\n"
 
 
-def no_reading_words(status: Status) -> str:
-    """Why the currents are not known."""
-    if status.failed_phases:
-        return f"the input of {' and '.join(status.failed_phases)} has failed"
-    return "no fresh reading"
+def faults(status: Status) -> list[str]:
+    """The present faults in a few words each; empty if there are none."""
+    return [row.fault for row in rows(status) if row.fault]
 
 
-def _currents(status: Status) -> Iterator[tuple[str, str]]:
+def rows(status: Status) -> list[Row]:
+    """The table: first the reading, then devices and counters."""
+    return [*_reading_rows(status), *_device_rows(status)]
+
+
+def _reading_rows(status: Status) -> Iterator[Row]:
+    for phase in status.failed_phases:
+        text = "input saturated: current unknown, no telegrams; check its wiring"
+        yield Row(phase, text, good=False, fault=f"input of {phase} failed")
     reading = status.reading
     if reading is None:
-        yield "currents", f"not known: {no_reading_words(status)}"
+        is_consequence = status.failed_phases or not status.adc_up
+        fault = "" if is_consequence else "no current reading"
+        yield Row("reading", "no current reading, no telegrams", good=False, fault=fault)
         return
+    direction = reading.direction
     for phase, current in reading.phases.items():
-        exports = "  exports" if phase in reading.exporting else ""
-        clips = "  clips, so it reads too low" if current.clipped_samples else ""
-        yield (
-            phase,
-            f"{current.rms_amperes:7.2f} A   peak {current.peak_amperes:6.1f} A{exports}{clips}",
-        )
-    yield "mains", frequency_words(reading.frequency_hertz)
-    yield (
+        text = f"{current.rms_amperes:7.2f} A   peak {current.peak_amperes:6.1f} A"
+        if direction and phase in direction.exporting:
+            text += ", exporting"
+        if current.clipped_samples:
+            text += ", overload: the reading is too low"
+        overload = f"{phase} overload" if current.clipped_samples else ""
+        yield Row(phase, text, not overload, overload)
+    hertz = reading.frequency_hertz
+    yield Row(
+        "mains", "frequency unknown: no steady current" if hertz is None else f"{hertz:7.3f} Hz"
+    )
+    if direction and direction.reference_fault:
+        text = f"unknown, counted as import: {direction.reference_fault}"
+        yield Row("direction", text, good=False, fault="direction unknown")
+    if direction and direction.wiring_advice:
+        # Not a fault: a phase may export alone.
+        yield Row("wiring", direction.wiring_advice)
+    yield Row(
         "reading",
-        f"number {reading.sequence}, {reading.age_seconds:.1f} s old, of {reading.scans} scans",
+        f"number {reading.sequence}, {reading.age_seconds:.1f} s old, {reading.scans} scans",
     )
 
 
-def frequency_words(frequency_hertz: float | None) -> str:
-    """As it stands below the currents."""
-    if frequency_hertz is None:
-        return "no frequency: no current is steady enough"
-    return f"{frequency_hertz:7.3f} Hz"
-
-
-def _devices(status: Status) -> Iterator[tuple[str, str]]:
+def _device_rows(status: Status) -> Iterator[Row]:
     counts = status.telegrams
-    yield "scans lost", str(status.scans_lost_total)
-    yield "ADC", "works" if status.adc_up else "missing or silent"
-    yield "P1 port", "open" if status.p1_up else "missing"
-    yield "request line", REQUEST_WORDS[status.p1_request]
-    yield (
+    yield Row("scans lost", str(status.scans_lost_total), not status.scans_lost_total)
+    yield _device("ADC", "OK" if status.adc_up else None, "not found or not delivering data")
+    yield _device("P1 port", "open" if status.p1_up else None)
+    levels: dict[bool | None, str] = {True: "high: requesting telegrams", False: "low: no request"}
+    yield _device("request line", levels.get(status.p1_request))
+    yield Row(
         "telegrams",
         f"{counts.sent} sent, {counts.aborted} aborted, {counts.dropped} dropped; "
-        f"requests: {counts.requests}",
+        f"{counts.requests} requests",
+        not counts.dropped,
     )
-    yield "LEDs", led_words(status.leds)
+    shown = {None: "not available", True: "on", False: "off"}
+    yield Row("LEDs", ", ".join(f"{role} {shown[lit]}" for role, lit in status.leds.items()))
 
 
-def led_words(leds: Mapping[str, bool | None]) -> str:
-    """Each lamp by its role."""
-    shown = {None: "not there", True: "on", False: "off"}
-    return ", ".join(f"{role} {shown[lit]}" for role, lit in leds.items())
+def _device(name: str, text: str | None, missing: str = "not available") -> Row:
+    return Row(name, text) if text else Row(name, missing, good=False, fault=f"{name} {missing}")

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon's loop shows to others: one immutable value, replaced as a whole."""
+"""The state of the daemon's loop for the HTTP threads: one immutable value, replaced as a whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from csp1d import __version__
 from csp1d.measuring.reading import CURRENT_NS, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
+from csp1d.status import LiveReading, Status
+
+_LED_ROLES = ("power", "current", "p1")
 
 
 @dataclass(frozen=True)
@@ -15,9 +19,9 @@ class Snapshot:
 
     reading: Reading | None = None
     failed: Reading | None = None
-    """The last reading, where an input has failed: it shows what is wrong, not what flows."""
+    """The last reading with a failed input: for diagnosis, its currents are not valid."""
     reading_timestamp_seconds: float | None = None
-    """When the last reading ended, in Unix time."""
+    """End of the last reading, in Unix time."""
     readings_total: int = 0
     scans_total: int = 0
     scans_lost_total: int = 0
@@ -26,34 +30,61 @@ class Snapshot:
     adc_reconnects_total: int = 0
     p1_up: bool = False
     p1_request: bool | None = None
-    """None: the request line is not there to tell."""
+    """None: the request line is not available."""
     port: PortCounts = field(default_factory=PortCounts)
     latency_counts: tuple[int, ...] = ()
-    """One per bucket of `LATENCY_BUCKETS_SECONDS` and one for above."""
+    """One per bucket of `LATENCY_BUCKETS_SECONDS`, then one for all longer latencies."""
     latency_sum_seconds: float = 0.0
-    lamps: Mapping[str, bool] = field(default_factory=dict)
-    """Which of the LEDs that are there are lit, by role."""
-    current_lamp_off_ns: int | None = None
-    """When the current lamp goes dark, with nothing else to be done then."""
+    leds_lit: Mapping[str, bool] = field(default_factory=dict)
+    """By role: whether each available LED is lit."""
+    current_led_off_ns: int | None = None
+    """When the current LED goes dark without another turn of the loop."""
     last_telegram: bytes = b""
 
     def fresh(self, now_ns: int) -> Reading | None:
-        """The reading, while it says what flows now."""
-        return _while_fresh(self.reading, now_ns)
+        """The last reading, or None if it is too old to describe the present current."""
+        return _if_fresh(self.reading, now_ns)
 
     def fresh_failed(self, now_ns: int) -> Reading | None:
-        """The one of the failed input, while it says how that is now."""
-        return _while_fresh(self.failed, now_ns)
+        """The last reading with a failed input, or None if it is too old."""
+        return _if_fresh(self.failed, now_ns)
 
-    def lit(self, now_ns: int) -> Mapping[str, bool]:
-        """As `lamps`, at a time."""
-        off_ns = self.current_lamp_off_ns
-        if off_ns is None or now_ns < off_ns or "current" not in self.lamps:
-            return self.lamps
-        return {**self.lamps, "current": False}
+    def status(self, now_ns: int) -> Status:
+        """The content of /status.json."""
+        failed, off_ns = self.fresh_failed(now_ns), self.current_led_off_ns
+        leds: dict[str, bool | None] = {role: self.leds_lit.get(role) for role in _LED_ROLES}
+        if leds["current"] and off_ns is not None and now_ns >= off_ns:
+            leds["current"] = False
+        return Status(
+            version=__version__,
+            adc_up=self.adc_up,
+            p1_up=self.p1_up,
+            p1_request=self.p1_request,
+            reading=_live(self.fresh(now_ns), now_ns),
+            failed_phases=failed.failed_phases if failed else (),
+            scans_lost_total=self.scans_lost_total,
+            telegrams=self.port,
+            leds=leds,
+            last_telegram=self.last_telegram.decode("ascii") or None,
+        )
 
 
-def _while_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
+def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
     if reading is None or now_ns - reading.end_ns > CURRENT_NS:
         return None
     return reading
+
+
+def _live(reading: Reading | None, now_ns: int) -> LiveReading | None:
+    if reading is None:
+        return None
+    return LiveReading(
+        sequence=reading.sequence,
+        age_seconds=round((now_ns - reading.end_ns) / 1e9, 3),
+        window_seconds=reading.window_seconds,
+        frequency_hertz=reading.frequency_hertz,
+        scans=reading.scans,
+        lost_scans=reading.lost_scans,
+        phases=reading.phases,
+        direction=reading.direction,
+    )

@@ -176,8 +176,8 @@ class Daemon:
             port=replace(sender.counts),
             latency_counts=tuple(sender.latency.counts),
             latency_sum_seconds=sender.latency.sum_seconds,
-            lamps=dict(self._indicators.lit),
-            current_lamp_off_ns=self._indicators.off_ns,
+            leds_lit=dict(self._indicators.lit),
+            current_led_off_ns=self._indicators.off_ns,
             last_telegram=sender.last_telegram,
         )
 

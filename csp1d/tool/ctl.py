@@ -21,7 +21,7 @@ from csp1d.hat.device import Adc
 from csp1d.measuring.reading import Reading
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
-from csp1d.status import words
+from csp1d.status import status_text
 from csp1d.tool.calibrate import gain, point, zero
 from csp1d.tool.client import Client
 
@@ -167,7 +167,7 @@ def _status(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(client.status_json().decode())
     else:
-        print(words(client.status(), client.url), end="")
+        print(status_text(client.status(), client.url), end="")
     return OK
 
 

@@ -4,18 +4,14 @@
 It is drawn anew as a whole; rich sends it to the terminal and puts back what stood there before.
 """
 
-from collections.abc import Iterator
-
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from csp1d.status import REQUEST_WORDS, Status, frequency_words, no_reading_words
+from csp1d.status import Status, faults, rows
 from csp1d.tool.watch import Watch
-
-_LED_STYLES = {None: "dim", True: "black on yellow", False: "dim"}
 
 
 def is_drawable() -> bool:
@@ -68,7 +64,7 @@ def _heading(watch: Watch) -> Text:
 
 def _bars(status: Status, fuse_amperes: float) -> RenderableType:
     if status.reading is None:
-        return Text(f"Currents not known: {no_reading_words(status)}", style="bold red")
+        return Text("; ".join(faults(status)), style="bold red")
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column()
     grid.add_column(justify="right", no_wrap=True)
@@ -82,7 +78,7 @@ def _bars(status: Status, fuse_amperes: float) -> RenderableType:
             complete_style="green",
             finished_style="bold red",
         )
-        note = Text("clips: reads too low", style="bold red")
+        note = Text("overload: reads too low", style="bold red")
         grid.add_row(
             Text(phase, style="bold"),
             Text(f"{current.rms_amperes:6.2f} A", style="bold red" if over else "bold"),
@@ -94,36 +90,8 @@ def _bars(status: Status, fuse_amperes: float) -> RenderableType:
 
 def _rows(watch: Watch, status: Status) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for name, value in _values(watch, status):
-        grid.add_row(Text(name, style="dim"), value)
+    for row in rows(status):
+        grid.add_row(Text(row.name, style="dim"), Text(row.text, "" if row.good else "bold red"))
+    rate = watch.telegrams_per_second
+    grid.add_row(Text("rate", style="dim"), "" if rate is None else f"{rate:.1f} telegrams/s")
     return grid
-
-
-def _values(watch: Watch, status: Status) -> Iterator[tuple[str, RenderableType]]:
-    reading, counts, rate = status.reading, status.telegrams, watch.telegrams_per_second
-    if reading:
-        yield "mains", frequency_words(reading.frequency_hertz).strip()
-        yield "reading", f"number {reading.sequence}, {reading.age_seconds:.1f} s old"
-    yield "scans lost", _marked(str(status.scans_lost_total), good=not status.scans_lost_total)
-    yield "ADC", _marked("works" if status.adc_up else "missing or silent", status.adc_up)
-    yield "P1 port", _marked("open" if status.p1_up else "missing", status.p1_up)
-    yield (
-        "request line",
-        _marked(REQUEST_WORDS[status.p1_request], good=status.p1_request is not None),
-    )
-    yield "telegrams", "" if rate is None else f"{rate:.1f} a second"
-    yield "", f"{counts.sent} sent, {counts.aborted} aborted, {counts.dropped} dropped"
-    yield "LEDs", _leds(status)
-
-
-def _marked(words: str, good: bool) -> Text:
-    return Text(words, style="" if good else "bold red")
-
-
-def _leds(status: Status) -> Text:
-    shown = Text()
-    for role, lit in status.leds.items():
-        # In words as well, since not every terminal has colours.
-        words = {None: "not there", True: "on", False: "off"}[lit]
-        shown.append(f" {role} {words} ", style=_LED_STYLES[lit]).append("  ")
-    return shown

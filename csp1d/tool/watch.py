@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from csp1d.exits import OK
-from csp1d.status import Status, no_reading_words
+from csp1d.status import Status, faults
 from csp1d.tool.client import Client, NoAnswerError
 
 _RATE_SECONDS = 10.0
@@ -84,7 +84,7 @@ class Watch:
             yield "csp1d does not answer"
             return
         if status.reading is None:
-            yield no_reading_words(status)
+            yield "; ".join(faults(status))
         else:
             for phase, current in status.reading.phases.items():
                 yield f"{phase} {current.rms_amperes:.2f} A"

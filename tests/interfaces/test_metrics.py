@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from csp1d import __version__
 from csp1d.interfaces.metrics import SnapshotCollector
-from csp1d.interfaces.pages import status_json
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
+from csp1d.status import to_json
 
 HERE = Path(__file__).parent
 END_NS = 50_000_000_000
@@ -51,6 +51,11 @@ MEASURING = Snapshot(
     latency_counts=(0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 1),
     latency_sum_seconds=1.5,
 )
+
+
+def status_json(state: Snapshot, now_ns: int) -> Any:
+    """/status.json as a client reads it."""
+    return json.loads(to_json(state.status(now_ns)))
 
 
 def scrape(state: Snapshot, now_ns: int) -> str:
@@ -113,7 +118,7 @@ def test_the_active_current_is_absent_where_it_is_unknown(
 def test_the_state_tells_the_direction() -> None:
     def told(direction: DirectionReading | None) -> object:
         state = replace(MEASURING, reading=replace(READING, direction=direction))
-        return json.loads(json.dumps(status_json(state, END_NS)))["reading"]["direction"]
+        return status_json(state, END_NS)["reading"]["direction"]
 
     assert told(None) is None
     both = DirectionReading({Phase.L1: -23.5}, frozenset({Phase.L2, Phase.L1}), "", "swap")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_metrics import END_NS, FAILED, MEASURING, READING
+from test_metrics import END_NS, FAILED, MEASURING, READING, status_json
 
-from csp1d.interfaces.pages import pages, status_json, waveform_json
+from csp1d.interfaces.pages import pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import Waveform
 from csp1d.p1.telegram import _CSP1_BODY, _SMR5_BODY, _SMR5_VOLTAGES
@@ -94,8 +94,8 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
     assert explained <= sent
 
 
-def test_the_current_lamp_goes_dark_by_its_time() -> None:
-    state = replace(MEASURING, lamps={"power": True, "current": True}, current_lamp_off_ns=END_NS)
+def test_the_current_led_goes_dark_at_its_time() -> None:
+    state = replace(MEASURING, leds_lit={"power": True, "current": True}, current_led_off_ns=END_NS)
     for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):
         leds = status_json(state, now_ns)["leds"]
         assert leds == {"power": True, "current": lit, "p1": None}

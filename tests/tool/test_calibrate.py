@@ -41,7 +41,7 @@ class Daemon(Client):
             )
             for phase, amperes in self._amperes.items()
         }
-        reading = LiveReading(sequence, 0.1, 50.0, 4000, phases) if sequence else None
+        reading = LiveReading(sequence, 0.1, 1.0, 50.0, 4000, 0, phases) if sequence else None
         return replace(STATUS, reading=reading)
 
 

@@ -2,7 +2,6 @@
 """The daemon's state as it is asked for: from JSON, in words, and watched over time."""
 
 import io
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +9,11 @@ import pytest
 from rich.console import Console
 from test_metrics import END_NS, FAILED, MEASURING
 
-from csp1d.interfaces.pages import status_json
 from csp1d.interfaces.snapshot import Snapshot
-from csp1d.measuring.reading import PhaseCurrent
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
-from csp1d.status import LiveReading, Status, parse, words
+from csp1d.status import LiveReading, Status, parse, status_text, to_json
 from csp1d.tool.client import NoAnswerError
 from csp1d.tool.screen import screen
 from csp1d.tool.watch import Watch
@@ -25,7 +23,7 @@ URL = "http://127.0.0.1:19510/"
 
 def told(state: Snapshot) -> bytes:
     """What the daemon would send 400 ms after its reading."""
-    return json.dumps(status_json(state, END_NS + 400_000_000)).encode()
+    return to_json(state.status(END_NS + 400_000_000))
 
 
 STATUS = replace(parse(told(MEASURING)), version="0.1.0")
@@ -39,7 +37,7 @@ def test_what_the_daemon_tells_is_understood() -> None:
             adc_up=True,
             p1_up=True,
             p1_request=False,
-            reading=LiveReading(3, 0.4, 50.02, 3998, MEASURING.reading.phases),
+            reading=LiveReading(3, 0.4, 0.9995, 50.02, 3998, 2, MEASURING.reading.phases),
             failed_phases=(),
             scans_lost_total=2,
             telegrams=PortCounts(requests=4, sent=2, aborted=1, dropped=1),
@@ -52,46 +50,50 @@ def test_what_the_daemon_tells_is_understood() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"reading": 3}'])
 def test_what_something_else_tells_is_not(body: bytes) -> None:
-    with pytest.raises(ValueError, match="not the state of a csp1d of this version"):
+    with pytest.raises(ValueError, match="not the status of this version of csp1d"):
         parse(body)
 
 
-def test_in_words() -> None:
-    assert words(STATUS, URL) == (
+def test_in_status_text() -> None:
+    assert status_text(STATUS, URL) == (
         "csp1d 0.1.0 at http://127.0.0.1:19510/\n"
         "\n"
         "L1              24.00 A   peak   33.9 A\n"
-        "L2               0.00 A   peak    0.1 A  clips, so it reads too low\n"
+        "L2               0.00 A   peak    0.1 A, overload: the reading is too low\n"
         "mains          50.020 Hz\n"
-        "reading       number 3, 0.4 s old, of 3998 scans\n"
+        "reading       number 3, 0.4 s old, 3998 scans\n"
         "scans lost    2\n"
-        "ADC           works\n"
+        "ADC           OK\n"
         "P1 port       open\n"
-        "request line  low: nobody asks\n"
-        "telegrams     2 sent, 1 aborted, 1 dropped; requests: 4\n"
-        "LEDs          power not there, current not there, p1 not there\n"
+        "request line  low: no request\n"
+        "telegrams     2 sent, 1 aborted, 1 dropped; 4 requests\n"
+        "LEDs          power not available, current not available, p1 not available\n"
+        "\n"
+        "Causes and remedies:\n"
+        "  sudo journalctl -x -u csp1d\n"
     )
 
 
 def test_a_phase_that_exports_is_told() -> None:
     assert STATUS.reading
-    exporting = replace(STATUS.reading, exporting=frozenset({Phase.L1}))
-    told = words(replace(STATUS, reading=exporting), URL)
-    assert [line[:2] for line in told.splitlines() if line.endswith("exports")] == ["L1"]
-    assert "exports" not in words(STATUS, URL)
+    direction = DirectionReading(None, frozenset({Phase.L1}), "", None)
+    exporting = replace(STATUS.reading, direction=direction)
+    text = status_text(replace(STATUS, reading=exporting), URL)
+    assert [line[:2] for line in text.splitlines() if line.endswith("exporting")] == ["L1"]
+    assert "exporting" not in status_text(STATUS, URL)
 
 
 def test_in_words_where_nothing_works() -> None:
-    assert words(parse(told(Snapshot())), URL).split("\n")[2:] == [
-        "currents      not known: no fresh reading",
+    assert status_text(parse(told(Snapshot())), URL).split("\n")[2:] == [
+        "reading       no current reading, no telegrams",
         "scans lost    0",
-        "ADC           missing or silent",
-        "P1 port       missing",
-        "request line  not there",
-        "telegrams     0 sent, 0 aborted, 0 dropped; requests: 0",
-        "LEDs          power not there, current not there, p1 not there",
+        "ADC           not found or not delivering data",
+        "P1 port       not available",
+        "request line  not available",
+        "telegrams     0 sent, 0 aborted, 0 dropped; 0 requests",
+        "LEDs          power not available, current not available, p1 not available",
         "",
-        "Why something does not work, and how to mend it:",
+        "Causes and remedies:",
         "  sudo journalctl -x -u csp1d",
         "",
     ]
@@ -100,8 +102,10 @@ def test_in_words_where_nothing_works() -> None:
 def test_a_failed_input_is_told_instead_of_currents() -> None:
     status = parse(told(replace(MEASURING, reading=None, failed=FAILED)))
     assert status.reading is None
-    shown = words(status, URL)
-    assert "currents      not known: the input of L2 has failed\n" in shown
+    shown = status_text(status, URL)
+    assert (
+        "L2            input saturated: current unknown, no telegrams; check its wiring\n" in shown
+    )
     assert "sudo journalctl -x" in shown
     assert told(MEASURING) == told(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
 
@@ -160,7 +164,8 @@ def test_a_line_for_where_there_is_no_terminal() -> None:
     )
     watch.answered(replace(STATUS, reading=None, p1_request=None), 1, "12:00:01")
     assert watch.line("12:00:01") == (
-        "12:00:01 no fresh reading  no request line  2 sent  2 scans lost"
+        "12:00:01 no current reading; request line not available  "
+        "no request line  2 sent  2 scans lost"
     )
     watch.failed(NoAnswerError("gone"), "12:00:02")
     assert watch.line("12:00:02") == "12:00:02 csp1d does not answer"
@@ -184,11 +189,11 @@ def test_the_screen() -> None:
     # 24 of 80 A are 0.3 of the bar.
     assert lines[2].startswith("L1  24.00 A ━")
     assert lines[2].endswith("              of 80 A")
-    note = " clips: reads too low"
+    note = " overload: reads too low"
     assert lines[3].endswith(note)
     assert lines[2].count("━") == pytest.approx(0.3 * (80 - len("L1  24.00 A " + note)), abs=1)
-    assert "request line  low: nobody asks" in lines
-    assert "LEDs           power on    current off    p1 not there" in lines
+    assert "request line  low: no request" in lines
+    assert "LEDs          power on, current off, p1 not available" in lines
 
 
 def test_the_screen_on_a_terminal_without_unicode() -> None:
