@@ -8,9 +8,9 @@ the page show the same table (`rows`).
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
+from csp1d.loading import Loader
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
@@ -70,33 +70,15 @@ def to_json(status: Status) -> bytes:
 
 def parse(body: bytes) -> Status:
     """Read the body of /status.json. Raises ValueError if it is not one of this version."""
+    loader = Loader()
     try:
-        table = json.loads(body)
-        values = {spec.name: table[spec.name] for spec in fields(Status)}
-        return Status(
-            **values
-            | {
-                "reading": _reading(table["reading"]) if table["reading"] else None,
-                "failed_phases": tuple(map(Phase, table["failed_phases"])),
-                "telegrams": PortCounts(**table["telegrams"]),
-                "leds": dict(table["leds"]),
-            }
-        )
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        status = loader.build(Status, json.loads(body))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not the status of this version of csp1d ({error!r})") from error
-
-
-def _reading(table: Mapping[str, Any]) -> LiveReading:
-    values = {spec.name: table[spec.name] for spec in fields(LiveReading)}
-    phases = {Phase(name): PhaseCurrent(**current) for name, current in table["phases"].items()}
-    return LiveReading(**values | {"phases": phases, "direction": _direction(table["direction"])})
-
-
-def _direction(table: Mapping[str, Any] | None) -> DirectionReading | None:
-    if table is None:
-        return None
-    exporting = frozenset(map(Phase, table["exporting"]))
-    return DirectionReading(**dict(table) | {"exporting": exporting})
+    if status is None:
+        problem = ": ".join(part for part in loader.problems[0] if part)
+        raise ValueError(f"not the status of this version of csp1d ({problem})")
+    return status
 
 
 def status_text(status: Status, url: str) -> str:

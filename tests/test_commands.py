@@ -103,25 +103,25 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {"c.toml": "[channels.L1]\nburden_ohms = '20'"},
         ["csp1d", "--config", "c.toml"],
         78,
-        "csp1d: c.toml: channels.L1.burden_ohms: must be a number, not '20'",
+        "csp1d: c.toml: channels.L1.burden_ohms: must be a number, got '20'",
     ),
     "two phases on one input": (
         {"c.toml": "[channels.L2]\ninput = 'voltage0'"},
         ["csp1d", "--config", "c.toml"],
         78,
-        "csp1d: c.toml: channels.L2.input: 'voltage0' is the input of L1 already; each phase",
+        "csp1d: c.toml: channels.L2.input: 'voltage0' is already the input of L1; each phase",
     ),
     "an unreadable file": (
         {"c.toml/x": ""},
         ["csp1d", "--config", "c.toml"],
         78,
-        "csp1d: c.toml: can not be read: Is a directory",
+        "csp1d: c.toml: cannot be read: Is a directory",
     ),
     "a configuration that csp1ctl can not use": (
         {"c.toml": "[p1]\nserial = 1"},
         ["csp1ctl", "--config", "c.toml", "telegram", "1", "2", "3"],
         78,
-        "csp1ctl: c.toml: p1.serial: must be a text, not 1",
+        "csp1ctl: c.toml: p1.serial: must be a text, got 1",
     ),
     "a missing device": (
         {"c.toml": "[adc]\ndevice = 'no-adc'"},
@@ -129,7 +129,12 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         69,
         "csp1ctl: ADC 'no-adc' is not there; IIO devices: ",
     ),
-    "a scenario that is none": ({}, ["csp1d", "--simulate", "L1=x"], 2, "L1: 'x' is not a number"),
+    "a scenario that is none": (
+        {},
+        ["csp1d", "--simulate", "L1=x"],
+        2,
+        "csp1d: L1=x: amperes.L1: must be a number, got 'x'",
+    ),
     "a current that is none": (
         {},
         ["csp1ctl", "telegram", "1", "2", "x"],

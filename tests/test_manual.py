@@ -6,6 +6,7 @@ as the package builds them.
 """
 
 import ast
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import sys
 import tomllib
 import typing
 from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from csp1d.config import Config
 from csp1d.config_file import load
 from csp1d.events import Event
 from csp1d.hat import scenario
+from csp1d.loading import problem
 from csp1d.measuring.reading import Reading
 from csp1d.measuring.replay import reading_json
 
@@ -91,10 +93,10 @@ def described(table: str) -> tuple[int, dict[str, str]]:
     pytest.fail(f"no section [{table}]")
 
 
-def plain_keys(table: str) -> dict[str, tuple[Field[Any], Any]]:
+def plain_keys(table: str) -> dict[str, Any]:
+    """The type of each key that is not a table."""
     hints = typing.get_type_hints(TABLES[table])
-    every = {spec.name: (spec, hints[spec.name]) for spec in fields(TABLES[table])}
-    return {name: key for name, key in every.items() if not is_dataclass(key[1])}
+    return {name: kind for name, kind in hints.items() if not is_dataclass(kind)}
 
 
 KEYS = [(table, key) for table in TABLES for key in plain_keys(table)]
@@ -123,7 +125,7 @@ def test_a_default_is_the_one_in_force(table: str, key: str) -> None:
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
 def test_type_and_limits_are_those_in_force(table: str, key: str) -> None:
-    spec, kind = plain_keys(table)[key]
+    kind = plain_keys(table)[key]
     said = described(table)[1][key].partition("; default ")[0]
     if typing.get_origin(kind) is Literal:
         assert marked(said, "``") == [json.dumps(choice) for choice in typing.get_args(kind)]
@@ -138,13 +140,70 @@ def test_type_and_limits_are_those_in_force(table: str, key: str) -> None:
     assert limits
 
     def good(value: float) -> bool:
-        return not any(check(value) for check in spec.metadata["checks"])
+        return problem(TABLES[table], key, value) is None
 
     low, high = (int(float(x)) if int in kinds else float(x) for x in limits.groups())
     assert good(low)
     assert good(high)
     assert not good(low - 1 if int in kinds else math.nextafter(low, -math.inf))
     assert not good(high + 1 if int in kinds else math.nextafter(high, math.inf))
+
+
+def meanings() -> dict[tuple[str, str], str]:
+    """The docstring of each key by table and key, and that of each table with the key ""."""
+    source = ast.parse((ROOT / "csp1d/config.py").read_text())
+    classes = {node.name: node for node in source.body if isinstance(node, ast.ClassDef)}
+    found = {}
+    for table, kind in TABLES.items():
+        node = classes[kind.__name__]
+        found[table, ""] = ast.get_docstring(node) or ""
+        for field, below in itertools.pairwise(node.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                found[table, ast.unparse(field.target)] = ast.literal_eval(below.value)
+    return found
+
+
+MEANINGS = meanings()
+TABLES_AND_KEYS = [*KEYS, *((table, "") for table in TABLES)]
+
+
+def test_every_table_and_key_has_a_docstring() -> None:
+    assert {*MEANINGS} == {*TABLES_AND_KEYS}
+    assert all(re.fullmatch(r"[A-Z0-9].*\.", meaning) for meaning in MEANINGS.values())
+
+
+@pytest.mark.parametrize(("table", "key"), TABLES_AND_KEYS)
+def test_an_entry_begins_with_the_docstring_in_the_code(table: str, key: str) -> None:
+    titles = [title for title in sections("csp1d.toml.5") if f"[{table}]" in title]
+    text = sections("csp1d.toml.5")[titles[0]]
+    if key:
+        text = re.split(rf"^``{key}`` .*\n", text, maxsplit=1, flags=re.MULTILINE)[1]
+    plain = " ".join(re.sub(r"[*`\\]", "", text).split())
+    assert opens_with(plain, MEANINGS[table, key])
+
+
+@pytest.mark.parametrize(("table", "key"), TABLES_AND_KEYS)
+def test_a_comment_in_the_shipped_file_begins_with_the_docstring(table: str, key: str) -> None:
+    comments: dict[tuple[str, str], str] = {}
+    comment, current = "", ""
+    for line in (ROOT / "etc/csp1d.toml").read_text().splitlines():
+        if line.startswith("#"):
+            comment += line.removeprefix("#")
+            continue
+        if line.startswith("["):
+            current = line.strip("[]")
+            comments[current, ""] = comment.strip()
+        elif line:
+            comments[current, line.partition(" = ")[0]] = comment.strip()
+        comment = ""
+    # The first of the tables that are alike explains them all.
+    first = next(name for name, kind in TABLES.items() if kind is TABLES[table])
+    assert opens_with(comments[first, key], MEANINGS[table, key])
+
+
+def opens_with(text: str, sentence: str) -> bool:
+    """Whether the first sentence is this one, or this one with something added to it."""
+    return re.match(re.escape(sentence.removesuffix(".")) + r"[.;]", text) is not None
 
 
 def test_examples_of_configurations_are_good(tmp_path: Path) -> None:

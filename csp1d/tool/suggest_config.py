@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from csp1d.config import AdcConfig, ChannelConfig, LedsConfig, RequestConfig
@@ -18,6 +18,7 @@ from csp1d.hat.hardware import (
     LedDevice,
     SerialPort,
 )
+from csp1d.loading import problem
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
@@ -292,8 +293,7 @@ def _led_table(leds: Sequence[LedDevice]) -> Iterator[str]:
 
 def _may_be(table: type, key: str, value: str) -> bool:
     """Whether the configuration takes the value for a key of this table."""
-    spec = next(spec for spec in fields(table) if spec.name == key)
-    return not any(check(value) for check in spec.metadata["checks"])
+    return not problem(table, key, value)
 
 
 def _toml(text: str) -> str:
