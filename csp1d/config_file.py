@@ -81,11 +81,9 @@ def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, A
         if not _is_endless(file):
             return decode_toml(file.read_bytes())
         reason = "is a pipe or a device; use a regular file"
-    except FileNotFoundError as error:
-        if not required:
-            return {}
-        reason = f"cannot be read: {error.strerror}"
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not required:
+            return {}
         reason = f"cannot be read: {error.strerror}"
     except ValueError as error:
         reason = str(error)

@@ -8,7 +8,7 @@ checks. Problems are collected, not raised, so that the user sees all of them at
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
@@ -19,7 +19,14 @@ T = TypeVar("T")
 Check = Callable[[Any], object]
 """Raises ValueError with the reason if a value is wrong."""
 
-_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_TYPE_NAMES: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "a table of keys",
+}
 
 
 def key(*checks: Check, parse: Callable[[str], Any] | None = None, **default: Any) -> Any:
@@ -55,11 +62,13 @@ def wrong(expected: str, value: object) -> ValueError:
     """The reason why a value is wrong; what is nested in it is left out."""
     match value:
         case dict():
-            text = "a table"
+            text = "a table of keys"
         case list():
             text = "a list"
         case bool():
             text = str(value).lower()
+        case None:
+            text = "null"
         case int() if abs(value) > 10**80:
             text = "a number of many digits"
         case _:
@@ -127,38 +136,37 @@ class Loader:
             return usual
 
     def _convert(
-        self,
-        kind: Any,
-        usual: Any,
-        value: Any,
-        key: str,
-        checks: Iterable[Check] = (),
-        parse: Callable[[str], Any] | None = None,
+        self, kind: Any, usual: Any, value: Any, key: str, checks: Any = (), parse: Any = None
     ) -> Any:
         kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
         if kind is Any or (value is None and NoneType in kinds):
             return value
         kind, origin, arguments = kinds[0], get_origin(kinds[0]), get_args(kinds[0])
         if origin in (tuple, frozenset):
-            if not isinstance(value, list):
-                raise wrong("a list", value)
             return origin(
                 self._value(arguments[0], None, entry, f"{key}[{number}]", checks=checks)
-                for number, entry in enumerate(value)
+                for number, entry in enumerate(_typed(value, list))
             )
-        if (origin is Mapping or (is_dataclass(kind) and not parse)) and type(value) is not dict:
-            raise wrong("a table of keys", value)
         if origin is Mapping:
-            name_kind, entry_kind = arguments
-            return {
-                self._value(name_kind, None, name, f"{key}.{name}", parse=parse): self._value(
-                    entry_kind, None, entry, f"{key}.{name}", checks=checks
-                )
-                for name, entry in value.items()
-            }
-        if is_dataclass(kind) and not parse:
-            return self._table(kind, usual, value, f"{key}." if key else "")
-        return _scalar(kinds, value, checks, parse)
+            made = {}
+            for name, entry in _typed(value, dict).items():
+                place = f"{key}.{name}"
+                name = self._value(arguments[0], None, name, place, parse=parse)
+                made[name] = self._value(arguments[1], None, entry, place, checks=checks)
+            return made
+        if parse:
+            return parse(_typed(value, str))
+        if is_dataclass(kind):
+            return self._table(kind, usual, _typed(value, dict), f"{key}." if key else "")
+        if origin is Literal or issubclass(kind, Enum):
+            return _choice(value, arguments or tuple(kind))
+        _typed(value, *(kind for kind in kinds if kind is not NoneType))
+        # Written so that NaN, which compares false with everything, does not pass.
+        if float in kinds and not abs(value) <= sys.float_info.max:
+            raise wrong("a finite number", value)
+        for check in checks:
+            check(value)
+        return value
 
     def _table(self, kind: Any, default: Any, table: Mapping[str, Any], prefix: str) -> Any:
         specs = {spec.name: spec for spec in fields(kind)}
@@ -179,29 +187,18 @@ class Loader:
         return None if default is None and self.problems else kind(**values)
 
 
-def _scalar(
-    kinds: Sequence[Any],
-    value: Any,
-    checks: Iterable[Check],
-    parse: Callable[[str], Any] | None,
-) -> Any:
-    kind = kinds[0]
-    if get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        choices = get_args(kind) or tuple(kind)
-        for choice in choices:
-            # 1 == True and 50 == 50.0 in Python; a document means one of them.
-            if value == choice and type(value) in (str, type(choice)):
-                return choice
-        raise wrong("one of " + ", ".join(repr(getattr(c, "value", c)) for c in choices), value)
-    kinds = (str,) if parse else [kind for kind in kinds if kind is not NoneType]
+def _typed(value: Any, *kinds: type) -> Any:
     if type(value) not in kinds and not (type(value) is int and float in kinds):
         raise wrong(" or ".join(_TYPE_NAMES[kind] for kind in kinds), value)
-    # Written so that NaN, which compares false with everything, does not pass.
-    if float in kinds and not abs(value) <= sys.float_info.max:
-        raise wrong("a finite number", value)
-    for check in checks:
-        check(value)
-    return parse(value) if parse else value
+    return value
+
+
+def _choice(value: Any, choices: Iterable[Any]) -> Any:
+    # 1 == True and 50 == 50.0 in Python; a document means one of them.
+    for choice in choices:
+        if value == choice and type(value) in (str, type(choice)):
+            return choice
+    raise wrong("one of " + ", ".join(repr(getattr(c, "value", c)) for c in choices), value)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -22,13 +22,16 @@ from csp1d.errors import CaptureError, ConfigError, ScanFormatError, ScanTypeErr
 from csp1d.hat import scenario
 from csp1d.hat.simulated import Player, SimulatedAdc
 from csp1d.interfaces.router import Page, Router, html_page
+from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
+from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.measuring.replay import reading_json
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.p1.telegram import crc16_arc, encode
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
+from csp1d.status import LiveReading, parse, status_text, to_json
 from csp1d.tool import capture
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +149,17 @@ def scenarios(data: bytes) -> None:
             assert adc._scans((adc._start_ns, adc._start_ns + 5_000_000, step))
 
 
+def statuses(data: bytes) -> None:
+    """The body of /status.json."""
+    try:
+        status = parse(data)
+    except ValueError as error:
+        assert "not the status of this version of csp1d" in str(error)  # noqa: PT017
+        return
+    assert status_text(status, "http://127.0.0.1:1/")
+    assert parse(to_json(status)) == status
+
+
 def requests(data: bytes) -> None:
     """The head of an HTTP request."""
     for router in (Router(PAGES, True), Router(PAGES, False)):
@@ -195,6 +209,19 @@ SEEDS: dict[str, list[bytes]] = {
         b"[[step]]\nat_seconds = 8\nharmonics_percent = { 3 = 60 }\nstall_seconds = 4\n",
         b"L1=24, L2=10.5,L3=0",
     ],
+    "status": [
+        to_json(Snapshot().status(0)),
+        to_json(
+            replace(
+                Snapshot().status(0),
+                reading=LiveReading(
+                    *(7, 0.4, 1.0, 49.98, 4000, 2),
+                    {Phase.L1: PhaseCurrent(24.1, 34.0, 0.2, 0)},
+                    DirectionReading({Phase.L1: -24.0}, frozenset({Phase.L1}), "", None),
+                ),
+            )
+        ),
+    ],
     "request": [
         b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:80\r\nConnection: close\r\n\r\n",
         b"POST / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
@@ -218,5 +245,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "configuration": configuration,
     "capture": captures,
     "scenario": scenarios,
+    "status": statuses,
     "request": requests,
 }

@@ -14,6 +14,10 @@ from csp1d.config import Config
 FOUND = [
     # What the fuzzer, or a reader, found.
     ("configuration", b'[channels.L1]\ntype = "le:s64/64>>0"'),
+    ("configuration", b"[adc]\ndevice%s = 1" % (b".a" * 5000)),
+    ("scenario", b"[[step]]\nat_seconds%s = 1" % (b".a" * 5000)),
+    ("status", b'{"version": %s}' % (b"[" * 5000)),
+    ("status", b'{"scans_lost_total": %s}' % (b"9" * 5000)),
     ("request", b"GET /metrics HTTP/0.9\r\nHost: x\r\n\r\n"),
     ("scenario", b"L1=" + b"9" * 5000),
     ("scenario", b"step = [1]"),
