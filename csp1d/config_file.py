@@ -52,7 +52,7 @@ def _read_files(path: Path) -> tuple[Config, dict[str, Path], list[Problem]]:
         set_in |= dict.fromkeys(loader.keys, file)
         problems += [Problem(file, key, reason) for key, reason in loader.problems]
     # A wrong value does not matter if a later file replaces it.
-    problems = [each for each in problems if set_in.get(each.key, each.file) == each.file]
+    problems = [p for p in problems if set_in.get(p.key, p.file) == p.file]
     return config, set_in, problems
 
 

@@ -125,7 +125,7 @@ class Loader:
         later version may have added them.
         """
         made: T | None = self._value(kind, None, table, "")
-        return None if self.problems else made
+        return made
 
     def _value(self, kind: Any, usual: Any, value: Any, key: str, **metadata: Any) -> Any:
         """The value as `kind` requires it; `usual` after a problem."""
@@ -183,7 +183,7 @@ class Loader:
             elif default is None:
                 self.problems.append((prefix + name, "is missing; add it"))
             values[name] = usual
-        # Without a default there may be no value for a field; then all of it is not needed either.
+        # Without a default, a field may have no value: then there is no instance.
         return None if default is None and self.problems else kind(**values)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold whatever comes in: one function for each kind of input, which takes bytes.
+"""Properties that hold for any input: one function per kind of input, which takes bytes.
 
-Each fails with anything but the error that its input is refused with. The tests call them with what
-hypothesis makes (test_hostile.py), `tools/fuzz` with what reaches code that was not reached before.
+A function fails unless its input is accepted or rejected with the error type for it. The tests call
+them with inputs from hypothesis (test_hostile.py), `tools/fuzz` with inputs that reach new code.
 """
 
 import contextlib
@@ -36,17 +36,17 @@ from csp1d.tool import capture
 
 ROOT = Path(__file__).parents[1]
 FOLDER = tempfile.TemporaryDirectory(prefix="csp1d-hostile-")
-"""For inputs that are files. One for all, since a fuzzer makes thousands a second."""
+"""For inputs that are files. Shared, since a fuzzer makes thousands per second."""
 
 
 def scan_types(data: bytes) -> None:
-    """A line for each element, and after a NUL the scans."""
+    """One line per element, and after a NUL the scans."""
     lines, _, scans = data.partition(b"\0")
     try:
         types = [ScanType.parse(line) for line in lines.decode(errors="replace").split("\n")]
     except ScanTypeError:
         return
-    assert [ScanType.parse(str(each)) for each in types] == types
+    assert [ScanType.parse(str(type_)) for type_ in types] == types
     *elements, last = types
     timestamp = None
     if elements and (last.storage_bits, last.repeat) == (64, 1):
@@ -55,7 +55,7 @@ def scan_types(data: bytes) -> None:
         elements = types
     made = ScanFormat(
         4000,
-        tuple(Channel(f"c{n}", f"p{n}", n, each, 1.0) for n, each in enumerate(elements)),
+        tuple(Channel(f"c{n}", f"p{n}", n, type_, 1.0) for n, type_ in enumerate(elements)),
         timestamp,
     )
     try:
@@ -63,9 +63,9 @@ def scan_types(data: bytes) -> None:
     except ScanFormatError:
         assert len(scans) % made.scan_bytes
         return
-    for codes, each in zip(decoded.codes, elements, strict=True):
+    for codes, type_ in zip(decoded.codes, elements, strict=True):
         assert len(codes) * made.scan_bytes == len(scans)
-        assert ((codes >= each.lowest) & (codes <= each.highest)).all()
+        assert ((codes >= type_.lowest) & (codes <= type_.highest)).all()
     assert (decoded.timestamps is None) == (timestamp is None)
 
 
@@ -92,7 +92,7 @@ def telegram(config: Config, amperes: Sequence[float]) -> bytes:
 
 
 def usable(config: Config) -> None:
-    """What passed the checks is good for a telegram, for an address, and for metering."""
+    """A configuration that passes the checks works for telegram, address and metering."""
     body, mark, checksum = telegram(config, (1, 2.5, 1e9)).rpartition(b"!")
     assert checksum == b"%04X\r\n" % crc16_arc(body + mark)
     assert body.count(b"!") == 0
@@ -128,9 +128,9 @@ def captures(data: bytes) -> None:
 
 
 def scenarios(data: bytes) -> None:
-    """The content of a scenario's file; or words, where it begins like them."""
+    """The content of a scenario file, or a command-line argument if it begins like one."""
     if data.startswith(b"L"):
-        # A command line's word holds no NUL.
+        # A command-line argument holds no NUL.
         text = data.replace(b"\0", b"").decode(errors="surrogateescape")
     else:
         file = Path(FOLDER.name) / "scenario.toml"
@@ -174,7 +174,7 @@ PAGES = {"/": html_page(b"<p>"), "/metrics": Page("text/plain", lambda: b"a 1\n"
 
 
 def _capture(scan_type: bytes, scan_bytes: int, stamped: bool) -> bytes:
-    """Two seconds and a half of a capture at 200 Hz."""
+    """A capture of 2.5 seconds at 200 Hz."""
     stamps = np.arange(500) * 5_000_000
     codes = np.rint(20_000 + 9_000 * np.sin(stamps * (2 * np.pi * 50.2 / 1e9)))
     scans = np.zeros((500, scan_bytes // 2), "<i2")
@@ -228,7 +228,7 @@ SEEDS: dict[str, list[bytes]] = {
         b"HEAD http://[::1]/metrics?a=b HTTP/1.1\r\nHost: localhost\r\n a\r\n\r\n",
     ],
 }
-"""Inputs of each kind that are good, from which others are made."""
+"""Valid inputs of each kind, to be mutated."""
 
 WORDS = sorted(
     {
@@ -238,7 +238,7 @@ WORDS = sorted(
         for word in re.findall(r"[\w.]{2,}", seed.partition(b"\0")[0].decode())
     }
 )
-"""What the inputs are made of."""
+"""Words of the valid inputs, to be inserted elsewhere."""
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "scan-types": scan_types,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration: defaults, drop-ins, and a complaint for everything that can be wrong."""
+"""The configuration: defaults, drop-ins, and a message for every problem."""
 
 import dataclasses
 import os
@@ -46,7 +46,7 @@ def test_the_shipped_file_shows_every_key_with_its_default() -> None:
     assert keys(shown) == keys(dataclasses.asdict(Config()))
 
 
-def test_keys_are_taken_over(file: Path) -> None:
+def test_keys_replace_defaults(file: Path) -> None:
     file.write_text("""
         [adc]
         device = "mcp3912"
@@ -65,7 +65,9 @@ def test_keys_are_taken_over(file: Path) -> None:
 
 
 @pytest.mark.parametrize("nominal_voltage", [0, 1, 230, 999])
-def test_the_profile_smr5_does_with_and_without_a_voltage(file: Path, nominal_voltage: int) -> None:
+def test_the_profile_smr5_works_with_and_without_a_voltage(
+    file: Path, nominal_voltage: int
+) -> None:
     file.write_text(f'[p1]\nprofile = "smr5"\nnominal_voltage = {nominal_voltage}')
     assert load(file).p1.profile == "smr5"
     assert load(file).p1.nominal_voltage == nominal_voltage
@@ -76,7 +78,7 @@ def test_a_phase_without_input_is_not_measured(file: Path) -> None:
     assert list(load(file).channels.used()) == [Phase.L1]
 
 
-# What is set in [direction], and what the configuration then has there.
+# A line in [direction], and the value that it sets.
 DIRECTIONS: list[tuple[str, object]] = [
     ('reference = "off"', "off"),
     ('reference = "voltage"', "voltage"),
@@ -131,7 +133,7 @@ def test_the_reference_is_wired_like_its_phase_which_need_not_be_measured(file: 
 
 
 @pytest.mark.parametrize(
-    ("phase", "order", "lags"),
+    ("sensed", "order", "lags"),
     [
         ("L1", "L1-L2-L3", [0, 120, 240]),
         ("L1", "L1-L3-L2", [0, 240, 120]),
@@ -141,11 +143,11 @@ def test_the_reference_is_wired_like_its_phase_which_need_not_be_measured(file: 
         ("L3", "L1-L3-L2", [240, 120, 0]),
     ],
 )
-def test_how_far_the_phases_lag_the_one_of_the_reference(
-    phase: Any, order: Any, lags: list[int]
+def test_the_lag_of_each_phase_after_that_of_the_reference(
+    sensed: Any, order: Any, lags: list[int]
 ) -> None:
-    direction = DirectionConfig(phase=phase, phase_order=order)
-    assert [direction.lag_degrees(each) for each in Phase] == lags
+    direction = DirectionConfig(phase=sensed, phase_order=order)
+    assert [direction.lag_degrees(phase) for phase in Phase] == lags
 
 
 def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None:
@@ -265,7 +267,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "key", "reason"), BAD)
-def test_each_mistake_is_named_with_file_key_and_reason(
+def test_each_problem_is_reported_with_file_key_and_reason(
     file: Path, content: str, key: str, reason: str
 ) -> None:
     file.write_text(content)
@@ -276,7 +278,7 @@ def test_each_mistake_is_named_with_file_key_and_reason(
     assert reason in problem.reason
 
 
-def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_file(file: Path) -> None:
     file.write_text("[adc]\nbuffer_seconds = 0\n[log]\nlvel = 1")
     other = drop_in(file, "10.toml", '[p1]\nflag_id = ""')
     with pytest.raises(ConfigError) as raised:
@@ -290,7 +292,7 @@ def test_all_mistakes_are_told_at_once_each_with_the_file_it_is_in(file: Path) -
 
 @pytest.fixture
 def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """What might be waited for, or never ends."""
+    """A pipe that may never have content, or a device that never ends."""
     path = tmp_path / "no-file"
     match request.param:
         case "fifo":
@@ -304,13 +306,13 @@ NO_FILES = pytest.mark.parametrize("no_file", ["/dev/zero", "fifo"], indirect=Tr
 
 
 @NO_FILES
-def test_a_pipe_or_device_is_not_waited_for(no_file: Path) -> None:
+def test_a_pipe_or_device_is_rejected_at_once(no_file: Path) -> None:
     with pytest.raises(ConfigError, match="is a pipe or a device; use a regular file"):
         load(no_file)
 
 
 @NO_FILES
-def test_a_drop_in_that_is_no_file_is_named(file: Path, no_file: Path) -> None:
+def test_a_drop_in_that_is_not_a_file_is_reported(file: Path, no_file: Path) -> None:
     other = drop_in(file, "10.toml", "")
     other.unlink()
     other.symlink_to(no_file)
@@ -327,19 +329,19 @@ def test_a_link_to_dev_null_is_an_empty_file(file: Path) -> None:
     assert load(file) == Config()
 
 
-def test_a_byte_order_mark_is_named(file: Path) -> None:
+def test_a_byte_order_mark_is_reported(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf[log]\nlevel = 'info'")
     with pytest.raises(ConfigError, match="starts with a byte order mark; save it without"):
         load(file)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
-def test_a_path_that_is_no_file_is_named(path: str) -> None:
+def test_a_path_that_is_not_a_file_is_reported(path: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(Path(path))
 
 
-def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
+def test_a_drop_in_can_replace_a_wrong_value_of_the_file(file: Path) -> None:
     file.write_text("[adc]\nbuffer_seconds = 0")
     drop_in(file, "10.toml", "[adc]\nbuffer_seconds = 5")
     assert load(file).adc.buffer_seconds == 5
@@ -353,7 +355,7 @@ def test_a_drop_in_mends_what_the_file_has_wrong(file: Path) -> None:
         (lambda file: file.write_bytes(b"[adc]\n\xff"), "is not UTF-8 at byte 6"),
     ],
 )
-def test_an_unreadable_file_is_named(file: Path, make: Any, reason: str) -> None:
+def test_an_unreadable_file_is_reported(file: Path, make: Any, reason: str) -> None:
     make(file)
     with pytest.raises(ConfigError, match=f"{file}: {reason}"):
         load(file)

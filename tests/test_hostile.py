@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes in is taken or refused in words (hostile.py); nothing else happens."""
+"""Any input is accepted, or rejected with the error type for it (hostile.py)."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from csp1d.config import Config
 
 FOUND = [
-    # What the fuzzer, or a reader, found.
+    # Found by the fuzzer or in a review.
     ("configuration", b'[channels.L1]\ntype = "le:s64/64>>0"'),
     ("configuration", b"[adc]\ndevice%s = 1" % (b".a" * 5000)),
     ("scenario", b"[[step]]\nat_seconds%s = 1" % (b".a" * 5000)),
@@ -28,13 +28,13 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("target", "data"), FOUND)
-def test_what_was_found_once(target: str, data: bytes) -> None:
+def test_inputs_that_failed_once(target: str, data: bytes) -> None:
     TARGETS[target](data)
 
 
 @st.composite
 def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """A good input with some places changed."""
+    """A valid input with some places changed."""
     data = draw(st.sampled_from(seeds))
     pieces = st.binary(max_size=8) | st.sampled_from(WORDS).map(str.encode) | st.just(data)
     for _ in range(draw(st.integers(0, 4))):
@@ -71,7 +71,7 @@ def toml(value: Any) -> str:
         case list():
             return f"[{', '.join(map(toml, value))}]"
         case dict():
-            pairs = (f"{toml(key)} = {toml(each)}" for key, each in value.items())
+            pairs = (f"{toml(key)} = {toml(entry)}" for key, entry in value.items())
             return f"{{{', '.join(pairs)}}}"
     return str(value)
 
@@ -80,14 +80,16 @@ TEXTS = st.text(max_size=60) | st.from_regex(r"[!-~]{0,48}", fullmatch=True)
 NUMBERS = st.integers() | st.floats() | st.integers(0, 200) | st.floats(0, 1000)
 SCALARS = st.booleans() | NUMBERS | TEXTS | st.sampled_from([*KEYS.values(), 10**4000])
 VALUES = st.recursive(
-    SCALARS, lambda each: st.lists(each) | st.dictionaries(TEXTS, each), max_leaves=5
+    SCALARS, lambda values: st.lists(values) | st.dictionaries(TEXTS, values), max_leaves=5
 )
 
 
 @settings(max_examples=300)
 @given(tables=st.lists(st.dictionaries(st.sampled_from([*KEYS]), VALUES, max_size=4), max_size=2))
 def test_any_values_in_the_configuration(tables: list[dict[str, Any]]) -> None:
-    files = ("\n".join(f"{key} = {toml(value)}" for key, value in each.items()) for each in tables)
+    files = (
+        "\n".join(f"{key} = {toml(value)}" for key, value in table.items()) for table in tables
+    )
     configuration(b"\0".join(file.encode(errors="replace") for file in files))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manual and the completion against the programs: nothing missing, nothing that is not there.
+"""The man pages agree with the programs: nothing is missing, nothing is listed that does not exist.
 
 A page is read as text: its sections, and in them the entries of definition lists. Pages are built
 as the package builds them.
@@ -56,7 +56,7 @@ def terms(text: str) -> list[str]:
 
 
 def marked(text: str, mark: str) -> list[str]:
-    """What stands between marks, such as ** or ``."""
+    """The texts between marks, such as ** or ``."""
     mark = re.escape(mark)
     return re.findall(rf"{mark}(.+?){mark}", text)
 
@@ -83,7 +83,7 @@ TABLES = dict(tables())
 
 
 def described(table: str) -> tuple[int, dict[str, str]]:
-    """Which table of its section it is, and what the terms there say of each key."""
+    """The position of a table in its section, and the parenthesis after each key there."""
     for title, text in sections("csp1d.toml.5").items():
         shared = re.findall(r"\[([\w.]+)\]", title)
         if table in shared:
@@ -102,18 +102,18 @@ def plain_keys(table: str) -> dict[str, Any]:
 KEYS = [(table, key) for table in TABLES for key in plain_keys(table)]
 
 
-def test_the_page_has_the_tables_that_there_are() -> None:
+def test_the_page_lists_the_tables() -> None:
     titles = [title for title in sections("csp1d.toml.5") if title.startswith("[")]
     assert re.findall(r"\[([\w.]+)\]", " ".join(titles)) == list(TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_has_the_keys_that_there_are(table: str) -> None:
+def test_a_table_lists_its_keys(table: str) -> None:
     assert list(described(table)[1]) == list(plain_keys(table))
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
-def test_a_default_is_the_one_in_force(table: str, key: str) -> None:
+def test_a_default_is_that_of_the_program(table: str, key: str) -> None:
     place, keys = described(table)
     defaults = marked(keys[key].partition("; default ")[2], "``")
     shown = defaults[place] if len(defaults) > 1 else defaults[0]
@@ -124,16 +124,16 @@ def test_a_default_is_the_one_in_force(table: str, key: str) -> None:
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS)
-def test_type_and_limits_are_those_in_force(table: str, key: str) -> None:
+def test_type_and_limits_are_those_of_the_program(table: str, key: str) -> None:
     kind = plain_keys(table)[key]
-    said = described(table)[1][key].partition("; default ")[0]
+    stated = described(table)[1][key].partition("; default ")[0]
     if typing.get_origin(kind) is Literal:
-        assert marked(said, "``") == [json.dumps(choice) for choice in typing.get_args(kind)]
+        assert marked(stated, "``") == [json.dumps(choice) for choice in typing.get_args(kind)]
         return
-    words = {str: "text", float: "number", int: "whole number", bool: "true or false"}
+    names = {str: "text", float: "number", int: "whole number", bool: "true or false"}
     kinds = typing.get_args(kind) or (kind,)
-    assert re.match(" or ".join(words[each] for each in kinds) + r"\b", said)
-    limits = re.search(r", (\S+) to (\S+)$", said)
+    assert re.match(" or ".join(names[kind] for kind in kinds) + r"\b", stated)
+    limits = re.search(r", (\S+) to (\S+)$", stated)
     if not {int, float} & {*kinds}:
         assert not limits
         return
@@ -206,7 +206,7 @@ def opens_with(text: str, sentence: str) -> bool:
     return re.match(re.escape(sentence.removesuffix(".")) + r"[.;]", text) is not None
 
 
-def test_examples_of_configurations_are_good(tmp_path: Path) -> None:
+def test_examples_of_configurations_are_valid(tmp_path: Path) -> None:
     examples = [block for block in literal_blocks("csp1d.toml.5") if block.startswith("[")]
     assert len(examples) > 1
     for number, example in enumerate(examples):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coverage-guided fuzzing of one kind of input (tests/hostile.py), for a number of seconds.
 
-What reached new code is kept in the user's cache, so that the next run goes on from there. An input
-that breaks a promise is left in the working directory as crash-*; it belongs into
-tests/test_hostile.py.
+Inputs that reach new code are kept in the user's cache for the next run. An input that breaks a
+property is left in the working directory as crash-*; add it to tests/test_hostile.py.
 """
 
 import os

@@ -9,7 +9,7 @@ from csp1d.errors import ScenarioError
 from csp1d.hat.scenario import Request, parse
 
 
-def test_words_give_steady_currents() -> None:
+def test_an_argument_gives_constant_currents() -> None:
     (step,) = parse("L1=24, L2=10.5,L3=0", frequency_hz=60)
     assert step.amperes == {"L1": 24, "L2": 10.5, "L3": 0}
     assert (step.frequency_hz, step.request) == (60, Request.HIGH)
@@ -25,7 +25,7 @@ def test_a_reference_may_vanish_and_return(tmp_path: Path) -> None:
     assert [step.reference for step in parse(str(file))] == [1, 0, 0]
 
 
-def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
+def test_values_last_until_a_later_step_changes_them_but_a_stall_ends(tmp_path: Path) -> None:
     file = tmp_path / "scenario.toml"
     file.write_text("""
         [[step]]
@@ -51,7 +51,7 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("L4=1", "L4=1: amperes.L4: must be one of 'L1', 'L2', 'L3', got 'L4'"),
         ("L1=lots", "L1=lots: amperes.L1: must be a number, got 'lots'"),
@@ -62,13 +62,13 @@ def test_steps_keep_what_they_do_not_change_but_a_stall(tmp_path: Path) -> None:
         ("L1=" + "9" * 5000, "L1: must be a finite number, got inf"),
     ],
 )
-def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
-    with pytest.raises(ScenarioError, match=complaint):
+def test_arguments_that_are_not_a_scenario(text: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
         parse(text)
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         ("[[step", r"scenario\.toml: is not TOML: .*Expected"),
         ("[steps]", "scenario.toml: steps: unknown key; did you mean 'step'"),
@@ -106,10 +106,10 @@ def test_words_that_are_no_scenario(text: str, complaint: str) -> None:
         ),
     ],
 )
-def test_files_that_are_no_scenario(tmp_path: Path, content: str, complaint: str) -> None:
+def test_files_that_are_not_a_scenario(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "scenario.toml"
     file.write_text(content)
-    with pytest.raises(ScenarioError, match=complaint):
+    with pytest.raises(ScenarioError, match=message):
         parse(str(file))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Captures on disk, and what is said of those that are not right."""
+"""Captures on disk, and the problems reported for wrong ones."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def test_a_capture_comes_back_as_it_was_saved(name: Path) -> None:
     assert readings == metering_of(hat_format(), 0.1).feed(Path(f"{name}.bin").read_bytes())
 
 
-def test_the_words_of_the_description(name: Path) -> None:
+def test_the_content_of_the_description(name: Path) -> None:
     description = json.loads(Path(f"{name}.json").read_text())
     assert description["sampling_frequency_hz"] == 4000
     assert description["scan_bytes"] == 16
@@ -95,7 +95,7 @@ CHANNEL = {
 
 
 @pytest.mark.parametrize(
-    ("values", "complaint"),
+    ("values", "message"),
     [
         ({"scan_bytes": 24}, "house.json: scan_bytes: must be 16 with these types, got 24"),
         ({"scan_bytes": "16"}, "scan_bytes: must be a whole number, got '16'"),
@@ -140,9 +140,9 @@ CHANNEL = {
         ({"channels": [CHANNEL, CHANNEL | {"id": "b", "index": 1}]}, "channels: two .* same phase"),
     ],
 )
-def test_descriptions_that_are_wrong(name: Path, values: dict[str, Any], complaint: str) -> None:
+def test_descriptions_that_are_wrong(name: Path, values: dict[str, Any], message: str) -> None:
     change(name, **values)
-    with pytest.raises(CaptureError, match=complaint):
+    with pytest.raises(CaptureError, match=message):
         load(name)
 
 
@@ -179,7 +179,7 @@ def test_a_description_that_is_not_json(name: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", range(100, 1100, 100))
-def test_what_is_nested_deeply_is_complained_of(name: Path, depth: int) -> None:
+def test_deep_nesting_is_reported(name: Path, depth: int) -> None:
     nested = "[" * depth + "]" * depth
     description = Path(f"{name}.json").read_text().replace("4000", nested)
     Path(f"{name}.json").write_text(description)
@@ -198,7 +198,7 @@ def test_half_a_capture(name: Path, missing: str) -> None:
         load(name)
 
 
-def test_a_scan_cut_off(name: Path) -> None:
+def test_an_incomplete_scan_is_reported(name: Path) -> None:
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
     with pytest.raises(CaptureError, match=r"house\.bin: 193605 bytes .* cut it to 193600"):
@@ -216,7 +216,7 @@ def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> Non
         assert all(math.isfinite(c.peak_amperes) for c in reading.phases.values())
 
 
-def test_timestamps_that_are_none_are_told(name: Path) -> None:
+def test_values_that_are_not_timestamps_are_reported(name: Path) -> None:
     right = replay(load(name), ALL, MEASUREMENT)
     assert len(list(right)) == 3
     assert right.clock_fault is None
@@ -227,7 +227,7 @@ def test_timestamps_that_are_none_are_told(name: Path) -> None:
     assert wrong.clock_fault.startswith("not used, since they ")
 
 
-def test_scans_that_change_or_vanish_meanwhile(name: Path) -> None:
+def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:
     capture = load(name)
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
@@ -238,7 +238,7 @@ def test_scans_that_change_or_vanish_meanwhile(name: Path) -> None:
         list(replay(capture, ALL, MEASUREMENT))
 
 
-def test_files_that_can_not_be_written(tmp_path: Path) -> None:
+def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"/x\.json: cannot be written: No such file"):
         save(tmp_path / "nothing/x", hat_format(), [])
     (tmp_path / "x.bin").symlink_to("/dev/full")
@@ -248,35 +248,35 @@ def test_files_that_can_not_be_written(tmp_path: Path) -> None:
         save(tmp_path / "x", hat_format(), [bytes(16)])
 
 
-def test_the_command_ends_as_the_manual_says(
+def test_exit_codes_and_messages_of_the_commands(
     name: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = name.parent / "c.toml"
     config.touch()
 
     def csp1ctl(*arguments: object) -> tuple[int, str, str]:
-        words = ["csp1ctl", "--config", config, *arguments]
-        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        command = ["csp1ctl", "--config", config, *arguments]
+        monkeypatch.setattr("sys.argv", [str(argument) for argument in command])
         return ctl.main(), *capsys.readouterr()
 
-    code, usual, said = csp1ctl("replay", name)
-    assert (code, usual.count("\n"), said) == (0, 3, "")
+    code, usual, messages = csp1ctl("replay", name)
+    assert (code, usual.count("\n"), messages) == (0, 3, "")
     change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
-    code, lines, said = csp1ctl("replay", name)
-    assert (code, lines.count("\n"), said.count("\n")) == (0, 3, 1)
-    assert said.startswith(f"csp1ctl: {name}: timestamps not used, since they ")
+    code, lines, messages = csp1ctl("replay", name)
+    assert (code, lines.count("\n"), messages.count("\n")) == (0, 3, 1)
+    assert messages.startswith(f"csp1ctl: {name}: timestamps not used, since they ")
     change(name, sampling_frequency_hz=math.nan)
-    code, lines, said = csp1ctl("replay", name)
+    code, lines, messages = csp1ctl("replay", name)
     assert (code, lines) == (2, "")
-    assert said == (
+    assert messages == (
         f"csp1ctl: {name}.json: sampling_frequency_hz: must be a finite number, got nan\n"
     )
 
     hat = SimulatedHat(parse_scenario("L1=5"))
     monkeypatch.setattr("csp1d.hat.kernel.KernelHat", lambda: hat)
-    code, _, said = csp1ctl("record", "0.1", name.parent / "nothing/x")
+    code, _, messages = csp1ctl("record", "0.1", name.parent / "nothing/x")
     assert code == 2
-    assert "nothing/x.json: cannot be written: No such file" in said
+    assert "nothing/x.json: cannot be written: No such file" in messages
 
 
 def test_phases_that_a_capture_does_not_hold_read_zero(name: Path) -> None:
@@ -322,7 +322,7 @@ DIRECTION = '[direction]\nreference = "voltage"\n'
 
 
 def house(folder: Path, lags: tuple[float, ...], volts: float = 1.0, seconds: float = 13.1) -> Path:
-    """Currents of 10 A that lag the voltage of L1 by so much, and that voltage, as a capture."""
+    """A capture of 10 A per phase, lagging the voltage of L1 by these degrees, and that voltage."""
     made, times = hat_format(reference=True), np.arange(round(4000 * seconds)) / 4000
     rows = [current(times, 50.0, 10.0, angles={1: -math.radians(lag)}) for lag in lags]
     rows.append(current(times, 50.0, 100 * volts))
@@ -332,8 +332,8 @@ def house(folder: Path, lags: tuple[float, ...], volts: float = 1.0, seconds: fl
     return folder / "house"
 
 
-# The currents, the configuration, the sign of L1 in the end, and what is said, a line each.
-TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
+# Lags of the currents, configuration, active current of L1, and the expected messages.
+DIRECTION_CASES: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
     "direction is off": ((180, 120, 240), "", None, []),
     "a good wiring": ((0, 120, 240), DIRECTION, 10, []),
     "L1 reversed": (
@@ -342,7 +342,7 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
         -10,
         ["if nothing feeds in on L1: .* set channels.L1.reversed = true"],
     ),
-    "L1 reversed, and said so": (
+    "L1 reversed, and configured so": (
         (180, 120, 240),
         DIRECTION + "[channels.L1]\nreversed = true",
         10,
@@ -357,7 +357,7 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
             " .* set direction.phase_order = .L1-L3-L2."
         ],
     ),
-    "the phases turn the other way, and that is said": (
+    "the phases turn the other way, and are configured so": (
         (0, 240, 120),
         DIRECTION + 'phase_order = "L1-L3-L2"',
         10,
@@ -372,17 +372,17 @@ TOLD: dict[str, tuple[tuple[float, ...], str, float | None, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", TOLD)
-def test_what_replay_says_of_the_direction(
+@pytest.mark.parametrize("case", DIRECTION_CASES)
+def test_messages_of_replay_about_the_direction(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lags, text, amperes, said = TOLD[case]
+    lags, text, amperes, messages = DIRECTION_CASES[case]
     name = house(tmp_path, lags)
     (tmp_path / "c.toml").write_text(text)
-    words = ["csp1ctl", "--config", tmp_path / "c.toml", "replay", name]
-    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    command = ["csp1ctl", "--config", tmp_path / "c.toml", "replay", name]
+    monkeypatch.setattr("sys.argv", [str(argument) for argument in command])
     assert ctl.main() == 0
-    lines, told = capsys.readouterr()
+    lines, printed = capsys.readouterr()
     readings = [json.loads(line) for line in lines.splitlines()]
     assert len(readings) == 13
     for reading in readings:
@@ -390,8 +390,8 @@ def test_what_replay_says_of_the_direction(
         active = reading["active_current_amperes"]
         assert (active is None) == (amperes is None)
         assert not active or active["L1"] == pytest.approx(amperes, rel=1e-3)
-    assert len(told.splitlines()) == len(said)
-    for line, pattern in zip(told.splitlines(), said, strict=True):
+    assert len(printed.splitlines()) == len(messages)
+    for line, pattern in zip(printed.splitlines(), messages, strict=True):
         assert re.match(f"csp1ctl: {name}: {pattern}", line)
 
 
