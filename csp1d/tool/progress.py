@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bar on standard error for what takes its time, where somebody looks: on a terminal."""
+"""A progress bar on standard error, if that is a terminal."""
 
 import contextlib
 import sys
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress(what: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
-    """Gives what is to be told how much of `total` is done."""
+    """Gives a function that takes how much of `total` is done."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    # Late, since loading it takes longer than most commands run.
+    # Late: importing rich takes longer than most commands run.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
