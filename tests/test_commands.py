@@ -139,7 +139,7 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {},
         ["csp1ctl", "telegram", "1", "2", "x"],
         2,
-        "'x' is not a current",
+        "must be a number of amperes, got 'x'",
     ),
     "a current below zero": (
         {},
@@ -151,11 +151,16 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {},
         ["csp1ctl", "telegram", "1", "2", "inf"],
         2,
-        "'inf' is not a current: a number of amperes",
+        "must be a number of amperes, got 'inf'",
     ),
     "too few currents": ({}, ["csp1ctl", "telegram", "1", "2"], 2, "required: L3"),
     "no command": ({}, ["csp1ctl"], 2, "required: COMMAND"),
-    "a time that is none": ({}, ["csp1ctl", "record", "0", "x"], 2, "'0' is not a time"),
+    "a time that is none": (
+        {},
+        ["csp1ctl", "record", "0", "x"],
+        2,
+        "must be a number of seconds above 0, got '0'",
+    ),
     "a capture that is not there": (
         {},
         ["csp1ctl", "replay", "nothing"],
@@ -290,7 +295,7 @@ def test_replay_says_why_there_is_no_reading(tmp_path: Path, scans: int) -> None
     quiet_capture(tmp_path, scans)
     done = csp1ctl(tmp_path, "replay", "quiet")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert b"quiet: no reading: it takes a second and more of scans" in done.stderr
+    assert b"quiet: no reading: the capture is shorter than one second, or too many" in done.stderr
 
 
 def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def find_noise_floor(
         )
     if highest - lowest > _MAX_NOISE_VARIATION_AMPERES:
         raise RefusedError(
-            f"the current varied between {lowest:.2f} A and {highest:.2f} A; switch the load off or "
-            "take the transformer off the conductor"
+            f"the current varied between {lowest:.2f} A and {highest:.2f} A; switch the load off "
+            "or take the transformer off the conductor"
         )
     rest = max(new.amperes(amperes, 0.0) for amperes in uncorrected)
     if rest >= no_load_amperes:

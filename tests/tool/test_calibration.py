@@ -71,15 +71,18 @@ def test_of_several_points_the_larger_ones_count_more() -> None:
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        ([point(10, 7.9)], "a gain of 1.266 is more than 20% off; check ct_ratio and burden_ohms"),
-        ([point(10, 12.6)], "a gain of 0.794 is more than 20% off"),
-        ([point(10, 0.08)], "the reference shows 10 A, but 0.08 A flow here; check that the trans"),
-        ([Point(10, currents(10, clipped=1))], "goes beyond the range of the ADC"),
+        ([point(10, 7.9)], "gain 1.266 is more than 20% off; check ct_ratio, burden_ohms"),
+        ([point(10, 12.6)], "gain 0.794 is more than 20% off"),
+        (
+            [point(10, 0.08)],
+            "the reference meter shows 10 A, this input measures 0.08 A; check that",
+        ),
+        ([Point(10, currents(10, clipped=1))], "the signal exceeds the ADC range"),
         (
             [Point(10, currents(10, (1.0, 1.0, 1.012)))],
-            "the current moved between 10.00 A and 10.12 A; take a load that stays within 1%",
+            "the current varied between 10.00 A and 10.12 A; use a load that stays within 1%",
         ),
-        ([point(5, 5.3), point(20, 20)], "contradict each other: .* 5 A would read 5.28 A"),
+        ([point(5, 5.3), point(20, 20)], "the points disagree: .* 5 A would read 5.28 A"),
     ],
 )
 def test_what_gives_no_gain(points: list[Point], reason: str) -> None:
@@ -106,10 +109,10 @@ def test_an_adc_without_noise_has_no_noise_floor() -> None:
 @pytest.mark.parametrize(
     ("quiet", "no_load", "reason"),
     [
-        (currents(0.6), 0.1, "0.60 A are no noise; nothing may flow"),
-        (currents(0.1, (1.0, 1.0, 1.6)), 0.1, "the current moved between 0.10 A and 0.16 A"),
-        (currents(0.4, (0.97, 1.03)), 0.09, "still read 0.10 A at times; raise measurement.no_lo"),
-        (currents(0.08, clipped=3), 0.1, "beyond the range of the ADC"),
+        (currents(0.6), 0.1, "0.60 A is too much to be noise; switch the load off"),
+        (currents(0.1, (1.0, 1.0, 1.6)), 0.1, "the current varied between 0.10 A and 0.16 A"),
+        (currents(0.4, (0.97, 1.03)), 0.09, "still read up to 0.10 A; raise measurement.no_lo"),
+        (currents(0.08, clipped=3), 0.1, "the signal exceeds the ADC range"),
     ],
 )
 def test_what_gives_no_noise_floor(
@@ -132,7 +135,7 @@ def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Pa
     os.umask(before)
     l1 = load(config).channels.L1
     assert (l1.gain, l1.noise_floor_amperes, l1.burden_ohms) == (0.9643, 0.08, 10)
-    # The daemon is another user.
+    # Another user, the daemon's, must be able to read it.
     assert file.path.stat().st_mode & 0o777 == 0o644
     assert file.path.parent.stat().st_mode & 0o777 == 0o755
     assert [path.name for path in file.path.parent.iterdir()] == ["50-calibration.toml"]
@@ -156,12 +159,12 @@ def test_what_the_drop_in_holds_of_other_phases_stays(tmp_path: Path) -> None:
         (
             "90-site.toml",
             "[channels.L1]\ngain = 1.5",
-            "90-site.toml: channels.L1.gain: has the last word over 50-calibration.toml; remove",
+            "90-site.toml: channels.L1.gain: overrides 50-calibration.toml; remove",
         ),
         (
             "50-calibration.toml",
             "[adc]\ntrigger = 'x'",
-            "50-calibration.toml: adc: would be lost when this file is written; move it",
+            "50-calibration.toml: adc: would be lost when csp1ctl rewrites this file; move it",
         ),
         (
             "50-calibration.toml",
@@ -194,5 +197,7 @@ def test_a_folder_that_may_not_be_written_to_is_told_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ConfigError, match=r"50-calibration.toml: can not be written; run it as ro"):
+    with pytest.raises(
+        ConfigError, match=r"50-calibration.toml: cannot be written; run csp1ctl as ro"
+    ):
         CalibrationFile(tmp_path / "c.toml", [])

@@ -62,11 +62,14 @@ def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        (HttpConfig(listen=""), 'http.listen is "", so csp1d tells nobody its state; set it'),
-        (HttpConfig(listen="127.0.0.1:0"), "http.listen '127.0.0.1:0' lets csp1d choose a port"),
+        (HttpConfig(listen=""), 'http.listen is "": the HTTP server is disabled; set it'),
+        (
+            HttpConfig(listen="127.0.0.1:0"),
+            "http.listen '127.0.0.1:0' lets the system choose a port",
+        ),
         (
             HttpConfig("127.0.0.1:1", "own.pem", "own.key", "ca.pem"),
-            "http.tls_client_ca lets in only clients .* give one with --certificate and --key",
+            "requires a client certificate signed by http.tls_client_ca; give one with --certificate",
         ),
         (
             HttpConfig("127.0.0.1:1", "no-such.pem", "no-such.key"),
@@ -81,7 +84,9 @@ def test_where_nobody_can_be_asked(config: HttpConfig, complaint: str) -> None:
 
 def test_no_answer_is_told_with_the_mend() -> None:
     client = Client(HttpConfig(listen=f"127.0.0.1:{free_port()}"))
-    with pytest.raises(NoAnswerError, match=r"no answer at .*: Connection refused; does csp1d run"):
+    with pytest.raises(
+        NoAnswerError, match=r"no answer from .*: Connection refused; is csp1d running"
+    ):
         client.status()
 
 
@@ -89,7 +94,7 @@ def test_something_else_that_answers_is_told() -> None:
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with (
         serving(config),
-        pytest.raises(NoAnswerError, match="is not the state of a csp1d of this version"),
+        pytest.raises(NoAnswerError, match="is not the status of this version of csp1d"),
     ):
         Client(config).status()
     server = HttpServer(config, {})
@@ -122,7 +127,7 @@ def test_a_clients_certificate_is_shown(tmp_path: Path) -> None:
     with serving(config):
         assert Client(config, str(me), str(my_key)).status_json()
         assert Client(config, str(both)).status_json()
-        with pytest.raises(NoAnswerError, match=r"no answer at https://"):
+        with pytest.raises(NoAnswerError, match=r"no answer from https://"):
             Client(config, str(other), str(other_key)).status_json()
-    with pytest.raises(DeviceError, match=r"--certificate '.*operator.pem' or --key can not be"):
+    with pytest.raises(DeviceError, match=r"--certificate '.*operator.pem' or --key cannot be"):
         Client(config, str(me))

@@ -20,7 +20,7 @@ from csp1d.hat.hardware import (
     LedDevice,
     SerialPort,
 )
-from csp1d.tool import discover
+from csp1d.tool.commands import discover
 from csp1d.tool.suggest_config import (
     adc_fault,
     choose_adc,
@@ -99,16 +99,16 @@ def test_the_reference_hat_is_recognised() -> None:
 def test_the_report_of_the_reference_hat() -> None:
     assert list(discover.report(replace(HAT, unseen=("much",)))) == [
         "ADCs (IIO devices)",
-        "  + iio:device0: mcp3912, labelled csp1-hat-adc",
+        "  + iio:device0: mcp3912, label csp1-hat-adc",
         "      inputs: voltage0, voltage1, voltage2, voltage3 (be:s24/32>>0)",
-        "      millivolts a code: 0.5",
-        "      rate: 3906 Hz now; available: 15625 7812 3906 1953",
+        "      millivolts per code: 0.5",
+        "      rate: 3906 Hz; available: 15625 7812 3906 1953",
         "      trigger: mcp3912-dev0",
         "  triggers: mcp3912-dev0",
         "Serial ports",
         "  + /dev/ttyAMA0: free",
         "GPIO chips",
-        "    /dev/gpiochip0: pinctrl-bcm2711, 3 lines, 2 of them named",
+        "    /dev/gpiochip0: pinctrl-bcm2711, 3 lines, 2 named",
         "    + 24 P1_REQUEST: free",
         "    - 25 : in use by spi0 CS0",
         "LEDs",
@@ -116,7 +116,7 @@ def test_the_report_of_the_reference_hat() -> None:
         "  + csp1:yellow:current",
         "  + csp1:yellow:p1",
         "  + csp1:yellow:power",
-        "Not seen: much",
+        "Not visible: much",
     ]
 
 
@@ -137,13 +137,19 @@ def test_a_machine_without_a_hat_gets_a_configuration_that_says_so() -> None:
     ("adc", "fault"),
     [
         (ADC, ""),
-        (replace(ADC, has_buffer=False, channels=()), "no buffer: its driver can not capture"),
+        (replace(ADC, has_buffer=False, channels=()), "no buffer: its driver cannot capture"),
         (replace(ADC, has_node=False), "no buffer"),
-        (replace(ADC, name="ads1115"), "converts one channel a scan"),
-        (replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)), "no voltage input"),
-        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input"),
-        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input"),
-        (replace(ADC, available_frequencies="8 16 128"), "too slow: it offers 8 16 128 Hz"),
+        (replace(ADC, name="ads1115"), "slow: it converts one channel per scan"),
+        (
+            replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)),
+            "no voltage input in its scans",
+        ),
+        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input in its scans"),
+        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input in its scans"),
+        (
+            replace(ADC, available_frequencies="8 16 128"),
+            "no usable sampling frequency: 8 16 128 Hz",
+        ),
     ],
 )
 def test_an_adc_that_does_not_fit_is_told_why(adc: IioDevice, fault: str) -> None:
@@ -239,7 +245,7 @@ def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
         ("mcp3911", "be:s24/32>>0", "little", "le:s24/32>>0"),
         ("mcp3919", "be:s24/32>>0", "little", "le:s24/32>>0"),
         ("mcp3911", "be:s24/32>>0", "big", None),
-        # A driver that was mended.
+        # A fixed driver.
         ("mcp3911", "le:s24/32>>0", "little", None),
         ("mcp3564", "be:s24/32>>0", "little", None),
     ],
@@ -265,8 +271,11 @@ def test_a_scale_that_is_not_told_is_asked_for() -> None:
     [
         (AMA0, ""),
         (replace(AMA0, users=("csp1d",)), ""),
-        (replace(AMA0, is_console=True), "the kernel's console: take console= for it off"),
-        (replace(AMA0, users=("agetty",)), "a login waits there: systemctl mask serial-getty@ttyA"),
+        (replace(AMA0, is_console=True), "kernel console; remove its console= from"),
+        (
+            replace(AMA0, users=("agetty",)),
+            "used by a login prompt; systemctl mask serial-getty@ttyA",
+        ),
         (replace(AMA0, users=("csp1d", "minicom")), "in use by minicom"),
     ],
 )
@@ -311,7 +320,7 @@ def test_an_led_without_the_trigger_is_pointed_out() -> None:
         for line in discover.report(Hardware(leds=(LedDevice("csp1:red:p1", False),)))
         if "csp1" in line
     ]
-    assert line == "  + csp1:red:p1 (no trigger transient: modprobe ledtrig-transient)"
+    assert line == "  + csp1:red:p1 (trigger transient missing: modprobe ledtrig-transient)"
 
 
 # Whatever devices call themselves.

@@ -121,13 +121,14 @@ def gain(
         return USAGE
     after = _find(points, lambda phase: find_gain(points[phase], before[phase]))
     print(f"{'':4}{'reference':>11}{'before':>11}{'after':>11}{'gain':>21}")
-    for phase, point in ((phase, point) for phase in points for point in points[phase]):
-        print(
-            f"{phase:4}{point.reference_amperes:9.2f} A"
-            f"{before[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
-            f"{after[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
-            f"{before[phase].gain:11.4f} ->{after[phase].gain:7.4f}"
-        )
+    for phase, points_of_phase in points.items():
+        for point in points_of_phase:
+            print(
+                f"{phase:4}{point.reference_amperes:9.2f} A"
+                f"{before[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
+                f"{after[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
+                f"{before[phase].gain:11.4f} ->{after[phase].gain:7.4f}"
+            )
     # With the noise floor, which is in amperes and so grows with the gain.
     return _write(file, {phase: asdict(new) for phase, new in after.items()}, yes)
 
