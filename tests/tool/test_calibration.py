@@ -102,6 +102,11 @@ def test_with_the_noise_floor_nothing_reads_as_nothing(old: Correction) -> None:
     assert {new.amperes(each.uncorrected_rms_amperes, 0.1) for each in quiet} == {0.0}
 
 
+def test_the_noise_floor_is_the_mean_of_powers() -> None:
+    new = find_noise_floor(currents(0.05, (0.2, 1.0)), NOMINAL, 0.1)
+    assert new.noise_floor_amperes == pytest.approx(math.sqrt((0.01**2 + 0.05**2) / 2), abs=1e-4)
+
+
 def test_an_adc_without_noise_has_no_noise_floor() -> None:
     assert find_noise_floor(currents(0.0), NOMINAL, 0.1) == NOMINAL
 

@@ -2,6 +2,7 @@
 """Asking the daemon on real sockets, with and without TLS."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def serving(config: HttpConfig) -> Iterator[None]:
         ("[::]:{}", "[::1]"),
     ],
 )
-def test_an_address_for_everybody_is_asked_at_home(listen: str, asked: str) -> None:
+def test_an_address_for_all_interfaces_is_asked_on_loopback(listen: str, asked: str) -> None:
     port = free_port()
     config = HttpConfig(listen=listen.format(port))
     with serving(config):
@@ -52,7 +53,7 @@ def test_an_address_for_everybody_is_asked_at_home(listen: str, asked: str) -> N
         assert client.status_json() == b'{"a": 1}'
 
 
-def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with serving(config):
@@ -69,7 +70,7 @@ def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             HttpConfig("127.0.0.1:1", "own.pem", "own.key", "ca.pem"),
-            "requires a client certificate signed by http.tls_client_ca; give one with --certificate",
+            r"client certificate .* http\.tls_client_ca; give one with --certificate and --key",
         ),
         (
             HttpConfig("127.0.0.1:1", "no-such.pem", "no-such.key"),
@@ -77,12 +78,12 @@ def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_where_nobody_can_be_asked(config: HttpConfig, complaint: str) -> None:
+def test_configurations_that_allow_no_connection(config: HttpConfig, complaint: str) -> None:
     with pytest.raises(DeviceError, match=complaint):
         Client(config)
 
 
-def test_no_answer_is_told_with_the_mend() -> None:
+def test_no_answer_names_the_remedy() -> None:
     client = Client(HttpConfig(listen=f"127.0.0.1:{free_port()}"))
     with pytest.raises(
         NoAnswerError, match=r"no answer from .*: Connection refused; is csp1d running"
@@ -90,7 +91,7 @@ def test_no_answer_is_told_with_the_mend() -> None:
         client.status()
 
 
-def test_something_else_that_answers_is_told() -> None:
+def test_another_server_is_reported() -> None:
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with (
         serving(config),
@@ -105,6 +106,33 @@ def test_something_else_that_answers_is_told() -> None:
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (b"", r"no answer from http://.*: connection closed; is csp1d running"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is not csp1d: its answer is not HTTP; check http.listen"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "incomplete answer from http://"),
+        (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", "is not csp1d: its answer is not HTTP"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
+    ],
+)
+def test_answers_that_are_not_those_of_csp1d(answer: bytes, complaint: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(NoAnswerError, match=complaint):
+            client.status()
+        server.join()
+
+
 def test_with_tls_only_the_configured_certificate_is_trusted(tmp_path: Path) -> None:
     own, own_key = make_certificate(tmp_path, "sensor")
     other, other_key = make_certificate(tmp_path, "other")
@@ -117,7 +145,7 @@ def test_with_tls_only_the_configured_certificate_is_trusted(tmp_path: Path) -> 
             Client(stale).status_json()
 
 
-def test_a_clients_certificate_is_shown(tmp_path: Path) -> None:
+def test_a_clients_certificate_is_presented(tmp_path: Path) -> None:
     own, own_key = make_certificate(tmp_path, "sensor")
     me, my_key = make_certificate(tmp_path, "operator")
     other, other_key = make_certificate(tmp_path, "other")

@@ -284,6 +284,12 @@ def test_a_port_that_others_use_is_told_why(port: SerialPort, fault: str) -> Non
     assert choose_port([port, USB0]) == (USB0 if fault else port)
 
 
+def test_built_in_ports_are_preferred_to_usb_and_the_pl011_to_others() -> None:
+    mini_uart = replace(AMA0, node=Path("/dev/ttyS0"))
+    assert choose_port([USB0, mini_uart]) == mini_uart
+    assert choose_port([mini_uart, USB0, AMA0]) == AMA0
+
+
 def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
     hardware = replace(HAT, links=(Path("/dev/csp1d/p1"), Path("/dev/csp1d/request")))
     assert proposed(hardware)["p1"]["device"] == "/dev/csp1d/p1"
