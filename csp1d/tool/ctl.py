@@ -12,7 +12,7 @@ from pathlib import Path
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, load
-from csp1d.errors import CaptureError, ConfigError, DeviceError
+from csp1d.errors import CaptureError, ConfigError, DeviceError, FileError
 from csp1d.exits import CONFIGURATION, DEVICE_MISSING, INTERNAL, OK, USAGE, guarded
 from csp1d.phase import Phase
 
@@ -29,17 +29,12 @@ def _run() -> int:
         # discover makes a configuration; the present one may be missing or wrong.
         config = Config() if arguments.command == "discover" else load(arguments.config)
         return int(import_module(f"csp1d.tool.commands.{arguments.command}").run(config, arguments))
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"csp1ctl: {problem}", file=sys.stderr)
-        return CONFIGURATION
-    except CaptureError as error:
-        print(f"csp1ctl: {error}", file=sys.stderr)
-        return USAGE
-    except DeviceError as error:
-        for reason in str(error).splitlines():
-            print(f"csp1ctl: {reason}", file=sys.stderr)
-        return DEVICE_MISSING
+    except (FileError, DeviceError) as error:
+        for line in str(error).splitlines():
+            print(f"csp1ctl: {line}", file=sys.stderr)
+        if isinstance(error, ConfigError):
+            return CONFIGURATION
+        return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
     except BrokenPipeError:
         # The reader of the output has left, as `head` does. The interpreter must not flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

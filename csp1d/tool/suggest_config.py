@@ -23,7 +23,6 @@ from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 _WANTED_HERTZ = 4000.0
-_LIMITS_HERTZ = (200.0, 1e6)
 
 _ONE_CHANNEL_PER_SCAN = re.compile(r"ads1[01]15")
 _MCP3911_FAMILY = re.compile(r"mcp391[0-489]")
@@ -107,7 +106,7 @@ def choose_line(chips: Iterable[GpioChip]) -> Line | None:
 def choose_led(leds: Iterable[LedDevice], role: str) -> LedDevice | None:
     """The LED whose function is the role: names are `device:colour:function` (leds-class.rst)."""
     fitting = (led for led in leds if led.name.rpartition(":")[2] == role)
-    return next((led for led in fitting if _may_be(LedsConfig, role, led.name)), None)
+    return next((led for led in fitting if not problem(LedsConfig, role, led.name)), None)
 
 
 def inputs(adc: IioDevice) -> list[IioChannel]:
@@ -122,7 +121,9 @@ def _is_voltage(channel: IioChannel) -> bool:
     except ValueError:
         return False
     return (
-        single and channel.id.startswith("voltage") and _may_be(ChannelConfig, "input", channel.id)
+        single
+        and channel.id.startswith("voltage")
+        and not problem(ChannelConfig, "input", channel.id)
     )
 
 
@@ -136,8 +137,7 @@ def nearest_frequency(available: str) -> float | None:
             numbers = [lowest + max(0, steps) * step]
     except ValueError:
         return None
-    low, high = _LIMITS_HERTZ
-    fitting = [hertz for hertz in numbers if low <= hertz <= high]
+    fitting = [hertz for hertz in numbers if not problem(AdcConfig, "sampling_frequency_hz", hertz)]
     return min(fitting, key=lambda hertz: abs(math.log(hertz / _WANTED_HERTZ)), default=None)
 
 
@@ -220,10 +220,10 @@ def _trigger(adc: IioDevice, hardware: Hardware) -> Iterator[str]:
     if adc.trigger is None or adc.trigger in own:
         return
     chosen = adc.trigger or next(iter(own), "")
-    if chosen in hardware.hrtimers or not _may_be(AdcConfig, "trigger", chosen) or not chosen:
+    if not chosen or chosen in hardware.hrtimers or problem(AdcConfig, "trigger", chosen):
         yield "# A kernel timer (iio-trig-hrtimer) has to start each scan."
         timer = f"hrtimer:{chosen}"
-        usable = chosen and _may_be(AdcConfig, "trigger", timer)
+        usable = chosen and not problem(AdcConfig, "trigger", timer)
         yield f"trigger = {_toml(timer if usable else 'hrtimer:csp1d')}"
     else:
         yield f"trigger = {_toml(chosen)}"
@@ -233,7 +233,7 @@ def _title(adc: IioDevice, adcs: Sequence[IioDevice]) -> str:
     """Its label or name if no other ADC has it, else its number."""
     titles = [title for other in adcs for title in {other.name, other.label}]
     for title in (adc.label, adc.name):
-        if titles.count(title) == 1 and _may_be(AdcConfig, "device", title):
+        if titles.count(title) == 1 and not problem(AdcConfig, "device", title):
             return title
     return adc.sys_name
 
@@ -268,11 +268,11 @@ def _line_table(hardware: Hardware) -> Iterator[str]:
         return
     labels = [chip.label for chip in hardware.chips]
     label = found.chip.label
-    stable = labels.count(label) == 1 and _may_be(RequestConfig, "chip", label)
+    stable = labels.count(label) == 1 and not problem(RequestConfig, "chip", label)
     # The configuration reads a label that begins with "/" as a path.
     stable = stable and not label.startswith("/")
     yield f"chip = {_toml(label if stable else str(found.chip.node))}"
-    named = _may_be(RequestConfig, "line", found.line.name)
+    named = not problem(RequestConfig, "line", found.line.name)
     yield f"line = {_toml(found.line.name) if named else found.line.offset}"
     yield "# true if the optocoupler of the HAT inverts the line"
     yield "active_low = false"
@@ -285,12 +285,6 @@ def _led_table(leds: Sequence[LedDevice]) -> Iterator[str]:
         if led is None:
             yield f"# No LED found with a name ending in :{role}."
         yield f"{role} = {_toml(led.name if led else '')}"
-
-
-def _may_be(table: type, key: str, value: str) -> bool:
-    """Whether the configuration accepts the value for a key of this table."""
-    spec = next(spec for spec in fields(table) if spec.name == key)
-    return not any(check(value) for check in spec.metadata["checks"])
 
 
 def _toml(text: str) -> str:
