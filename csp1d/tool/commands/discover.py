@@ -34,7 +34,9 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
         if hardware.unseen:
             print("Some devices are visible to root only: try again with sudo.", file=sys.stderr)
-    print(f"\nConfiguration, for {arguments.config}:\n", file=sys.stderr, flush=True)
+    print(
+        f"\nStandard output: a configuration for {arguments.config}\n", file=sys.stderr, flush=True
+    )
     print(configuration(hardware, sys.byteorder), end="")
     return DEVICE_MISSING if absent else OK
 
@@ -101,7 +103,7 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
     if len(found) < 3:
         yield f"      inputs for {len(found)} of three phases"
     if adc.is_capturing:
-        yield "      in use: it is capturing"
+        yield "      in use: capturing"
 
 
 def _port_line(port: SerialPort, is_chosen: bool) -> str:
