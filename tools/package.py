@@ -164,8 +164,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tools/package", description="Build csp1d's Debian package in a clean chroot."
     )
-    parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(SUITES)}")
-    parser.add_argument("--check", action="store_true", help="judge the package, too")
+    parser.add_argument(
+        "suites", metavar="SUITE", nargs="*", help=f"{', '.join(SUITES)} (default: all)"
+    )
+    parser.add_argument("--check", action="store_true", help="test the package, too")
     options = parser.parse_args()
     unknown = set(options.suites) - set(SUITES)
     if unknown:

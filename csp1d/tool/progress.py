@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+def progress(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
     """Gives a function that takes how much of `total` is done."""
     if not sys.stderr.isatty():
         yield lambda done: None
@@ -22,5 +22,5 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[[float], N
         TextColumn("{task.completed:.0f} of {task.total:g} {task.fields[unit]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, unit=unit)
+        task = bar.add_task(title, total=total, unit=unit)
         yield lambda done: bar.update(task, completed=min(done, total))
