@@ -3,7 +3,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(config: HttpConfig) -> Iterator[None]:
-    server = HttpServer(config, PAGES)
+def serving(config: HttpConfig, pages: Mapping[str, Page] = PAGES) -> Iterator[None]:
+    server = HttpServer(config, pages)
     try:
         yield
     finally:
@@ -98,12 +98,8 @@ def test_another_server_is_reported() -> None:
         pytest.raises(NoAnswerError, match="is not the status of this version of csp1d"),
     ):
         Client(config).status()
-    server = HttpServer(config, {})
-    try:
-        with pytest.raises(NoAnswerError, match="is not csp1d: 404"):
-            Client(config).status()
-    finally:
-        server.close()
+    with serving(config, {}), pytest.raises(NoAnswerError, match="is not csp1d: 404"):
+        Client(config).status()
 
 
 @pytest.mark.parametrize(
