@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking the daemon on real sockets, with and without TLS."""
+"""The client on real sockets, with and without TLS."""
 
 import socket
 import threading
@@ -34,7 +34,7 @@ def serving(config: HttpConfig, pages: Mapping[str, Page] = PAGES) -> Iterator[N
 
 
 @pytest.mark.parametrize(
-    ("listen", "asked"),
+    ("listen", "host"),
     [
         ("127.0.0.1:{}", "127.0.0.1"),
         ("localhost:{}", "127.0.0.1"),
@@ -44,12 +44,12 @@ def serving(config: HttpConfig, pages: Mapping[str, Page] = PAGES) -> Iterator[N
         ("[::]:{}", "[::1]"),
     ],
 )
-def test_an_address_for_all_interfaces_is_asked_on_loopback(listen: str, asked: str) -> None:
+def test_an_address_for_all_interfaces_is_asked_on_loopback(listen: str, host: str) -> None:
     port = free_port()
     config = HttpConfig(listen=listen.format(port))
     with serving(config):
         client = Client(config)
-        assert client.url == f"http://{asked}:{port}/"
+        assert client.url == f"http://{host}:{port}/"
         assert client.status_json() == b'{"a": 1}'
 
 
@@ -61,7 +61,7 @@ def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "problem"),
     [
         (HttpConfig(listen=""), 'http.listen is "": the HTTP server is disabled; set it'),
         (
@@ -78,8 +78,8 @@ def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_configurations_that_allow_no_connection(config: HttpConfig, complaint: str) -> None:
-    with pytest.raises(DeviceError, match=complaint):
+def test_configurations_that_allow_no_connection(config: HttpConfig, problem: str) -> None:
+    with pytest.raises(DeviceError, match=problem):
         Client(config)
 
 
@@ -103,7 +103,7 @@ def test_another_server_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "problem"),
     [
         (b"", r"no answer from http://.*: connection closed; is csp1d running"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "is not csp1d: its answer is not HTTP; check http.listen"),
@@ -112,7 +112,7 @@ def test_another_server_is_reported() -> None:
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
     ],
 )
-def test_answers_that_are_not_those_of_csp1d(answer: bytes, complaint: str) -> None:
+def test_answers_that_are_not_those_of_csp1d(answer: bytes, problem: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -124,7 +124,7 @@ def test_answers_that_are_not_those_of_csp1d(answer: bytes, complaint: str) -> N
         server = threading.Thread(target=serve)
         server.start()
         client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
-        with pytest.raises(NoAnswerError, match=complaint):
+        with pytest.raises(NoAnswerError, match=problem):
             client.status()
         server.join()
 

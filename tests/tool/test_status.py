@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's state as it is asked for: from JSON, in words, and watched over time."""
+"""The state of the daemon: from JSON, as text, and watched over time."""
 
 import io
 from dataclasses import replace
@@ -20,12 +20,12 @@ from csp1d.tool.watch import Watch
 URL = "http://127.0.0.1:19510/"
 
 
-def told(state: Snapshot) -> bytes:
-    """What the daemon would send 400 ms after its reading."""
+def body(state: Snapshot) -> bytes:
+    """The /status.json of the daemon 400 ms after its reading."""
     return to_json(state.status(END_NS + 400_000_000))
 
 
-STATUS = replace(parse(told(MEASURING)), version="0.1.0")
+STATUS = replace(parse(body(MEASURING)), version="0.1.0")
 
 
 def test_what_the_daemon_tells_is_understood() -> None:
@@ -44,7 +44,7 @@ def test_what_the_daemon_tells_is_understood() -> None:
         )
         == STATUS
     )
-    assert parse(told(Snapshot())).reading is None
+    assert parse(body(Snapshot())).reading is None
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"reading": 3}'])
@@ -83,7 +83,7 @@ def test_a_phase_that_exports_is_told() -> None:
 
 
 def test_in_words_where_nothing_works() -> None:
-    assert status_text(parse(told(Snapshot())), URL).split("\n")[2:] == [
+    assert status_text(parse(body(Snapshot())), URL).split("\n")[2:] == [
         "reading       no current reading, no telegrams",
         "scans lost    0",
         "ADC           not found or not delivering data",
@@ -99,14 +99,14 @@ def test_in_words_where_nothing_works() -> None:
 
 
 def test_a_failed_input_is_told_instead_of_currents() -> None:
-    status = parse(told(replace(MEASURING, reading=None, failed=FAILED)))
+    status = parse(body(replace(MEASURING, reading=None, failed=FAILED)))
     assert status.reading is None
     shown = status_text(status, URL)
     assert (
         "L2            input saturated: current unknown, no telegrams; check its wiring\n" in shown
     )
     assert "sudo journalctl -x" in shown
-    assert told(MEASURING) == told(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
+    assert body(MEASURING) == body(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
 
 
 # Watching.

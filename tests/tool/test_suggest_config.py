@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is proposed for a machine, and why not something else."""
+"""The configuration that is suggested for a machine, and the reasons against devices."""
 
 import tomllib
 from dataclasses import replace
@@ -72,13 +72,13 @@ LEDS = tuple(
 HAT = Hardware(adcs=(MCP3912,), triggers=("mcp3912-dev0",), chips=(CHIP,), ports=(AMA0,), leds=LEDS)
 
 
-def proposed(hardware: Hardware, byteorder: str = "little") -> dict[str, Any]:
+def suggested(hardware: Hardware, byteorder: str = "little") -> dict[str, Any]:
     return tomllib.loads(configuration(hardware, byteorder))
 
 
 def test_the_reference_hat_is_recognised() -> None:
     assert missing(HAT) == []
-    table = proposed(HAT)
+    table = suggested(HAT)
     assert table["adc"] == {"device": "csp1-hat-adc", "sampling_frequency_hz": 3906}
     assert [table["channels"][phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "voltage0",
@@ -120,9 +120,9 @@ def test_the_report_of_the_reference_hat() -> None:
     ]
 
 
-def test_a_machine_without_a_hat_gets_a_configuration_that_says_so() -> None:
+def test_the_configuration_of_a_machine_without_a_hat() -> None:
     assert missing(Hardware()) == ["an ADC", "a serial port", "a request line"]
-    assert proposed(Hardware()) == {
+    assert suggested(Hardware()) == {
         "adc": {},
         "p1": {"request": {}},
         "leds": {"power": "", "current": "", "p1": ""},
@@ -152,7 +152,7 @@ def test_a_machine_without_a_hat_gets_a_configuration_that_says_so() -> None:
         ),
     ],
 )
-def test_an_adc_that_does_not_fit_is_told_why(adc: IioDevice, fault: str) -> None:
+def test_an_unusable_adc_has_a_reason(adc: IioDevice, fault: str) -> None:
     assert adc_fault(adc).startswith(fault)
     assert bool(adc_fault(adc)) == bool(fault)
     assert (choose_adc([adc]) is None) == bool(fault)
@@ -162,7 +162,7 @@ def test_the_hats_own_adc_comes_first_then_the_one_with_most_inputs() -> None:
     two = replace(ADC, sys_name="iio:device1", channels=channels(2))
     assert choose_adc([two, ADC]) == ADC
     assert choose_adc([two, ADC, MCP3912]) == MCP3912
-    table = proposed(Hardware(adcs=(two,)))
+    table = suggested(Hardware(adcs=(two,)))
     assert [table["channels"][phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "voltage0",
         "voltage1",
@@ -172,7 +172,7 @@ def test_the_hats_own_adc_comes_first_then_the_one_with_most_inputs() -> None:
 
 def test_single_ended_inputs_come_before_differential_ones() -> None:
     mixed = (IioChannel("voltage0-voltage1", 0, "le:s16/16>>0", 1.0), *channels(3))
-    table = proposed(Hardware(adcs=(replace(ADC, channels=mixed),)))
+    table = suggested(Hardware(adcs=(replace(ADC, channels=mixed),)))
     assert table["channels"]["L1"]["input"] == "voltage0"
 
 
@@ -186,7 +186,7 @@ def test_single_ended_inputs_come_before_differential_ones() -> None:
 def test_a_number_is_used_only_where_no_name_is_its_own(
     others: tuple[IioDevice, ...], name: str
 ) -> None:
-    assert proposed(Hardware(adcs=(ADC, *others)))["adc"]["device"] == name
+    assert suggested(Hardware(adcs=(ADC, *others)))["adc"]["device"] == name
 
 
 @pytest.mark.parametrize(
@@ -203,21 +203,21 @@ def test_a_number_is_used_only_where_no_name_is_its_own(
         ("", None),
     ],
 )
-def test_the_rate_nearest_to_4_khz_is_asked_for(available: str, chosen: float | None) -> None:
+def test_the_rate_nearest_to_4_khz_is_chosen(available: str, chosen: float | None) -> None:
     assert nearest_frequency(available) == chosen
 
 
 @pytest.mark.parametrize(
-    ("attached", "triggers", "hrtimers", "proposed_trigger"),
+    ("attached", "triggers", "hrtimers", "expected_trigger"),
     [
-        # It takes none, or has attached its own: nothing to be said.
+        # It needs none, or has its own attached.
         (None, (), (), None),
         ("ad7606-4-dev0", ("ad7606-4-dev0",), (), None),
         ("", ("ad7606-4-dev0",), (), "ad7606-4-dev0"),
         ("", (), (), "hrtimer:csp1d"),
         ("", ("other",), (), "hrtimer:csp1d"),
         ("other", ("other",), (), "other"),
-        # Made by somebody, and gone after the next boot.
+        # Created by a user, and lost at the next boot.
         ("csp1d", ("csp1d",), ("csp1d",), "hrtimer:csp1d"),
         ("mine", ("mine",), ("mine",), "hrtimer:mine"),
     ],
@@ -226,16 +226,16 @@ def test_what_starts_a_scan(
     attached: str | None,
     triggers: tuple[str, ...],
     hrtimers: tuple[str, ...],
-    proposed_trigger: str | None,
+    expected_trigger: str | None,
 ) -> None:
     adc = replace(ADC, trigger=attached)
-    table = proposed(Hardware(adcs=(adc,), triggers=triggers, hrtimers=hrtimers))
-    assert table["adc"].get("trigger") == proposed_trigger
+    table = suggested(Hardware(adcs=(adc,), triggers=triggers, hrtimers=hrtimers))
+    assert table["adc"].get("trigger") == expected_trigger
 
 
 def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
     adc = replace(ADC, trigger="", own_triggers=("data-ready",))
-    table = proposed(Hardware(adcs=(adc,), triggers=("timer", "data-ready")))
+    table = suggested(Hardware(adcs=(adc,), triggers=("timer", "data-ready")))
     assert table["adc"]["trigger"] == "data-ready"
 
 
@@ -250,15 +250,15 @@ def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
         ("mcp3564", "be:s24/32>>0", "little", None),
     ],
 )
-def test_a_type_that_the_driver_tells_wrong_is_overridden(
+def test_a_wrong_type_of_a_driver_is_overridden(
     name: str, declared: str, byteorder: str, override: str | None
 ) -> None:
     adc = replace(ADC, name=name, channels=channels(3, declared))
-    table = proposed(Hardware(adcs=(adc,)), byteorder)
+    table = suggested(Hardware(adcs=(adc,)), byteorder)
     assert [table["channels"][phase].get("type") for phase in ("L1", "L2", "L3")] == [override] * 3
 
 
-def test_a_scale_that_is_not_told_is_asked_for() -> None:
+def test_a_missing_scale_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s16/16>>0", None),))
     assert "# scale_millivolts = \n" in configuration(Hardware(adcs=(adc,)), "little")
 
@@ -279,7 +279,7 @@ def test_a_scale_that_is_not_told_is_asked_for() -> None:
         (replace(AMA0, users=("csp1d", "minicom")), "in use by minicom"),
     ],
 )
-def test_a_port_that_others_use_is_told_why(port: SerialPort, fault: str) -> None:
+def test_a_port_in_use_has_a_reason(port: SerialPort, fault: str) -> None:
     assert port_fault(port).startswith(fault)
     assert choose_port([port, USB0]) == (USB0 if fault else port)
 
@@ -292,7 +292,7 @@ def test_built_in_ports_are_preferred_to_usb_and_the_pl011_to_others() -> None:
 
 def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
     hardware = replace(HAT, links=(Path("/dev/csp1d/p1"), Path("/dev/csp1d/request")))
-    assert proposed(hardware)["p1"]["device"] == "/dev/csp1d/p1"
+    assert suggested(hardware)["p1"]["device"] == "/dev/csp1d/p1"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
         ((GpioLine(3, "P1_REQUEST", "sysfs"),), None),
         ((GpioLine(3, "p1-req", None), GpioLine(4, "P1_REQUEST", None)), "P1_REQUEST"),
         ((GpioLine(3, "p1-req", None),), "p1-req"),
-        # A name that the configuration can not hold.
+        # A name that the configuration does not accept.
         ((GpioLine(3, "P1 REQUEST", None),), 3),
         ((GpioLine(3, "GPIO3", None),), None),
     ],
@@ -310,13 +310,13 @@ def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
 def test_the_request_line_is_known_by_its_name(
     lines: tuple[GpioLine, ...], chosen: str | int | None
 ) -> None:
-    request = proposed(Hardware(chips=(replace(CHIP, lines=lines),)))["p1"]["request"]
+    request = suggested(Hardware(chips=(replace(CHIP, lines=lines),)))["p1"]["request"]
     assert request.get("line") == chosen
 
 
 def test_a_chip_is_named_by_its_label_where_that_is_its_own() -> None:
     twin = replace(CHIP, node=Path("/dev/gpiochip1"), lines=())
-    request = proposed(Hardware(chips=(CHIP, twin)))["p1"]["request"]
+    request = suggested(Hardware(chips=(CHIP, twin)))["p1"]["request"]
     assert request["chip"] == "/dev/gpiochip0"
 
 
@@ -329,7 +329,7 @@ def test_an_led_without_the_trigger_is_pointed_out() -> None:
     assert line == "  + csp1:red:p1 (trigger transient missing: modprobe ledtrig-transient)"
 
 
-# Whatever devices call themselves.
+# Devices with any names.
 
 names = st.text(max_size=8) | st.sampled_from(["csp1-hat-adc", "mcp3911", "P1_REQUEST", "a:p1"])
 channel = st.builds(
@@ -339,7 +339,7 @@ channel = st.builds(
     type=st.sampled_from(["be:s24/32>>0", "le:u12/16>>4", ""]),
     scale_millivolts=st.none() | st.floats(),
 )
-inventories = st.builds(
+hardware_found = st.builds(
     Hardware,
     adcs=st.tuples(
         st.builds(
@@ -350,7 +350,7 @@ inventories = st.builds(
             has_node=st.just(True),
             has_buffer=st.just(True),
             is_capturing=st.booleans(),
-            channels=st.lists(channel, max_size=4, unique_by=lambda each: each.id).map(tuple),
+            channels=st.lists(channel, max_size=4, unique_by=lambda channel: channel.id).map(tuple),
             has_timestamp=st.booleans(),
             sampling_frequency_hz=st.none() | st.floats(),
             available_frequencies=st.sampled_from(
@@ -376,8 +376,8 @@ inventories = st.builds(
 )
 
 
-@given(hardware=inventories, byteorder=st.sampled_from(["little", "big"]))
-def test_what_is_proposed_is_always_a_good_configuration(
+@given(hardware=hardware_found, byteorder=st.sampled_from(["little", "big"]))
+def test_every_suggested_configuration_is_valid(
     tmp_path_factory: pytest.TempPathFactory, hardware: Hardware, byteorder: str
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "csp1d.toml"
