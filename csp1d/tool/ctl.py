@@ -74,9 +74,9 @@ def _phase(text: str) -> Phase:
 
 
 def _point(text: str) -> tuple[Phase, float]:
-    from csp1d.tool.commands.calibrate import point
+    from csp1d.tool.commands.calibrate import parse_point
 
-    return point(text)
+    return parse_point(text)
 
 
 def _parser() -> argparse.ArgumentParser:

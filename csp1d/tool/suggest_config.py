@@ -26,7 +26,7 @@ _WANTED_HERTZ = 4000.0
 
 _ONE_CHANNEL_PER_SCAN = re.compile(r"ads1[01]15")
 _MCP3911_FAMILY = re.compile(r"mcp391[0-489]")
-"""Their driver declares big-endian words, but stores them in the byte order of the machine."""
+"""The driver of these ADCs declares big-endian words, but stores the machine's byte order."""
 
 ROLES = ("power", "current", "p1")
 """The LEDs, by their configuration keys."""

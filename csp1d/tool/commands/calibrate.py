@@ -51,7 +51,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     return gain(config, arguments.config, client, arguments.points, arguments.yes)
 
 
-def point(text: str) -> Load:
+def parse_point(text: str) -> Load:
     """Parse a POINT such as "L1=10.02", as a type of arguments for argparse."""
     name, _, value = text.partition("=")
     try:
@@ -94,13 +94,7 @@ def zero(config: Config, path: Path, client: Client, phases: Sequence[Phase], ye
     return _write(file, floors, yes)
 
 
-def gain(
-    config: Config,
-    path: Path,
-    client: Client,
-    loads: Sequence[Load],
-    yes: bool,
-) -> int:
+def gain(config: Config, path: Path, client: Client, loads: Sequence[Load], yes: bool) -> int:
     """Fit the gain to readings of a reference meter: `loads`, or several that the user types."""
     file = CalibrationFile(path, [phase for phase, _ in loads] or config.channels.used())
     before = _corrections(config)
@@ -145,10 +139,10 @@ def _prompted_loads() -> Iterator[Sequence[Load]]:
         line = sys.stdin.readline()
         if not line.strip():
             if not line:
-                print(file=sys.stderr)  # End of file: the cursor is still behind the prompt.
+                print(file=sys.stderr)  # End of file: the prompt is still on this line.
             return
         try:
-            yield [point(text) for text in line.split()]
+            yield [parse_point(text) for text in line.split()]
         except argparse.ArgumentTypeError as error:
             print(error, file=sys.stderr)
 
