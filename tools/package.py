@@ -74,9 +74,9 @@ class Suite:
             # Both are named, since the .changes file is that of a binary build.
             command = f"lintian {' '.join(options)} /results/*.dsc /results/*.changes"
             run(root, ["sh", "-c", command], self._log("lintian"), binds={self.results: "/results"})
-        said = self._log("lintian").read_text()
-        if "O: " in said or "overridden" in said:
-            raise PackageError(f"lintian is told to overlook something:\n{said}")
+        output = self._log("lintian").read_text()
+        if "O: " in output or "overridden" in output:
+            raise PackageError(f"lintian overrides are in use:\n{output}")
 
     def lifecycle(self) -> None:
         with chroot(self.name, self._recipes["plain"]) as root:
