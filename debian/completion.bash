@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# Completes csp1d and csp1ctl. It needs bash alone, not the functions of bash-completion, whose names
-# change between its versions; so it may also be sourced from a .bashrc.
+# Completion for csp1d and csp1ctl. It needs only bash, not the functions of bash-completion, whose
+# names change between versions. So it may also be sourced from a .bashrc.
 
-# A line for each command: what follows it, in order, and its options (-h and --help are everywhere).
-# After an option's "=" and in a place of its own stands what is to be written there: choices with
-# "|" between them, "toml", "capture" or "folder" for what may be completed, else a word for the
-# reader. "=" with a "?" before it: the value may be left out. "..." repeats the word before it. What
-# may stand for COMMAND has a line of its own, named after the words that lead there.
+# One line per command: its arguments in order, then its options (besides -h and --help). An argument,
+# or the value after the "=" of an option, is a list of choices separated by "|", a kind of file
+# ("toml", "capture", "file" or "folder"), or a word for the reader that is not completed. "?=" marks
+# an optional value. "..." repeats the argument before it. Each COMMAND has a line of its own, with
+# "-" between the words that lead to it.
 _csp1_grammar='
 csp1d --config=toml --check-config --simulate?=toml --version
 csp1ctl COMMAND --config=toml --version
@@ -21,7 +21,7 @@ csp1ctl-record seconds folder --config=toml
 csp1ctl-replay capture --config=toml
 '
 
-# The grammar of a command, without its name.
+# Print the line of a command, without its name.
 _csp1_line() {
     local line
     while read -r line; do
@@ -29,7 +29,7 @@ _csp1_line() {
     done <<<"$_csp1_grammar"
 }
 
-# What may follow these words, which have "-" between them.
+# Print the commands that may follow these words (joined by "-").
 _csp1_commands() {
     local name rest
     while read -r name rest; do
@@ -38,8 +38,7 @@ _csp1_commands() {
     done <<<"$_csp1_grammar"
 }
 
-# What is to be written after an option, with "?" before it if it may be left out; fails where
-# nothing is.
+# Print the kind of an option's value, after a "?" if it is optional. Fails if it has no value.
 _csp1_value() {
     local option
     for option in $2; do
@@ -51,12 +50,12 @@ _csp1_value() {
     return 1
 }
 
-# Put what fits a kind of word and begins with what is there into COMPREPLY.
+# Put the completions of a word of this kind into COMPREPLY.
 _csp1_fill() {
     local kind=$1 current=$2 words=${3-}
     case $kind in
         toml)
-            # Any other file where none fits.
+            # Falls back to any file.
             compopt -o filenames -o default
             mapfile -t COMPREPLY < <(compgen -f -X '!*.toml' -- "$current"; compgen -d -- "$current")
             ;;
@@ -74,7 +73,7 @@ _csp1_fill() {
             mapfile -t COMPREPLY < <(compgen -d -- "$current")
             ;;
         *'|'*)
-            # What ends in "=" goes on.
+            # A value follows the "=".
             [[ $kind == *= ]] && compopt -o nospace
             mapfile -t COMPREPLY < <(compgen -W "${kind//|/ }" -- "$current")
             ;;
@@ -90,11 +89,11 @@ _csp1() {
     COMPREPLY=()
     grammar=$(_csp1_line "$words")
 
-    # What is written before the cursor: where in the grammar does that lead?
+    # Follow the words before the cursor through the grammar.
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         if [[ $kind && $word == '=' ]]; then
-            # --option=value are three words to readline.
+            # To readline, --option=value is three words.
             kind=${kind#\?}
             continue
         fi

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command lines that the programs understand, for whatever has to agree with them."""
+"""The argument parsers of the programs, for tests of what has to agree with them."""
 
 import argparse
 
@@ -25,8 +25,7 @@ def _with_commands(
 
 
 PARSERS = _parsers()
-"""Of both programs and of each command, and of what a command divides into, by the words that lead
-there."""
+"""Of both programs, their commands and subcommands, by the words that lead to them."""
 
 COMMANDS = {words[1] for words in PARSERS if len(words) == 2}
 
@@ -37,11 +36,11 @@ def options(words: tuple[str, ...]) -> set[str]:
 
 def divisions(words: tuple[str, ...]) -> set[str]:
     """The commands that may follow these words."""
-    return {each[-1] for each in PARSERS if each[:-1] == words}
+    return {longer[-1] for longer in PARSERS if longer[:-1] == words}
 
 
 def positionals(words: tuple[str, ...]) -> list[argparse.Action]:
-    """In their order, without the place of a command."""
+    """The positional arguments in order, without the command."""
     return [
         action
         for action in PARSERS[words]._actions

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands from outside: what they print, and how they end."""
+"""The commands from outside: their output and exit codes."""
 
 import json
 import logging
@@ -67,7 +67,7 @@ def test_telegram_prints_the_configured_profile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("currents", [["1", "2", "-3"], ["1", "2", "--", "-3e0"]])
-def test_telegram_takes_currents_below_zero_where_the_direction_is_known(
+def test_telegram_accepts_currents_below_zero_with_a_direction(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], currents: list[str]
 ) -> None:
     config = Config(
@@ -79,7 +79,7 @@ def test_telegram_takes_currents_below_zero_where_the_direction_is_known(
     assert b"1-0:62.7.0(00.690*kW)\r\n" in capfdbinary.readouterr().out
 
 
-# What is run in a folder with these files, how it ends, and what it says.
+# Files in a folder, the command run there, its exit code and its message.
 ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
     "a good configuration": (
         {"c.toml": DEVICE},
@@ -117,11 +117,11 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         78,
         "csp1d: c.toml: cannot be read: Is a directory",
     ),
-    "a configuration that csp1ctl can not use": (
+    "a configuration error in csp1ctl": (
         {"c.toml": "[p1]\nserial = 1"},
         ["csp1ctl", "--config", "c.toml", "telegram", "1", "2", "3"],
         78,
-        "csp1ctl: c.toml: p1.serial: must be a string, got 1",
+        "csp1ctl: c.toml: p1.serial: must be a text, got 1",
     ),
     "a missing device": (
         {"c.toml": "[adc]\ndevice = 'no-adc'"},
@@ -129,17 +129,17 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         69,
         "csp1ctl: ADC 'no-adc' is not there; IIO devices: ",
     ),
-    "a scenario that is none": (
+    "a wrong scenario": (
         {},
         ["csp1d", "--simulate", "L1=x"],
         2,
         "csp1d: L1=x: amperes.L1: must be a number, got 'x'",
     ),
-    "a current that is none": (
+    "a current that is no number": (
         {},
         ["csp1ctl", "telegram", "1", "2", "x"],
         2,
-        "'x' is not a current",
+        "must be a number of amperes, got 'x'",
     ),
     "a current below zero": (
         {},
@@ -147,16 +147,21 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         2,
         "csp1ctl: -3 A can not be sent: below 0 is export, which needs direction.reference",
     ),
-    "a current without end": (
+    "an infinite current": (
         {},
         ["csp1ctl", "telegram", "1", "2", "inf"],
         2,
-        "'inf' is not a current: a number of amperes",
+        "must be a number of amperes, got 'inf'",
     ),
     "too few currents": ({}, ["csp1ctl", "telegram", "1", "2"], 2, "required: L3"),
     "no command": ({}, ["csp1ctl"], 2, "required: COMMAND"),
-    "a time that is none": ({}, ["csp1ctl", "record", "0", "x"], 2, "'0' is not a time"),
-    "a capture that is not there": (
+    "a time of 0": (
+        {},
+        ["csp1ctl", "record", "0", "x"],
+        2,
+        "must be a number of seconds above 0, got '0'",
+    ),
+    "a missing capture": (
         {},
         ["csp1ctl", "replay", "nothing"],
         2,
@@ -166,29 +171,31 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_each_end_has_its_code_and_its_words(tmp_path: Path, case: str) -> None:
-    files, (program, *arguments), code, words = ENDS[case]
+def test_each_error_has_its_exit_code_and_message(tmp_path: Path, case: str) -> None:
+    files, (program, *arguments), code, message = ENDS[case]
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         put(tmp_path, name, content)
     done = {"csp1d": csp1d, "csp1ctl": csp1ctl}[program](tmp_path, *arguments)
-    said = (done.stdout + done.stderr).decode()
-    assert words in said
+    output = (done.stdout + done.stderr).decode()
+    assert message in output
     assert done.returncode == code
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
-def test_the_service_manager_is_told_why_csp1d_does_not_start(tmp_path: Path) -> None:
+def test_the_service_manager_gets_the_reason_if_csp1d_does_not_start(tmp_path: Path) -> None:
     put(tmp_path, "c.toml", "[adc]\ndevise = 'x'\n[p1]\nserial = 1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
-        told = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
         module = ("csp1d", "--config", "c.toml")
-        assert run(*module, "--check-config", cwd=tmp_path, environment=told).returncode == 78
+        assert (
+            run(*module, "--check-config", cwd=tmp_path, environment=environment).returncode == 78
+        )
         with pytest.raises(BlockingIOError):
             manager.recv(4096)
-        assert run(*module, cwd=tmp_path, environment=told).returncode == 78
+        assert run(*module, cwd=tmp_path, environment=environment).returncode == 78
         assert manager.recv(4096).decode() == (
             "STATUS=Configuration rejected: c.toml: adc.devise: unknown key; did you mean 'device'?"
         )
@@ -234,16 +241,16 @@ def test_a_rejected_configuration_is_an_event_for_each_problem(
     assert devise["CSP1D_FILE"] == str(file)
     assert devise["CSP1D_KEY"] == "adc.devise"
     assert serial["CSP1D_KEY"] == "p1.serial"
-    assert serial["CSP1D_REASON"] == "must be a string, not 1"
+    assert serial["CSP1D_REASON"] == "must be a text, got 1"
 
 
-def test_a_fault_of_ours_is_an_event_with_its_traceback(
+def test_an_internal_error_is_an_event_with_its_traceback(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     journal_entries: list[dict[str, str]],
 ) -> None:
     def fault(path: Path) -> None:
-        raise RuntimeError("nobody foresaw this")
+        raise RuntimeError("unforeseen")
 
     monkeypatch.setattr("csp1d.__main__.load", fault)
     monkeypatch.setattr(sys, "argv", ["csp1d"])
@@ -253,18 +260,18 @@ def test_a_fault_of_ours_is_an_event_with_its_traceback(
     assert entry["CSP1D_EVENT"] == "internal-error"
     assert entry["PRIORITY"] == "3"
     assert "Traceback" in entry["MESSAGE"]
-    assert "RuntimeError: nobody foresaw this" in entry["MESSAGE"]
+    assert "RuntimeError: unforeseen" in entry["MESSAGE"]
 
 
-def test_a_fault_of_ours_is_printed_where_there_is_no_journal(
+def test_an_internal_error_is_printed_without_a_journal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("csp1d.__main__.load", lambda path: 1 // 0)
     monkeypatch.setattr(sys, "argv", ["csp1d"])
     assert main() == 70
-    said = capsys.readouterr().err
-    assert "ZeroDivisionError" in said
-    assert said.endswith("csp1d: internal error, please report it with the lines above\n")
+    output = capsys.readouterr().err
+    assert "ZeroDivisionError" in output
+    assert output.endswith("csp1d: internal error, please report it with the lines above\n")
 
 
 @pytest.mark.parametrize("program", [csp1d, csp1ctl])
@@ -286,14 +293,14 @@ def quiet_capture(folder: Path, scans: int) -> None:
 
 
 @pytest.mark.parametrize("scans", [0, 900])
-def test_replay_says_why_there_is_no_reading(tmp_path: Path, scans: int) -> None:
+def test_replay_reports_why_there_is_no_reading(tmp_path: Path, scans: int) -> None:
     quiet_capture(tmp_path, scans)
     done = csp1ctl(tmp_path, "replay", "quiet")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert b"quiet: no reading: it takes a second and more of scans" in done.stderr
+    assert b"quiet: no reading: the capture is shorter than one second, or too many" in done.stderr
 
 
-def test_replay_prints_a_line_a_reading(tmp_path: Path) -> None:
+def test_replay_prints_a_line_per_reading(tmp_path: Path) -> None:
     quiet_capture(tmp_path, 3500)
     done = csp1ctl(tmp_path, "replay", "quiet")
     assert done.returncode == 0, done.stderr

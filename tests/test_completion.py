@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completion in bash: all that the parsers know, and files as they are.
+"""Completion in bash: everything that the parsers accept, and existing files.
 
-What is offered is asked for as bash asks for it (COMP_WORDS and COMP_CWORD). That quoting, spaces
-and loading by name work as well is seen in an interactive bash, which gets keys through a terminal.
+Most tests call the completion as bash does (COMP_WORDS and COMP_CWORD). Quoting, spaces and loading
+by name are tested in an interactive bash that gets keys through a terminal.
 """
 
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "debian/completion.bash"
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 
-# Outside an interactive bash compopt has nothing to set options of.
+# Without an interactive bash, compopt fails.
 ASK = """
 source "$1"; shift
 compopt() { :; }
@@ -33,7 +33,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def offered(folder: Path, *words: str) -> set[str]:
-    """What bash offers for the last word."""
+    """The completions that bash offers for the last word."""
     done = subprocess.run(
         ["bash", "-u", "-c", ASK, "bash", SCRIPT, *words],
         cwd=folder,
@@ -48,7 +48,7 @@ def offered(folder: Path, *words: str) -> set[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Somewhere with files of all kinds."""
+    """A folder with files of all kinds."""
     for name in ("a.toml", "b.txt", "house.json", "house.bin", "my house.json", "my house.bin"):
         (tmp_path / name).touch()
     (tmp_path / "captures").mkdir()
@@ -71,7 +71,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("words", "option"), OPTIONS)
-def test_the_value_of_an_option_is_not_taken_for_more(
+def test_the_value_of_an_option_is_not_a_command(
     folder: Path, words: tuple[str, ...], option: str
 ) -> None:
     commands = divisions(words)
@@ -103,7 +103,7 @@ CASES: list[tuple[str, set[str]]] = [
     ("csp1ctl calibrate zero ''", {"L1", "L2", "L3"}),
     ("csp1ctl calibrate zero L1 L", {"L1", "L2", "L3"}),
     ("csp1ctl calibrate gain L", {"L1=", "L2=", "L3="}),
-    # L1=10 are three words to readline.
+    # To readline, L1=10 is three words.
     ("csp1ctl calibrate gain L1 = 1", set()),
     ("csp1ctl calibrate gain L1 = 10 L2", {"L2="}),
     ("csp1ctl status --certificate b", {"b.txt"}),
@@ -133,11 +133,11 @@ CASES: list[tuple[str, set[str]]] = [
 
 
 @pytest.mark.parametrize(("line", "expected"), CASES)
-def test_what_is_offered(folder: Path, line: str, expected: set[str]) -> None:
+def test_completions(folder: Path, line: str, expected: set[str]) -> None:
     assert offered(folder, *shlex.split(line)) == expected
 
 
-# The interactive bash. The commands show what they got.
+# The interactive bash. The commands print their arguments.
 
 SETTINGS = """
 csp1d() { printf '<%s>' "$@"; printf '|\\n'; }
@@ -188,7 +188,7 @@ def test_keys_in_a_terminal(
 
 
 def typed(home: Path, folder: Path, lines: list[str]) -> list[list[str]]:
-    """The arguments that a command got for each line of keys."""
+    """The arguments of the command for each line of keys."""
     mine, theirs = pty.openpty()
     environment = {
         "HOME": str(home),
@@ -209,11 +209,11 @@ def typed(home: Path, folder: Path, lines: list[str]) -> list[list[str]]:
     )
     os.close(theirs)
     try:
-        said(mine, r"ready $")
+        wait_for(mine, r"ready $")
         answers = []
         for line in lines:
             os.write(mine, line.encode() + b"\n")
-            answer = said(mine, r"\n(<.*>)\|\r\n(.|\n)*ready $")
+            answer = wait_for(mine, r"\n(<.*>)\|\r\n(.|\n)*ready $")
             answers.append(re.findall(r"<(.*?)>", answer[1]))
         return answers
     finally:
@@ -222,8 +222,8 @@ def typed(home: Path, folder: Path, lines: list[str]) -> list[list[str]]:
         os.close(mine)
 
 
-def said(fd: int, pattern: str) -> re.Match[str]:
-    """Wait until what the terminal shows fits."""
+def wait_for(fd: int, pattern: str) -> re.Match[str]:
+    """Wait until the output of the terminal matches."""
     shown, end = "", time.monotonic() + 20
     while not (found := re.search(pattern, shown)):
         if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:

@@ -76,7 +76,7 @@ def reload(folder: Path, daemon: Running) -> None:
 def test_a_calibration_takes_a_gain_error_and_the_noise_out(tmp_path: Path, config: str) -> None:
     with playing(tmp_path, config, ERRORS) as daemon:
         told = ctl(tmp_path, "calibrate", "zero", "--yes").decode()
-        assert "takes effect with: systemctl reload csp1d" in told
+        assert "Apply it with: systemctl reload csp1d" in told
         reload(tmp_path, daemon)
         assert amperes(tmp_path) == {"L1": 0, "L2": 0, "L3": 0}
     load_10_a = f"amperes = {{ L1 = 10.02, L2 = 9.87, L3 = 5 }}\n{ERRORS}"
@@ -107,12 +107,12 @@ def test_watch_in_a_terminal_survives_a_restart_and_ends_with_ctrl_c(
         await_reading(tmp_path)
         terminal = stack.enter_context(Terminal(tmp_path, "watch", "--fuse", "25"))
         terminal.shows(r"L1[^\n]*24\.00 A[^\n]*of 25 A")
-        terminal.shows(r"\d\.\d a second")
+        terminal.shows(r"\d\.\d per second")
         daemon.process.terminate()
         daemon.process.wait(10)
-        terminal.shows("csp1d does not answer; asking on")
+        terminal.shows("no answer from csp1d; retrying")
         stack.enter_context(running(tmp_path, *scenario, config=config))
-        terminal.shows("csp1d answers again")
+        terminal.shows("csp1d is available again")
         terminal.shows(r"L2[^\n]*10\.50 A")
         terminal.type("\x03")
         assert terminal.process.wait(10) == 0
@@ -141,7 +141,9 @@ def test_without_a_daemon_or_without_http_there_is_nothing_to_ask(
 ) -> None:
     put(tmp_path, "csp1d.toml", config)
     told = ctl(tmp_path, *command, code=69).decode()
-    assert re.match(r"csp1ctl: no answer at http://127\.0\.0\.1:\d+/: Connection refused; d", told)
+    assert re.match(
+        r"csp1ctl: no answer from http://127\.0\.0\.1:\d+/: Connection refused; i", told
+    )
     put(tmp_path, "csp1d.toml", '[http]\nlisten = ""\n')
     assert ctl(tmp_path, *command, code=69).startswith(b'csp1ctl: http.listen is ""')
 
@@ -152,7 +154,7 @@ def test_discover_prints_a_configuration_that_is_good_and_does_not_mind_a_bad_on
     put(tmp_path, "csp1d.toml", "this is no TOML")
     done = csp1ctl(tmp_path, "discover", "--config", "csp1d.toml")
     assert done.returncode in (0, 69)
-    assert b"The configuration below is for csp1d.toml" in done.stderr
+    assert b"Standard output: a configuration for csp1d.toml" in done.stderr
     (tmp_path / "csp1d.toml").write_bytes(done.stdout)
     load(tmp_path / "csp1d.toml")
 

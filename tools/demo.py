@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's view: csp1d on its virtual HAT, and beside it dsmr-parser, which reads the telegrams.
+"""The demo: csp1d on its virtual HAT, and dsmr-parser reading its telegrams.
 
-The consumer knows nothing of csp1d but the port. What the sensor says of itself (currents, lamps)
-comes from its HTTP side. Exits with 1 if a telegram was not understood, or none came.
+The reader knows nothing of csp1d but the port. Currents and LEDs come from the HTTP server of
+csp1d. Exits with 1 if a telegram could not be parsed, or if there was none.
 """
 
 import json
@@ -23,7 +23,7 @@ from dsmr_parser.exceptions import InvalidChecksumError, ParseError
 from dsmr_parser.parsers import TelegramParser
 
 HERE = Path(__file__).parent
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 CURRENTS = ("INSTANTANEOUS_CURRENT_L1", "INSTANTANEOUS_CURRENT_L2", "INSTANTANEOUS_CURRENT_L3")
 
 
@@ -37,25 +37,25 @@ class Consumer:
         self._buffer = b""
 
     def read(self) -> list[str]:
-        """What was understood of each telegram that is complete now."""
+        """A summary of each telegram that is complete now."""
         self._buffer += os.read(self.fd, 4096)
-        understood = []
+        summaries = []
         while (end := self._buffer.find(b"\n", self._buffer.find(b"\n!") + 1)) > 0 and (
             b"\n!" in self._buffer
         ):
             telegram, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
-            understood.append(self._understand(telegram.decode("ascii")))
-        return understood
+            summaries.append(self._summary(telegram.decode("ascii")))
+        return summaries
 
-    def _understand(self, telegram: str) -> str:
-        # Raises where the checksum or an object is wrong.
+    def _summary(self, telegram: str) -> str:
+        # Raises if the checksum or an object is wrong.
         objects = self._parser.parse(telegram, throw_ex=True)
         amperes = [f"{getattr(objects, name).value:>3}" for name in CURRENTS]
-        return f"{' '.join(amperes)} A  CRC {telegram[-6:-2]} right"
+        return f"{' '.join(amperes)} A  CRC {telegram[-6:-2]} OK"
 
 
 class Sensor:
-    """csp1d, and what it tells of itself."""
+    """csp1d, and its state."""
 
     def __init__(self, folder: Path) -> None:
         config = folder / "csp1d.toml"
@@ -67,10 +67,10 @@ class Sensor:
             text=True,
         )
         assert self.process.stdout is not None
-        told = [self.process.stdout.readline().partition(": ")[2].strip() for _ in range(2)]
-        self.port, self.page = told
+        lines = [self.process.stdout.readline() for _ in range(2)]
+        self.port, self.page = (line.partition(": ")[2].strip() for line in lines)
         if not self.page:
-            raise SystemExit("csp1d did not start; its own words stand above")
+            raise SystemExit("csp1d did not start; see its messages above")
 
     def status(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.page}status.json", timeout=5) as reply:
@@ -83,50 +83,50 @@ class Sensor:
 
 
 def measured(status: dict[str, Any]) -> str:
-    """The currents as the sensor has them."""
+    """The currents that csp1d measures."""
     reading = status["reading"]
     if reading is None:
-        return "no fresh reading        "
+        return "no current reading      "
     amperes = [f"{phase['rms_amperes']:6.2f}" for phase in reading["phases"].values()]
     return f"{' '.join(amperes)} A  {reading['frequency_hertz'] or 0:6.3f} Hz"
 
 
-def lamps(status: dict[str, Any]) -> str:
+def leds(status: dict[str, Any]) -> str:
     return "  ".join(f"{'●' if lit else '○'} {name}" for name, lit in status["leds"].items())
 
 
 def watch(sensor: Sensor, seconds: float) -> int:
-    """Show it all until the time is over; the number of telegrams."""
+    """Show everything for this many seconds. Returns the number of telegrams."""
     consumer = Consumer(sensor.port)
     live = sys.stdout.isatty()
     begin = time.monotonic()
     count, printed = 0, begin
-    print("  time  measured L1, L2, L3                what dsmr-parser reads           LEDs")
+    print("  time  measured L1, L2, L3                dsmr-parser reads                LEDs")
     while (elapsed := time.monotonic() - begin) < seconds:
         if sensor.process.poll() is not None:
-            raise SystemExit("csp1d ended by itself; its own words stand above")
+            raise SystemExit("csp1d ended; see its messages above")
         status = sensor.status()
         line = f"{elapsed:5.1f} s  {measured(status):34}"
-        for understood in consumer.read() if select.select([consumer.fd], [], [], 0)[0] else []:
+        for summary in consumer.read() if select.select([consumer.fd], [], [], 0)[0] else []:
             count, printed = count + 1, time.monotonic()
-            print(f"{line} {understood:32} {lamps(status)}", flush=True)
+            print(f"{line} {summary:32} {leds(status)}", flush=True)
         if time.monotonic() - printed > 1.5:
             printed = time.monotonic()
-            print(f"{line} {'(no telegram)':32} {lamps(status)}", flush=True)
+            print(f"{line} {'(no telegram)':32} {leds(status)}", flush=True)
         if live:
-            print(f"{line} {'':32} {lamps(status)}", end="\r", flush=True)
-        time.sleep(LOOK_SECONDS)
+            print(f"{line} {'':32} {leds(status)}", end="\r", flush=True)
+        time.sleep(POLL_SECONDS)
     return count
 
 
 def main() -> int:
-    # So that whoever ends the demo ends the sensor with it.
+    # SIGTERM must end csp1d, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seconds = float(os.environ.get("DEMO_SECONDS", "inf"))
     with tempfile.TemporaryDirectory() as folder:
         sensor = Sensor(Path(folder))
         print(f"csp1d runs on a virtual HAT. P1 port {sensor.port}, metrics {sensor.page}metrics")
-        print("Ctrl-C ends it. What happens: tools/demo.toml\n", flush=True)
+        print("Ctrl-C to quit. Its events: tools/demo.toml\n", flush=True)
         count = 0
         try:
             count = watch(sensor, seconds)
@@ -134,11 +134,11 @@ def main() -> int:
             print("\nStopped.")
             return sensor.stop()
         except (InvalidChecksumError, ParseError) as error:
-            print(f"\ndsmr-parser did not understand a telegram: {error}", file=sys.stderr)
+            print(f"\ndsmr-parser rejected a telegram: {error}", file=sys.stderr)
             return 1
         finally:
             sensor.stop()
-    print(f"\n{count} telegrams, all understood.")
+    print(f"\n{count} telegrams, all parsed.")
     return 0 if count else 1
 
 

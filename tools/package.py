@@ -74,9 +74,9 @@ class Suite:
             # Both are named, since the .changes file is that of a binary build.
             command = f"lintian {' '.join(options)} /results/*.dsc /results/*.changes"
             run(root, ["sh", "-c", command], self._log("lintian"), binds={self.results: "/results"})
-        said = self._log("lintian").read_text()
-        if "O: " in said or "overridden" in said:
-            raise PackageError(f"lintian is told to overlook something:\n{said}")
+        output = self._log("lintian").read_text()
+        if "O: " in output or "overridden" in output:
+            raise PackageError(f"lintian overrides are in use:\n{output}")
 
     def lifecycle(self) -> None:
         with chroot(self.name, self._recipes["plain"]) as root:
@@ -164,8 +164,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tools/package", description="Build csp1d's Debian package in a clean chroot."
     )
-    parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(SUITES)}")
-    parser.add_argument("--check", action="store_true", help="judge the package, too")
+    parser.add_argument(
+        "suites", metavar="SUITE", nargs="*", help=f"{', '.join(SUITES)} (default: all)"
+    )
+    parser.add_argument("--check", action="store_true", help="test the package, too")
     options = parser.parse_args()
     unknown = set(options.suites) - set(SUITES)
     if unknown:

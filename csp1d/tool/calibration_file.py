@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drop-in that holds the calibration: FILE.d/50-calibration.toml.
 
-It belongs to `csp1ctl calibrate`, which writes it anew and keeps what it holds of other phases.
+Only `csp1ctl calibrate` writes it. It rewrites the file and keeps the values of other phases.
 """
 
 import os
@@ -21,7 +21,7 @@ Table = Mapping[str, Mapping[str, float]]
 
 
 class CalibrationFile:
-    """Raises ConfigError where the file can not be written for these phases, or not to effect."""
+    """Raises ConfigError if the file cannot be written, or would have no effect on these phases."""
 
     def __init__(self, config_path: Path, phases: Iterable[Phase]) -> None:
         folder = drop_in_folder(config_path)
@@ -30,18 +30,18 @@ class CalibrationFile:
         self._present = _present(self.path, problems)
         holder = folder if folder.exists() else folder.parent
         if not os.access(holder, os.W_OK):
-            problems.append(Problem(self.path, "", "can not be written; run it as root (sudo)"))
+            problems.append(Problem(self.path, "", "cannot be written; run csp1ctl as root (sudo)"))
         if problems:
             raise ConfigError(problems)
 
     def write(self, table: Table) -> None:
-        """Replace the file as a whole; what it held besides stays. Raises ConfigError."""
+        """Replace the file, with these values and those it held before. Raises ConfigError."""
         merged = dict(self._present)
         for phase, values in table.items():
             merged[phase] = {**merged.get(phase, {}), **values}
         draft = self.path.with_name(f".{_NAME}.new")
         try:
-            # The daemon is another user, whatever the umask here.
+            # Readable by the daemon's user, whatever the umask.
             if not self.path.parent.exists():
                 self.path.parent.mkdir()
                 self.path.parent.chmod(0o755)
@@ -53,13 +53,13 @@ class CalibrationFile:
             draft.replace(self.path)
         except OSError as error:
             raise ConfigError(
-                [Problem(self.path, "", f"can not be written: {error.strerror}")]
+                [Problem(self.path, "", f"cannot be written: {error.strerror}")]
             ) from error
 
 
 def toml(table: Table) -> str:
-    """The file's content."""
-    parts = ["# Written by csp1ctl calibrate, anew each time. Other settings belong elsewhere.\n"]
+    """The content of the file."""
+    parts = ["# Written by csp1ctl calibrate. Other settings belong in another file.\n"]
     for phase in sorted(table):
         keys = "".join(f"{key} = {float(value)!r}\n" for key, value in table[phase].items())
         parts.append(f"[channels.{phase}]\n{keys}")
@@ -67,37 +67,33 @@ def toml(table: Table) -> str:
 
 
 def _present(path: Path, problems: list[Problem]) -> Table:
-    """What the file holds, as far as it may hold it."""
+    """The values in the file; adds a problem for each other key, which a rewrite would lose."""
     try:
         settings = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        problems.append(Problem(path, "", f"can not be read: {error}"))
+        problems.append(Problem(path, "", f"cannot be read: {error}"))
         return {}
     channels = settings.pop("channels", {})
-    foreign = [
-        *settings,
-        *(
-            f"channels.{phase}.{key}"
-            for phase, keys in channels.items()
-            for key in keys
-            if key not in _KEYS
-        ),
+    foreign = [*settings]
+    foreign += [
+        f"channels.{phase}.{key}"
+        for phase, keys in channels.items()
+        for key in keys
+        if key not in _KEYS
     ]
-    for key in foreign:
-        problems.append(
-            Problem(path, key, "would be lost when this file is written; move it to another one")
-        )
+    reason = "would be lost when csp1ctl rewrites this file; move it to another drop-in"
+    problems += [Problem(path, key, reason) for key in foreign]
     return dict(channels)
 
 
 def _overriding(config_path: Path, path: Path, phases: Iterable[Phase]) -> list[Problem]:
-    """The keys that would stay without effect here, since a later drop-in sets them."""
+    """A problem for each key that a later drop-in sets."""
     set_in = origins(config_path)
     names = (f"channels.{phase}.{key}" for phase in phases for key in _KEYS)
     return [
-        Problem(set_in[name], name, f"has the last word over {path.name}; remove it there")
+        Problem(set_in[name], name, f"overrides {path.name}; remove it there")
         for name in names
         if name in set_in and set_in[name].parent == path.parent and set_in[name].name > path.name
     ]

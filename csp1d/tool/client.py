@@ -1,43 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the running daemon for its state, where [http] of the configuration says that it listens.
+"""Asks the running daemon for its state, at http.listen of the configuration.
 
-With TLS the daemon has to show the very certificate that the configuration names; so it may be
-self-signed and bear any name, and nobody else can answer in its place.
+With TLS the daemon has to present exactly the certificate that the configuration names. So that
+certificate may be self-signed and have any name, and no other server can answer in its place.
+
+The HTTP is done here: importing http.client would take longer than all else in `csp1ctl status`.
 """
 
-import http.client
-import ssl
+import re
+import socket
+from typing import TYPE_CHECKING
 
 from csp1d.config import HttpConfig, split_address
 from csp1d.errors import DeviceError
 from csp1d.status import Status, parse
 
+if TYPE_CHECKING:
+    import ssl
+
 _TIMEOUT_SECONDS = 3
 
-# An address that stands for all of the machine is asked on the machine itself.
+# An address that stands for all of the machine's is asked on the machine itself.
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}[ -~]*)\r\n")
+_LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)\r\n", re.IGNORECASE)
 
 
 class NoAnswerError(DeviceError):
-    """The daemon does not answer, or not as expected: it may do so later."""
+    """The daemon does not answer, or not as expected. A later attempt may succeed."""
 
 
 class Client:
-    """Raises DeviceError where the daemon can not be asked at all with this configuration.
+    """Raises DeviceError if this configuration allows no connection to the daemon.
 
-    `certificate` and `key` are PEM files of a client; without `key` the certificate's file has it.
+    `certificate` and `key` are PEM files of a client; without `key`, the file of the certificate
+    holds it.
     """
 
     def __init__(self, config: HttpConfig, certificate: str = "", key: str = "") -> None:
         if not config.listen:
             raise DeviceError(
-                'http.listen is "", so csp1d tells nobody its state; set it, and reload csp1d'
+                'http.listen is "": the HTTP server is disabled; set it and reload csp1d'
             )
         host, self._port = split_address(config.listen)
         if not self._port:
             raise DeviceError(
-                f"http.listen {config.listen!r} lets csp1d choose a port, which nobody else can "
-                "know; set one, and reload csp1d"
+                f"http.listen {config.listen!r} lets the system choose a port that csp1ctl cannot "
+                "know; set a port and reload csp1d"
             )
         self._host = _LOOPBACK.get(host, host)
         self._tls = _tls(config, certificate, key) if config.tls_certificate else None
@@ -50,48 +60,58 @@ class Client:
             return parse(self.status_json())
         except ValueError as error:
             raise NoAnswerError(
-                f"what answers at {self.url} is {error}; restart csp1d if it is older than "
-                "csp1ctl, and see http.listen"
+                f"the answer of {self.url} is {error}; restart csp1d if it is older than csp1ctl, "
+                "and check http.listen"
             ) from error
 
     def status_json(self) -> bytes:
         """Raises NoAnswerError."""
-        connection = (
-            http.client.HTTPSConnection(
-                self._host, self._port, timeout=_TIMEOUT_SECONDS, context=self._tls
-            )
-            if self._tls
-            else http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)
-        )
         try:
-            connection.request("GET", "/status.json")
-            reply = connection.getresponse()
-            body = reply.read()
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise NoAnswerError(f"no answer at {self.url}: {reason}{_mend(error)}") from error
-        finally:
-            connection.close()
-        if reply.status != http.HTTPStatus.OK:
+            reply = self._exchange(b"GET /status.json HTTP/1.0\r\n\r\n")
+        except OSError as error:
+            reason = f"{error.strerror or error}{self._remedy(error)}"
+            raise NoAnswerError(f"no answer from {self.url}: {reason}") from error
+        head, _, body = reply.partition(b"\r\n\r\n")
+        status_line = _STATUS_LINE.match(reply)
+        found = status_line[1].decode() if status_line else "its answer is not HTTP"
+        if not found.startswith("200"):
             raise NoAnswerError(
-                f"what answers at {self.url} is not csp1d: {reply.status} {reply.reason}; see "
-                "http.listen"
+                f"the server at {self.url} is not csp1d: {found}; check http.listen"
             )
+        length = _LENGTH.search(head + b"\r\n")
+        if length and len(body) < int(length[1]):
+            raise NoAnswerError(f"incomplete answer from {self.url}")
         return body
 
+    def _exchange(self, request: bytes) -> bytes:
+        """Send a request and read the whole answer, which with HTTP/1.0 ends the connection."""
+        with (
+            socket.create_connection((self._host, self._port), _TIMEOUT_SECONDS) as plain,
+            self._tls.wrap_socket(plain) if self._tls else plain as connection,
+            connection.makefile("rb") as reply,
+        ):
+            connection.sendall(request)
+            if not (answer := reply.read()):
+                raise ConnectionError("connection closed")
+            return answer
 
-def _mend(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "; reload csp1d if the file of http.tls_certificate was renewed"
-    if isinstance(error, ssl.SSLError):
-        return "; see http.tls_certificate and http.tls_client_ca"
-    return "; does csp1d run, with the same configuration? (systemctl status csp1d)"
+    def _remedy(self, error: OSError) -> str:
+        if self._tls:
+            import ssl
+
+            if isinstance(error, ssl.SSLCertVerificationError):
+                return "; reload csp1d if the file of http.tls_certificate was renewed"
+            if isinstance(error, ssl.SSLError):
+                return "; check http.tls_certificate and http.tls_client_ca"
+        return "; is csp1d running with this configuration? (systemctl status csp1d)"
 
 
-def _tls(config: HttpConfig, certificate: str, key: str) -> ssl.SSLContext:
+def _tls(config: HttpConfig, certificate: str, key: str) -> "ssl.SSLContext":
+    import ssl
+
     if config.tls_client_ca and not certificate:
         raise DeviceError(
-            "http.tls_client_ca lets in only clients that have a certificate of it; give one with "
+            "csp1d requires a client certificate signed by http.tls_client_ca; give one with "
             "--certificate and --key"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -101,7 +121,7 @@ def _tls(config: HttpConfig, certificate: str, key: str) -> ssl.SSLContext:
         context.load_verify_locations(config.tls_certificate)
     except OSError as error:
         raise DeviceError(
-            f"http.tls_certificate {config.tls_certificate!r}, which csp1d has to show, can not be "
+            f"http.tls_certificate {config.tls_certificate!r}, which csp1d presents, cannot be "
             f"used: {error}; make it readable, or run csp1ctl as root"
         ) from error
     if certificate:
@@ -109,6 +129,6 @@ def _tls(config: HttpConfig, certificate: str, key: str) -> ssl.SSLContext:
             context.load_cert_chain(certificate, key or None)
         except OSError as error:
             raise DeviceError(
-                f"--certificate {certificate!r} or --key can not be used: {error}"
+                f"--certificate {certificate!r} or --key cannot be used: {error}"
             ) from error
     return context

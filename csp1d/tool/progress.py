@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bar on standard error for what takes its time, where somebody looks: on a terminal."""
+"""A progress bar on standard error, if that is a terminal."""
 
 import contextlib
 import sys
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress(what: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
-    """Gives what is to be told how much of `total` is done."""
+def progress(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+    """Gives a function that takes how much of `total` is done."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    # Late, since loading it takes longer than most commands run.
+    # Late: importing rich takes longer than most commands run.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -22,5 +22,5 @@ def progress(what: str, total: float, unit: str) -> Iterator[Callable[[float], N
         TextColumn("{task.completed:.0f} of {task.total:g} {task.fields[unit]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, unit=unit)
+        task = bar.add_task(title, total=total, unit=unit)
         yield lambda done: bar.update(task, completed=min(done, total))

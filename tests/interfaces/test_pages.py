@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_metrics import END_NS, FAILED, MEASURING, READING, status_json
+from states import END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.interfaces.pages import pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot

@@ -4,7 +4,7 @@
 from dataclasses import asdict, replace
 
 import pytest
-from test_metrics import END_NS, FAILED, MEASURING, READING, status_json
+from states import END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calibration as an installer sees it, with a daemon that answers what the test says."""
+"""A calibration as an installer sees it, with a simulated daemon."""
 
 import io
 import sys
@@ -17,27 +17,27 @@ from csp1d.errors import ConfigError, DeviceError
 from csp1d.measuring.reading import PhaseCurrent
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Status
-from csp1d.tool import calibrate
 from csp1d.tool.client import Client
+from csp1d.tool.commands import calibrate
 
 L1, L2, L3 = Phase
 
 
 class Daemon(Client):
-    """Tells one reading after the other, each twice as it is asked twice a second."""
+    """Gives one reading after the other, each twice, as if polled twice per second."""
 
     def __init__(self, amperes: Mapping[Phase, float], sequences: Iterable[int] = range(5, 1000)):
         self._amperes = amperes
         self._sequences = [number for number in sequences for _ in range(2)]
-        self.asked = 0
+        self.polls = 0
 
     def status(self) -> Status:
         sequence = self._sequences.pop(0)
-        self.asked += 1
+        self.polls += 1
         phases = {
-            # The reading that has begun before, and its like, are of something else.
+            # The first two readings began before the calibration, with another load.
             phase: PhaseCurrent(
-                0, 0, 0, 0, uncorrected_rms_amperes=50.0 if self.asked <= 4 else amperes
+                0, 0, 0, 0, uncorrected_rms_amperes=50.0 if self.polls <= 4 else amperes
             )
             for phase, amperes in self._amperes.items()
         }
@@ -62,19 +62,19 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 def test_a_gain_for_some_phases(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     daemon = Daemon({L1: 10.37, L2: 9.63, L3: 20.0})
     assert calibrate.gain(Config(), file, daemon, [(L1, 10.0), (L2, 10.0)], yes=True) == 0
-    told = capsys.readouterr()
-    assert told.out == (
-        "      reference      reads       then                 gain\n"
+    printed = capsys.readouterr()
+    assert printed.out == (
+        "      reference     before      after                 gain\n"
         "L1      10.00 A    10.37 A    10.00 A     1.0000 -> 0.9643\n"
         "L2      10.00 A     9.63 A    10.00 A     1.0000 -> 1.0384\n"
     )
     drop_in = f"{file}.d/50-calibration.toml"
-    assert told.err == f"{drop_in} is written. It takes effect with: systemctl reload csp1d\n"
+    assert printed.err == f"Wrote {drop_in}. Apply it with: systemctl reload csp1d\n"
     channels = load(file).channels
     assert (channels.L1.gain, channels.L2.gain) == (0.96432, 1.038422)
     assert channels.L3.gain == 1
-    # Ten readings, one whose second had begun, and the one that was there: each asked for twice.
-    assert daemon.asked == 2 * 11 + 1
+    # The last of ten readings, after two that began before the calibration; two polls each.
+    assert daemon.polls == 2 * 11 + 1
 
 
 def test_the_noise_floor_of_all_phases_that_are_measured(
@@ -84,7 +84,7 @@ def test_the_noise_floor_of_all_phases_that_are_measured(
     daemon = Daemon({L1: 0.09, L2: 0.2})
     assert calibrate.zero(config, file, daemon, [], yes=True) == 0
     assert capsys.readouterr().out == (
-        "         reads      then               noise floor\n"
+        "        before     after               noise floor\n"
         "L1      0.00 A    0.00 A      0.0000 A ->  0.0900 A\n"
         "L2      0.20 A    0.00 A      0.0000 A ->  0.2000 A\n"
     )
@@ -94,28 +94,28 @@ def test_the_noise_floor_of_all_phases_that_are_measured(
     )
 
 
-def test_several_loads_are_asked_for(
+def test_a_prompt_for_several_loads(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer(monkeypatch, "L1 is 10\nL1=1\nL1=20\nL1=10 L1=10\nL1=10.0 L2=10\nL1=10\n\ny\n")
     daemon = Daemon({L1: 10.1, L2: 10.2})
     assert calibrate.gain(Config(), file, daemon, [], yes=False) == 0
-    told = capsys.readouterr()
-    assert "'L1' is not a phase and what the reference shows for it, such as L1=10.02" in told.err
-    assert "'L1=1': a gain needs a load of 2 A or more (10 A is better)" in told.err
-    assert "L1: a gain of 1.980 is more than 20% off" in told.err
-    assert "L1 is named twice" in told.err
-    assert "gain: L1 0.9901, L2 0.9804\n" in told.err
-    assert [line.split()[0] for line in told.out.splitlines()[1:]] == ["L1", "L1", "L2"]
+    printed = capsys.readouterr()
+    assert "must be a phase and its reference reading, such as L1=10.02, got 'L1'" in printed.err
+    assert "must be between 2 and 1000 A (10 A or more is better), got 'L1=1'" in printed.err
+    assert "L1: gain 1.980 is more than 20% off" in printed.err
+    assert "L1 is given twice" in printed.err
+    assert "gain: L1 0.9901, L2 0.9804\n" in printed.err
+    assert [line.split()[0] for line in printed.out.splitlines()[1:]] == ["L1", "L1", "L2"]
     assert load(file).channels.L2.gain == pytest.approx(1 / 1.02, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("answers", "code", "words"),
+    ("answers", "code", "message"),
     [
-        ("n\n", 0, "Nothing is written."),
-        ("\n", 0, "Nothing is written."),
-        ("", 2, "csp1ctl: nobody answers; give --yes to write unasked"),
+        ("n\n", 0, "No changes written."),
+        ("\n", 0, "No changes written."),
+        ("", 2, "csp1ctl: no answer; use --yes to write without confirmation"),
     ],
 )
 def test_only_a_yes_writes(
@@ -124,14 +124,14 @@ def test_only_a_yes_writes(
     capsys: pytest.CaptureFixture[str],
     answers: str,
     code: int,
-    words: str,
+    message: str,
 ) -> None:
     answer(monkeypatch, answers)
     daemon = Daemon({L1: 10.1})
     assert calibrate.gain(Config(), file, daemon, [(L1, 10.0)], yes=False) == code
-    told = capsys.readouterr().err
-    assert f"Write {file}.d/50-calibration.toml? [y/N]" in told
-    assert words in told
+    printed = capsys.readouterr().err
+    assert f"Write {file}.d/50-calibration.toml? [y/N]" in printed
+    assert message in printed
     assert not Path(f"{file}.d").exists()
 
 
@@ -140,73 +140,73 @@ def test_without_any_reference_nothing_is_done(
 ) -> None:
     answer(monkeypatch, "\n")
     assert calibrate.gain(Config(), file, Daemon({}), [], yes=True) == 2
-    assert "no reference was given; nothing is written" in capsys.readouterr().err
+    assert "no reference reading given; no changes written" in capsys.readouterr().err
 
 
-def test_all_reasons_are_told_and_nothing_is_written(file: Path) -> None:
+def test_all_reasons_are_reported_and_nothing_is_written(file: Path) -> None:
     loads = [(L1, 20.0), (L2, 20.0), (L3, 20.0)]
     with pytest.raises(DeviceError) as raised:
         calibrate.gain(Config(), file, Daemon({L1: 10, L2: 0.1, L3: 20}), loads, yes=True)
     l1, l2, end = str(raised.value).splitlines()
-    assert l1.startswith("L1: a gain of 2.000 is more than 20% off")
-    assert l2.startswith("L2: the reference shows 20 A, but 0.10 A flow here")
-    assert end == "nothing of it is taken over"
+    assert l1.startswith("L1: gain 2.000 is more than 20% off")
+    assert l2.startswith("L2: the reference meter shows 20 A, this input measures 0.10 A")
+    assert end == "no changes written"
     assert not Path(f"{file}.d").exists()
 
 
 @pytest.mark.parametrize(
-    ("config", "loads", "words"),
+    ("config", "loads", "message"),
     [
         (
             replace(Config(), channels=replace(Config().channels, L3=ChannelConfig())),
             [(L1, 10.0), (L3, 10.0)],
             "L3 is not measured: channels.L3.input is empty",
         ),
-        (Config(), [(L1, 10.0), (L1, 11.0)], "L1 is named twice"),
+        (Config(), [(L1, 10.0), (L1, 11.0)], "L1 is given twice"),
     ],
 )
-def test_phases_that_can_not_be_meant(
+def test_phases_that_are_not_measured_or_given_twice(
     file: Path,
     capsys: pytest.CaptureFixture[str],
     config: Config,
     loads: list[calibrate.Load],
-    words: str,
+    message: str,
 ) -> None:
     daemon = Daemon({})
     assert calibrate.gain(config, file, daemon, loads, yes=True) == 2
-    assert words in capsys.readouterr().err
-    assert daemon.asked == 0
+    assert message in capsys.readouterr().err
+    assert daemon.polls == 0
 
 
-def test_a_file_that_can_not_serve_is_told_before_anything_is_measured(file: Path) -> None:
+def test_an_unusable_file_is_reported_before_the_measurement(file: Path) -> None:
     Path(f"{file}.d").mkdir()
     Path(f"{file}.d/60-site.toml").write_text("[channels.L1]\ngain = 1.1\n")
     daemon = Daemon({L1: 10.0})
-    with pytest.raises(ConfigError, match=r"60-site.toml: channels.L1.gain: has the last word"):
+    with pytest.raises(ConfigError, match=r"60-site.toml: channels.L1.gain: overrides 50-cal"):
         calibrate.gain(load(file), file, daemon, [(L1, 10.0)], yes=True)
-    assert daemon.asked == 0
-    # What it says of other phases does not matter.
+    assert daemon.polls == 0
+    # Its keys for other phases do not matter.
     assert calibrate.gain(load(file), file, Daemon({L2: 10.0}), [(L2, 10.0)], yes=True) == 0
 
 
 @pytest.mark.parametrize(
-    ("amperes", "sequences", "words"),
+    ("amperes", "sequences", "message"),
     [
-        ({L1: 10.0}, [7, 8, 9, 1], "csp1d was reloaded or restarted meanwhile"),
-        ({L2: 10.0}, range(99), "csp1d does not measure L1; reload it, if that was configured"),
-        ({L1: 10.0}, [0] * 99, "csp1d answers, but makes no readings"),
-        ({L1: 10.0}, [4] * 99, "csp1d answers, but makes no readings"),
+        ({L1: 10.0}, [7, 8, 9, 1], "csp1d or its ADC restarted during the measurement"),
+        ({L2: 10.0}, range(99), "csp1d does not measure L1; if it is configured, reload csp1d"),
+        ({L1: 10.0}, [0] * 99, "csp1d delivers no readings"),
+        ({L1: 10.0}, [4] * 99, "csp1d delivers no readings"),
     ],
 )
-def test_what_happens_to_the_daemon_meanwhile(
+def test_a_daemon_that_restarts_or_stops_measuring(
     file: Path,
     monkeypatch: pytest.MonkeyPatch,
     amperes: Mapping[Phase, float],
     sequences: Iterable[int],
-    words: str,
+    message: str,
 ) -> None:
-    # A quarter of a second each time that somebody looks.
+    # The clock advances by 0.25 s whenever it is read.
     clock = iter(range(10000))
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 4)
-    with pytest.raises(DeviceError, match=words):
+    with pytest.raises(DeviceError, match=message):
         calibrate.gain(Config(), file, Daemon(amperes, sequences), [(L1, 10.0)], yes=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What readings make of a gain and a noise floor, what they can not, and the file it goes to."""
+"""Gain and noise floor from readings, readings that allow none, and the file for the result."""
 
 import math
 import os
@@ -24,16 +24,16 @@ from csp1d.tool.calibration_file import CalibrationFile
 
 NOMINAL = Correction(1.0, 0.0)
 SHAKE = (0.999, 1.001, 1.0, 0.998, 1.002)
-"""What noise makes of successive readings."""
+"""Successive readings with noise, relative to their mean."""
 
 
 def currents(
     uncorrected: float, shake: Sequence[float] = SHAKE, clipped: int = 0
 ) -> tuple[PhaseCurrent, ...]:
-    # What a reading says besides depends on what is in force, and must not matter.
+    # The other values depend on the present configuration and must not matter.
     return tuple(
-        PhaseCurrent(-1.0, -1.0, 0.0, clipped, uncorrected_rms_amperes=uncorrected * each)
-        for each in shake
+        PhaseCurrent(-1.0, -1.0, 0.0, clipped, uncorrected_rms_amperes=uncorrected * factor)
+        for factor in shake
     )
 
 
@@ -46,7 +46,7 @@ def point(reference: float, uncorrected: float) -> Point:
 
 @pytest.mark.parametrize("old", [NOMINAL, Correction(1.1, 0.0), Correction(0.8, 0.2)])
 @pytest.mark.parametrize("error", [1.037, 0.963, 1.0, 1.19, 0.84])
-def test_the_gain_takes_an_error_out_whatever_is_in_force(old: Correction, error: float) -> None:
+def test_the_gain_corrects_an_error_whatever_is_configured(old: Correction, error: float) -> None:
     noise = old.noise_floor_amperes / old.gain
     new = find_gain([point(10.0, math.hypot(10.0 * error, noise))], old)
     assert new.gain == pytest.approx(1 / error, rel=1e-5)
@@ -71,18 +71,21 @@ def test_of_several_points_the_larger_ones_count_more() -> None:
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        ([point(10, 7.9)], "a gain of 1.266 is more than 20% off; check ct_ratio and burden_ohms"),
-        ([point(10, 12.6)], "a gain of 0.794 is more than 20% off"),
-        ([point(10, 0.08)], "the reference shows 10 A, but 0.08 A flow here; check that the trans"),
-        ([Point(10, currents(10, clipped=1))], "goes beyond the range of the ADC"),
+        ([point(10, 7.9)], "gain 1.266 is more than 20% off; check ct_ratio, burden_ohms"),
+        ([point(10, 12.6)], "gain 0.794 is more than 20% off"),
+        (
+            [point(10, 0.08)],
+            "the reference meter shows 10 A, this input measures 0.08 A; check that",
+        ),
+        ([Point(10, currents(10, clipped=1))], "the signal exceeds the ADC range"),
         (
             [Point(10, currents(10, (1.0, 1.0, 1.012)))],
-            "the current moved between 10.00 A and 10.12 A; take a load that stays within 1%",
+            "the current varied between 10.00 A and 10.12 A; use a load that stays within 1%",
         ),
-        ([point(5, 5.3), point(20, 20)], "contradict each other: .* 5 A would read 5.28 A"),
+        ([point(5, 5.3), point(20, 20)], "the points disagree: .* 5 A would read 5.28 A"),
     ],
 )
-def test_what_gives_no_gain(points: list[Point], reason: str) -> None:
+def test_points_that_give_no_gain(points: list[Point], reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         find_gain(points, NOMINAL)
 
@@ -96,7 +99,12 @@ def test_with_the_noise_floor_nothing_reads_as_nothing(old: Correction) -> None:
     new = find_noise_floor(quiet, old, no_load_amperes=0.1)
     assert new.gain == old.gain
     assert new.noise_floor_amperes == pytest.approx(0.085 * old.gain, abs=1e-4)
-    assert {new.amperes(each.uncorrected_rms_amperes, 0.1) for each in quiet} == {0.0}
+    assert {new.amperes(current.uncorrected_rms_amperes, 0.1) for current in quiet} == {0.0}
+
+
+def test_the_noise_floor_is_the_mean_of_powers() -> None:
+    new = find_noise_floor(currents(0.05, (0.2, 1.0)), NOMINAL, 0.1)
+    assert new.noise_floor_amperes == pytest.approx(math.sqrt((0.01**2 + 0.05**2) / 2), abs=1e-4)
 
 
 def test_an_adc_without_noise_has_no_noise_floor() -> None:
@@ -106,13 +114,13 @@ def test_an_adc_without_noise_has_no_noise_floor() -> None:
 @pytest.mark.parametrize(
     ("quiet", "no_load", "reason"),
     [
-        (currents(0.6), 0.1, "0.60 A are no noise; nothing may flow"),
-        (currents(0.1, (1.0, 1.0, 1.6)), 0.1, "the current moved between 0.10 A and 0.16 A"),
-        (currents(0.4, (0.97, 1.03)), 0.09, "still read 0.10 A at times; raise measurement.no_lo"),
-        (currents(0.08, clipped=3), 0.1, "beyond the range of the ADC"),
+        (currents(0.6), 0.1, "0.60 A is too much to be noise; switch the load off"),
+        (currents(0.1, (1.0, 1.0, 1.6)), 0.1, "the current varied between 0.10 A and 0.16 A"),
+        (currents(0.4, (0.97, 1.03)), 0.09, "still read up to 0.10 A; raise measurement.no_lo"),
+        (currents(0.08, clipped=3), 0.1, "the signal exceeds the ADC range"),
     ],
 )
-def test_what_gives_no_noise_floor(
+def test_readings_that_give_no_noise_floor(
     quiet: tuple[PhaseCurrent, ...], no_load: float, reason: str
 ) -> None:
     with pytest.raises(RefusedError, match=reason):
@@ -132,7 +140,7 @@ def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Pa
     os.umask(before)
     l1 = load(config).channels.L1
     assert (l1.gain, l1.noise_floor_amperes, l1.burden_ohms) == (0.9643, 0.08, 10)
-    # The daemon is another user.
+    # Another user, the daemon's, must be able to read it.
     assert file.path.stat().st_mode & 0o777 == 0o644
     assert file.path.parent.stat().st_mode & 0o777 == 0o755
     assert [path.name for path in file.path.parent.iterdir()] == ["50-calibration.toml"]
@@ -151,17 +159,17 @@ def test_what_the_drop_in_holds_of_other_phases_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "complaint"),
+    ("file", "content", "problem"),
     [
         (
             "90-site.toml",
             "[channels.L1]\ngain = 1.5",
-            "90-site.toml: channels.L1.gain: has the last word over 50-calibration.toml; remove",
+            "90-site.toml: channels.L1.gain: overrides 50-calibration.toml; remove",
         ),
         (
             "50-calibration.toml",
             "[adc]\ntrigger = 'x'",
-            "50-calibration.toml: adc: would be lost when this file is written; move it",
+            "50-calibration.toml: adc: would be lost when csp1ctl rewrites this file; move it",
         ),
         (
             "50-calibration.toml",
@@ -170,15 +178,15 @@ def test_what_the_drop_in_holds_of_other_phases_stays(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_could_do_no_good_is_refused_before_anything_is_measured(
-    tmp_path: Path, file: str, content: str, complaint: str
+def test_a_file_without_effect_is_refused_before_the_measurement(
+    tmp_path: Path, file: str, content: str, problem: str
 ) -> None:
     config = tmp_path / "c.toml"
     folder = tmp_path / "c.toml.d"
     folder.mkdir()
     (folder / file).write_text(content)
     load(config)
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=problem):
         CalibrationFile(config, [Phase.L1])
 
 
@@ -190,9 +198,11 @@ def test_keys_of_other_phases_and_of_earlier_files_do_not_matter(tmp_path: Path)
     CalibrationFile(tmp_path / "c.toml", [Phase.L1])
 
 
-def test_a_folder_that_may_not_be_written_to_is_told_first(
+def test_a_read_only_folder_is_reported_before_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ConfigError, match=r"50-calibration.toml: can not be written; run it as ro"):
+    with pytest.raises(
+        ConfigError, match=r"50-calibration.toml: cannot be written; run csp1ctl as ro"
+    ):
         CalibrationFile(tmp_path / "c.toml", [])

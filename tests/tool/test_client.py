@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking the daemon on real sockets, with and without TLS."""
+"""The client on real sockets, with and without TLS."""
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(config: HttpConfig) -> Iterator[None]:
-    server = HttpServer(config, PAGES)
+def serving(config: HttpConfig, pages: Mapping[str, Page] = PAGES) -> Iterator[None]:
+    server = HttpServer(config, pages)
     try:
         yield
     finally:
@@ -33,7 +34,7 @@ def serving(config: HttpConfig) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("listen", "asked"),
+    ("listen", "host"),
     [
         ("127.0.0.1:{}", "127.0.0.1"),
         ("localhost:{}", "127.0.0.1"),
@@ -43,16 +44,16 @@ def serving(config: HttpConfig) -> Iterator[None]:
         ("[::]:{}", "[::1]"),
     ],
 )
-def test_an_address_for_everybody_is_asked_at_home(listen: str, asked: str) -> None:
+def test_an_address_for_all_interfaces_is_asked_on_loopback(listen: str, host: str) -> None:
     port = free_port()
     config = HttpConfig(listen=listen.format(port))
     with serving(config):
         client = Client(config)
-        assert client.url == f"http://{asked}:{port}/"
+        assert client.url == f"http://{host}:{port}/"
         assert client.status_json() == b'{"a": 1}'
 
 
-def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with serving(config):
@@ -60,13 +61,16 @@ def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "complaint"),
+    ("config", "problem"),
     [
-        (HttpConfig(listen=""), 'http.listen is "", so csp1d tells nobody its state; set it'),
-        (HttpConfig(listen="127.0.0.1:0"), "http.listen '127.0.0.1:0' lets csp1d choose a port"),
+        (HttpConfig(listen=""), 'http.listen is "": the HTTP server is disabled; set it'),
+        (
+            HttpConfig(listen="127.0.0.1:0"),
+            "http.listen '127.0.0.1:0' lets the system choose a port",
+        ),
         (
             HttpConfig("127.0.0.1:1", "own.pem", "own.key", "ca.pem"),
-            "http.tls_client_ca lets in only clients .* give one with --certificate and --key",
+            r"client certificate .* http\.tls_client_ca; give one with --certificate and --key",
         ),
         (
             HttpConfig("127.0.0.1:1", "no-such.pem", "no-such.key"),
@@ -74,30 +78,55 @@ def test_a_proxy_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_where_nobody_can_be_asked(config: HttpConfig, complaint: str) -> None:
-    with pytest.raises(DeviceError, match=complaint):
+def test_configurations_that_allow_no_connection(config: HttpConfig, problem: str) -> None:
+    with pytest.raises(DeviceError, match=problem):
         Client(config)
 
 
-def test_no_answer_is_told_with_the_mend() -> None:
+def test_no_answer_names_the_remedy() -> None:
     client = Client(HttpConfig(listen=f"127.0.0.1:{free_port()}"))
-    with pytest.raises(NoAnswerError, match=r"no answer at .*: Connection refused; does csp1d run"):
+    with pytest.raises(
+        NoAnswerError, match=r"no answer from .*: Connection refused; is csp1d running"
+    ):
         client.status()
 
 
-def test_something_else_that_answers_is_told() -> None:
+def test_another_server_is_reported() -> None:
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with (
         serving(config),
-        pytest.raises(NoAnswerError, match="is not the state of a csp1d of this version"),
+        pytest.raises(NoAnswerError, match="is not the status of this version of csp1d"),
     ):
         Client(config).status()
-    server = HttpServer(config, {})
-    try:
-        with pytest.raises(NoAnswerError, match="is not csp1d: 404"):
-            Client(config).status()
-    finally:
-        server.close()
+    with serving(config, {}), pytest.raises(NoAnswerError, match="is not csp1d: 404"):
+        Client(config).status()
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (b"", r"no answer from http://.*: connection closed; is csp1d running"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "is not csp1d: its answer is not HTTP; check http.listen"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "incomplete answer from http://"),
+        (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", "is not csp1d: its answer is not HTTP"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
+    ],
+)
+def test_answers_that_are_not_those_of_csp1d(answer: bytes, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(NoAnswerError, match=problem):
+            client.status()
+        server.join()
 
 
 def test_with_tls_only_the_configured_certificate_is_trusted(tmp_path: Path) -> None:
@@ -112,7 +141,7 @@ def test_with_tls_only_the_configured_certificate_is_trusted(tmp_path: Path) -> 
             Client(stale).status_json()
 
 
-def test_a_clients_certificate_is_shown(tmp_path: Path) -> None:
+def test_a_clients_certificate_is_presented(tmp_path: Path) -> None:
     own, own_key = make_certificate(tmp_path, "sensor")
     me, my_key = make_certificate(tmp_path, "operator")
     other, other_key = make_certificate(tmp_path, "other")
@@ -122,7 +151,7 @@ def test_a_clients_certificate_is_shown(tmp_path: Path) -> None:
     with serving(config):
         assert Client(config, str(me), str(my_key)).status_json()
         assert Client(config, str(both)).status_json()
-        with pytest.raises(NoAnswerError, match=r"no answer at https://"):
+        with pytest.raises(NoAnswerError, match=r"no answer from https://"):
             Client(config, str(other), str(other_key)).status_json()
-    with pytest.raises(DeviceError, match=r"--certificate '.*operator.pem' or --key can not be"):
+    with pytest.raises(DeviceError, match=r"--certificate '.*operator.pem' or --key cannot be"):
         Client(config, str(me))

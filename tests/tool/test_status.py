@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's state as it is asked for: from JSON, in words, and watched over time."""
+"""The state of the daemon: from JSON, as text, and watched over time."""
 
 import io
 from dataclasses import replace
@@ -7,26 +7,25 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_metrics import END_NS, FAILED, MEASURING
+from states import END_NS, FAILED, MEASURING
 
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Status, parse, status_text, to_json
-from csp1d.tool.client import NoAnswerError
 from csp1d.tool.screen import screen
 from csp1d.tool.watch import Watch
 
 URL = "http://127.0.0.1:19510/"
 
 
-def told(state: Snapshot) -> bytes:
-    """What the daemon would send 400 ms after its reading."""
+def body(state: Snapshot) -> bytes:
+    """The /status.json of the daemon 400 ms after its reading."""
     return to_json(state.status(END_NS + 400_000_000))
 
 
-STATUS = replace(parse(told(MEASURING)), version="0.1.0")
+STATUS = replace(parse(body(MEASURING)), version="0.1.0")
 
 
 def test_what_the_daemon_tells_is_understood() -> None:
@@ -45,7 +44,7 @@ def test_what_the_daemon_tells_is_understood() -> None:
         )
         == STATUS
     )
-    assert parse(told(Snapshot())).reading is None
+    assert parse(body(Snapshot())).reading is None
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"reading": 3}'])
@@ -84,7 +83,7 @@ def test_a_phase_that_exports_is_told() -> None:
 
 
 def test_in_words_where_nothing_works() -> None:
-    assert status_text(parse(told(Snapshot())), URL).split("\n")[2:] == [
+    assert status_text(parse(body(Snapshot())), URL).split("\n")[2:] == [
         "reading       no current reading, no telegrams",
         "scans lost    0",
         "ADC           not found or not delivering data",
@@ -100,14 +99,14 @@ def test_in_words_where_nothing_works() -> None:
 
 
 def test_a_failed_input_is_told_instead_of_currents() -> None:
-    status = parse(told(replace(MEASURING, reading=None, failed=FAILED)))
+    status = parse(body(replace(MEASURING, reading=None, failed=FAILED)))
     assert status.reading is None
     shown = status_text(status, URL)
     assert (
         "L2            input saturated: current unknown, no telegrams; check its wiring\n" in shown
     )
     assert "sudo journalctl -x" in shown
-    assert told(MEASURING) == told(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
+    assert body(MEASURING) == body(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
 
 
 # Watching.
@@ -120,7 +119,7 @@ def at(sequence: int, sent: int) -> Status:
 
 
 def test_telegrams_per_second_are_those_of_the_last_seconds() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     assert watch.telegrams_per_second is None
     for second in range(30):
         # One a second at first, then one in two seconds.
@@ -131,25 +130,23 @@ def test_telegrams_per_second_are_those_of_the_last_seconds() -> None:
 
 
 def test_what_happens_is_noted_once() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     assert watch.answered(at(7, 7), 0, "12:00:00") is None
     # A second without a reading, as while the ADC stalls, is no restart.
     assert watch.answered(at(0, 7), 1, "12:00:01") is None
     assert watch.answered(at(8, 7), 2, "12:00:02") is None
-    assert watch.failed(NoAnswerError("no answer"), "12:00:03") == "12:00:03 no answer"
+    assert watch.failed("no answer", "12:00:03") == "12:00:03 no answer"
     assert watch.status is None
     assert watch.telegrams_per_second is None
-    assert watch.failed(NoAnswerError("no answer"), "12:00:04") is None
-    assert watch.answered(at(1, 1), 5, "12:00:05") == "12:00:05 csp1d answers again"
+    assert watch.failed("no answer", "12:00:04") is None
+    assert watch.answered(at(1, 1), 5, "12:00:05") == "12:00:05 csp1d is available again"
     assert watch.answered(at(2, 2), 6, "12:00:06") is None
-    assert watch.answered(at(1, 2), 7, "12:00:07") == (
-        "12:00:07 csp1d measures anew: it was reloaded or restarted"
-    )
+    assert watch.answered(at(1, 2), 7, "12:00:07") == ("12:00:07 csp1d was reloaded or restarted")
     assert len(watch.notes) == 3
 
 
 def test_a_restart_between_two_questions_is_no_negative_rate() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     watch.answered(at(50, 50), 0, "")
     watch.answered(at(1, 1), 1, "")
     watch.answered(at(2, 2), 2, "")
@@ -157,30 +154,30 @@ def test_a_restart_between_two_questions_is_no_negative_rate() -> None:
 
 
 def test_a_line_for_where_there_is_no_terminal() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     watch.answered(STATUS, 0, "12:00:00")
     assert watch.line("12:00:00") == (
-        "12:00:00 L1 24.00 A  L2 0.00 A  50.020 Hz  not asked  2 sent  2 scans lost"
+        "12:00:00 L1 24.00 A  L2 0.00 A  50.020 Hz  L2 overload  no request  2 sent  2 scans lost"
     )
     watch.answered(replace(STATUS, reading=None, p1_request=None), 1, "12:00:01")
     assert watch.line("12:00:01") == (
-        "12:00:01 no current reading; request line not available  "
-        "no request line  2 sent  2 scans lost"
+        "12:00:01 no current reading  request line not available  2 sent  2 scans lost"
     )
-    watch.failed(NoAnswerError("gone"), "12:00:02")
-    assert watch.line("12:00:02") == "12:00:02 csp1d does not answer"
+    watch.failed("gone", "12:00:02")
+    assert watch.line("12:00:02") == "12:00:02 no answer from csp1d"
 
 
 def shown(watch: Watch, fuse_amperes: float = 80.0, **console: Any) -> list[str]:
     """The lines on a terminal of 80 columns."""
     file = io.TextIOWrapper(io.BytesIO(), console.pop("encoding", "utf-8"))
-    Console(file=file, width=80, **console).print(screen(watch, fuse_amperes))
+    content = screen(URL, watch.status, watch.telegrams_per_second, watch.notes, fuse_amperes)
+    Console(file=file, width=80, **console).print(content)
     file.seek(0)
     return file.read().split("\n")
 
 
 def test_the_screen() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     watch.answered(replace(STATUS, leds={"power": True, "current": False, "p1": None}), 0, "")
     lines = shown(watch)
     assert max(map(len, lines)) <= 80
@@ -197,22 +194,22 @@ def test_the_screen() -> None:
 
 
 def test_the_screen_on_a_terminal_without_unicode() -> None:
-    watch = Watch(URL)
+    watch = Watch()
     watch.answered(STATUS, 0, "")
     assert shown(watch, encoding="ascii")[2].startswith("L1  24.00 A ---")
 
 
-def test_the_screen_while_nobody_answers() -> None:
-    watch = Watch(URL)
+def test_the_screen_without_an_answer() -> None:
+    watch = Watch()
     watch.answered(STATUS, 0, "")
-    watch.failed(NoAnswerError("no answer at all"), "12:00:01")
+    watch.failed("no answer at all", "12:00:01")
     assert [line.rstrip() for line in shown(watch)] == [
         f"csp1d at {URL}",
         "",
-        "csp1d does not answer; asking on",
+        "no answer from csp1d; retrying",
         "",
         "12:00:01 no answer at all",
-        "Ctrl-C ends",
+        "Ctrl-C to quit",
         "",
     ]
 
@@ -221,7 +218,7 @@ def test_the_screen_while_nobody_answers() -> None:
 def test_from_the_fuse_on_a_bar_is_full_and_red(amperes: float, is_red: bool) -> None:
     assert STATUS.reading
     reading = replace(STATUS.reading, phases={Phase.L1: PhaseCurrent(amperes, 0, 0, 0)})
-    watch = Watch(URL)
+    watch = Watch()
     watch.answered(replace(STATUS, reading=reading), 0, "")
     line = shown(watch, 25.0, force_terminal=True, color_system="standard", no_color=False)[2]
     assert ("\x1b[1;31m━" in line) == is_red

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is proposed for a machine, and why not something else."""
+"""The configuration that is suggested for a machine, and the reasons against devices."""
 
 import tomllib
 from dataclasses import replace
@@ -20,7 +20,7 @@ from csp1d.hat.hardware import (
     LedDevice,
     SerialPort,
 )
-from csp1d.tool import discover
+from csp1d.tool.commands import discover
 from csp1d.tool.suggest_config import (
     adc_fault,
     choose_adc,
@@ -72,13 +72,13 @@ LEDS = tuple(
 HAT = Hardware(adcs=(MCP3912,), triggers=("mcp3912-dev0",), chips=(CHIP,), ports=(AMA0,), leds=LEDS)
 
 
-def proposed(hardware: Hardware, byteorder: str = "little") -> dict[str, Any]:
+def suggested(hardware: Hardware, byteorder: str = "little") -> dict[str, Any]:
     return tomllib.loads(configuration(hardware, byteorder))
 
 
 def test_the_reference_hat_is_recognised() -> None:
     assert missing(HAT) == []
-    table = proposed(HAT)
+    table = suggested(HAT)
     assert table["adc"] == {"device": "csp1-hat-adc", "sampling_frequency_hz": 3906}
     assert [table["channels"][phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "voltage0",
@@ -99,16 +99,16 @@ def test_the_reference_hat_is_recognised() -> None:
 def test_the_report_of_the_reference_hat() -> None:
     assert list(discover.report(replace(HAT, unseen=("much",)))) == [
         "ADCs (IIO devices)",
-        "  + iio:device0: mcp3912, labelled csp1-hat-adc",
+        "  + iio:device0: mcp3912, label csp1-hat-adc",
         "      inputs: voltage0, voltage1, voltage2, voltage3 (be:s24/32>>0)",
-        "      millivolts a code: 0.5",
-        "      rate: 3906 Hz now; available: 15625 7812 3906 1953",
+        "      millivolts per code: 0.5",
+        "      rate: 3906 Hz; available: 15625 7812 3906 1953",
         "      trigger: mcp3912-dev0",
         "  triggers: mcp3912-dev0",
         "Serial ports",
         "  + /dev/ttyAMA0: free",
         "GPIO chips",
-        "    /dev/gpiochip0: pinctrl-bcm2711, 3 lines, 2 of them named",
+        "    /dev/gpiochip0: pinctrl-bcm2711, 3 lines, 2 named",
         "    + 24 P1_REQUEST: free",
         "    - 25 : in use by spi0 CS0",
         "LEDs",
@@ -116,13 +116,13 @@ def test_the_report_of_the_reference_hat() -> None:
         "  + csp1:yellow:current",
         "  + csp1:yellow:p1",
         "  + csp1:yellow:power",
-        "Not seen: much",
+        "Not visible: much",
     ]
 
 
-def test_a_machine_without_a_hat_gets_a_configuration_that_says_so() -> None:
+def test_the_configuration_of_a_machine_without_a_hat() -> None:
     assert missing(Hardware()) == ["an ADC", "a serial port", "a request line"]
-    assert proposed(Hardware()) == {
+    assert suggested(Hardware()) == {
         "adc": {},
         "p1": {"request": {}},
         "leds": {"power": "", "current": "", "p1": ""},
@@ -137,16 +137,22 @@ def test_a_machine_without_a_hat_gets_a_configuration_that_says_so() -> None:
     ("adc", "fault"),
     [
         (ADC, ""),
-        (replace(ADC, has_buffer=False, channels=()), "no buffer: its driver can not capture"),
+        (replace(ADC, has_buffer=False, channels=()), "no buffer: its driver cannot capture"),
         (replace(ADC, has_node=False), "no buffer"),
-        (replace(ADC, name="ads1115"), "converts one channel a scan"),
-        (replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)), "no voltage input"),
-        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input"),
-        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input"),
-        (replace(ADC, available_frequencies="8 16 128"), "too slow: it offers 8 16 128 Hz"),
+        (replace(ADC, name="ads1115"), "slow: it converts one channel per scan"),
+        (
+            replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)),
+            "no voltage input in its scans",
+        ),
+        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input in its scans"),
+        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input in its scans"),
+        (
+            replace(ADC, available_frequencies="8 16 128"),
+            "no usable sampling frequency: 8 16 128 Hz",
+        ),
     ],
 )
-def test_an_adc_that_does_not_fit_is_told_why(adc: IioDevice, fault: str) -> None:
+def test_an_unusable_adc_has_a_reason(adc: IioDevice, fault: str) -> None:
     assert adc_fault(adc).startswith(fault)
     assert bool(adc_fault(adc)) == bool(fault)
     assert (choose_adc([adc]) is None) == bool(fault)
@@ -156,7 +162,7 @@ def test_the_hats_own_adc_comes_first_then_the_one_with_most_inputs() -> None:
     two = replace(ADC, sys_name="iio:device1", channels=channels(2))
     assert choose_adc([two, ADC]) == ADC
     assert choose_adc([two, ADC, MCP3912]) == MCP3912
-    table = proposed(Hardware(adcs=(two,)))
+    table = suggested(Hardware(adcs=(two,)))
     assert [table["channels"][phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "voltage0",
         "voltage1",
@@ -166,7 +172,7 @@ def test_the_hats_own_adc_comes_first_then_the_one_with_most_inputs() -> None:
 
 def test_single_ended_inputs_come_before_differential_ones() -> None:
     mixed = (IioChannel("voltage0-voltage1", 0, "le:s16/16>>0", 1.0), *channels(3))
-    table = proposed(Hardware(adcs=(replace(ADC, channels=mixed),)))
+    table = suggested(Hardware(adcs=(replace(ADC, channels=mixed),)))
     assert table["channels"]["L1"]["input"] == "voltage0"
 
 
@@ -180,7 +186,7 @@ def test_single_ended_inputs_come_before_differential_ones() -> None:
 def test_a_number_is_used_only_where_no_name_is_its_own(
     others: tuple[IioDevice, ...], name: str
 ) -> None:
-    assert proposed(Hardware(adcs=(ADC, *others)))["adc"]["device"] == name
+    assert suggested(Hardware(adcs=(ADC, *others)))["adc"]["device"] == name
 
 
 @pytest.mark.parametrize(
@@ -197,21 +203,21 @@ def test_a_number_is_used_only_where_no_name_is_its_own(
         ("", None),
     ],
 )
-def test_the_rate_nearest_to_4_khz_is_asked_for(available: str, chosen: float | None) -> None:
+def test_the_rate_nearest_to_4_khz_is_chosen(available: str, chosen: float | None) -> None:
     assert nearest_frequency(available) == chosen
 
 
 @pytest.mark.parametrize(
-    ("attached", "triggers", "hrtimers", "proposed_trigger"),
+    ("attached", "triggers", "hrtimers", "expected_trigger"),
     [
-        # It takes none, or has attached its own: nothing to be said.
+        # It needs none, or has its own attached.
         (None, (), (), None),
         ("ad7606-4-dev0", ("ad7606-4-dev0",), (), None),
         ("", ("ad7606-4-dev0",), (), "ad7606-4-dev0"),
         ("", (), (), "hrtimer:csp1d"),
         ("", ("other",), (), "hrtimer:csp1d"),
         ("other", ("other",), (), "other"),
-        # Made by somebody, and gone after the next boot.
+        # Created by a user, and lost at the next boot.
         ("csp1d", ("csp1d",), ("csp1d",), "hrtimer:csp1d"),
         ("mine", ("mine",), ("mine",), "hrtimer:mine"),
     ],
@@ -220,16 +226,16 @@ def test_what_starts_a_scan(
     attached: str | None,
     triggers: tuple[str, ...],
     hrtimers: tuple[str, ...],
-    proposed_trigger: str | None,
+    expected_trigger: str | None,
 ) -> None:
     adc = replace(ADC, trigger=attached)
-    table = proposed(Hardware(adcs=(adc,), triggers=triggers, hrtimers=hrtimers))
-    assert table["adc"].get("trigger") == proposed_trigger
+    table = suggested(Hardware(adcs=(adc,), triggers=triggers, hrtimers=hrtimers))
+    assert table["adc"].get("trigger") == expected_trigger
 
 
 def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
     adc = replace(ADC, trigger="", own_triggers=("data-ready",))
-    table = proposed(Hardware(adcs=(adc,), triggers=("timer", "data-ready")))
+    table = suggested(Hardware(adcs=(adc,), triggers=("timer", "data-ready")))
     assert table["adc"]["trigger"] == "data-ready"
 
 
@@ -239,20 +245,20 @@ def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
         ("mcp3911", "be:s24/32>>0", "little", "le:s24/32>>0"),
         ("mcp3919", "be:s24/32>>0", "little", "le:s24/32>>0"),
         ("mcp3911", "be:s24/32>>0", "big", None),
-        # A driver that was mended.
+        # A fixed driver.
         ("mcp3911", "le:s24/32>>0", "little", None),
         ("mcp3564", "be:s24/32>>0", "little", None),
     ],
 )
-def test_a_type_that_the_driver_tells_wrong_is_overridden(
+def test_a_wrong_type_of_a_driver_is_overridden(
     name: str, declared: str, byteorder: str, override: str | None
 ) -> None:
     adc = replace(ADC, name=name, channels=channels(3, declared))
-    table = proposed(Hardware(adcs=(adc,)), byteorder)
+    table = suggested(Hardware(adcs=(adc,)), byteorder)
     assert [table["channels"][phase].get("type") for phase in ("L1", "L2", "L3")] == [override] * 3
 
 
-def test_a_scale_that_is_not_told_is_asked_for() -> None:
+def test_a_missing_scale_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s16/16>>0", None),))
     assert "# scale_millivolts = \n" in configuration(Hardware(adcs=(adc,)), "little")
 
@@ -265,19 +271,28 @@ def test_a_scale_that_is_not_told_is_asked_for() -> None:
     [
         (AMA0, ""),
         (replace(AMA0, users=("csp1d",)), ""),
-        (replace(AMA0, is_console=True), "the kernel's console: take console= for it off"),
-        (replace(AMA0, users=("agetty",)), "a login waits there: systemctl mask serial-getty@ttyA"),
+        (replace(AMA0, is_console=True), "kernel console; remove its console= from"),
+        (
+            replace(AMA0, users=("agetty",)),
+            "used by a login prompt; systemctl mask serial-getty@ttyA",
+        ),
         (replace(AMA0, users=("csp1d", "minicom")), "in use by minicom"),
     ],
 )
-def test_a_port_that_others_use_is_told_why(port: SerialPort, fault: str) -> None:
+def test_a_port_in_use_has_a_reason(port: SerialPort, fault: str) -> None:
     assert port_fault(port).startswith(fault)
     assert choose_port([port, USB0]) == (USB0 if fault else port)
 
 
+def test_built_in_ports_are_preferred_to_usb_and_the_pl011_to_others() -> None:
+    mini_uart = replace(AMA0, node=Path("/dev/ttyS0"))
+    assert choose_port([USB0, mini_uart]) == mini_uart
+    assert choose_port([mini_uart, USB0, AMA0]) == AMA0
+
+
 def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
     hardware = replace(HAT, links=(Path("/dev/csp1d/p1"), Path("/dev/csp1d/request")))
-    assert proposed(hardware)["p1"]["device"] == "/dev/csp1d/p1"
+    assert suggested(hardware)["p1"]["device"] == "/dev/csp1d/p1"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +302,7 @@ def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
         ((GpioLine(3, "P1_REQUEST", "sysfs"),), None),
         ((GpioLine(3, "p1-req", None), GpioLine(4, "P1_REQUEST", None)), "P1_REQUEST"),
         ((GpioLine(3, "p1-req", None),), "p1-req"),
-        # A name that the configuration can not hold.
+        # A name that the configuration does not accept.
         ((GpioLine(3, "P1 REQUEST", None),), 3),
         ((GpioLine(3, "GPIO3", None),), None),
     ],
@@ -295,13 +310,13 @@ def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
 def test_the_request_line_is_known_by_its_name(
     lines: tuple[GpioLine, ...], chosen: str | int | None
 ) -> None:
-    request = proposed(Hardware(chips=(replace(CHIP, lines=lines),)))["p1"]["request"]
+    request = suggested(Hardware(chips=(replace(CHIP, lines=lines),)))["p1"]["request"]
     assert request.get("line") == chosen
 
 
 def test_a_chip_is_named_by_its_label_where_that_is_its_own() -> None:
     twin = replace(CHIP, node=Path("/dev/gpiochip1"), lines=())
-    request = proposed(Hardware(chips=(CHIP, twin)))["p1"]["request"]
+    request = suggested(Hardware(chips=(CHIP, twin)))["p1"]["request"]
     assert request["chip"] == "/dev/gpiochip0"
 
 
@@ -311,10 +326,10 @@ def test_an_led_without_the_trigger_is_pointed_out() -> None:
         for line in discover.report(Hardware(leds=(LedDevice("csp1:red:p1", False),)))
         if "csp1" in line
     ]
-    assert line == "  + csp1:red:p1 (no trigger transient: modprobe ledtrig-transient)"
+    assert line == "  + csp1:red:p1 (trigger transient missing: modprobe ledtrig-transient)"
 
 
-# Whatever devices call themselves.
+# Devices with any names.
 
 names = st.text(max_size=8) | st.sampled_from(["csp1-hat-adc", "mcp3911", "P1_REQUEST", "a:p1"])
 channel = st.builds(
@@ -324,7 +339,7 @@ channel = st.builds(
     type=st.sampled_from(["be:s24/32>>0", "le:u12/16>>4", ""]),
     scale_millivolts=st.none() | st.floats(),
 )
-inventories = st.builds(
+hardware_found = st.builds(
     Hardware,
     adcs=st.tuples(
         st.builds(
@@ -335,7 +350,7 @@ inventories = st.builds(
             has_node=st.just(True),
             has_buffer=st.just(True),
             is_capturing=st.booleans(),
-            channels=st.lists(channel, max_size=4, unique_by=lambda each: each.id).map(tuple),
+            channels=st.lists(channel, max_size=4, unique_by=lambda channel: channel.id).map(tuple),
             has_timestamp=st.booleans(),
             sampling_frequency_hz=st.none() | st.floats(),
             available_frequencies=st.sampled_from(
@@ -361,8 +376,8 @@ inventories = st.builds(
 )
 
 
-@given(hardware=inventories, byteorder=st.sampled_from(["little", "big"]))
-def test_what_is_proposed_is_always_a_good_configuration(
+@given(hardware=hardware_found, byteorder=st.sampled_from(["little", "big"]))
+def test_every_suggested_configuration_is_valid(
     tmp_path_factory: pytest.TempPathFactory, hardware: Hardware, byteorder: str
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "csp1d.toml"

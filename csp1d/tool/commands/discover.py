@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`csp1ctl discover`: the devices of this machine, and a configuration for them.
+
+The configuration goes to standard output, to be saved; the report on the devices to standard error.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from csp1d.config import Config
+from csp1d.exits import DEVICE_MISSING, OK
+from csp1d.hat.hardware import GpioChip, Hardware, IioDevice, LedDevice, SerialPort, find_hardware
+from csp1d.tool.suggest_config import (
+    ROLES,
+    adc_fault,
+    choose_adc,
+    choose_led,
+    choose_line,
+    choose_port,
+    configuration,
+    inputs,
+    line_fault,
+    missing,
+    port_fault,
+)
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    hardware = find_hardware()
+    print("\n".join(report(hardware)), file=sys.stderr)
+    absent = missing(hardware)
+    if absent:
+        print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
+        if hardware.unseen:
+            print("Some devices are visible to root only: try again with sudo.", file=sys.stderr)
+    print(
+        f"\nStandard output: a configuration for {arguments.config}\n", file=sys.stderr, flush=True
+    )
+    print(configuration(hardware, sys.byteorder), end="")
+    return DEVICE_MISSING if absent else OK
+
+
+def report(hardware: Hardware) -> Iterator[str]:
+    """The devices by kind, a line or more each; "+" marks those of the configuration."""
+    adc, line = choose_adc(hardware.adcs), choose_line(hardware.chips)
+    port = choose_port(hardware.ports)
+    yield "ADCs (IIO devices)"
+    for device in hardware.adcs:
+        yield from _adc_lines(device, is_chosen=device == adc)
+    yield from _none(hardware.adcs)
+    if hardware.triggers:
+        yield f"  triggers: {', '.join(hardware.triggers)}"
+    yield "Serial ports"
+    for tty in hardware.ports:
+        yield _port_line(tty, is_chosen=tty == port)
+    yield from _none(hardware.ports)
+    yield "GPIO chips"
+    for chip in hardware.chips:
+        chosen = line.line.name if line and line.chip == chip else None
+        yield from _chip_lines(chip, chosen)
+    unseen_chips = tuple(text for text in hardware.unseen if "gpiochip" in text)
+    yield from _none(hardware.chips or unseen_chips)
+    yield "LEDs"
+    leds = [choose_led(hardware.leds, role) for role in ROLES]
+    for led in hardware.leds:
+        yield _led_line(led, is_chosen=led in leds)
+    yield from _none(hardware.leds)
+    for link in hardware.links:
+        yield f"Named by udev: {link}"
+    for unseen in hardware.unseen:
+        yield f"Not visible: {unseen}"
+
+
+def _none(found: tuple[object, ...]) -> Iterator[str]:
+    if not found:
+        yield "  none"
+
+
+def _line(is_chosen: bool, text: str) -> str:
+    return f"{'+' if is_chosen else '-':>3} {text}"
+
+
+def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
+    label = f", label {adc.label}" if adc.label else ""
+    yield _line(is_chosen, f"{adc.sys_name}: {adc.name or 'no name'}{label}")
+    if fault := adc_fault(adc):
+        yield f"      not usable: {fault}"
+        return
+    found = inputs(adc)
+    yield f"      inputs: {', '.join(channel.id for channel in found)} ({found[0].type})"
+    scales = {channel.scale_millivolts for channel in found}
+    shown = ", ".join("not reported" if scale is None else f"{scale:g}" for scale in scales)
+    yield f"      millivolts per code: {shown}"
+    if adc.sampling_frequency_hz is not None or adc.available_frequencies:
+        rate = adc.sampling_frequency_hz
+        present = "not reported" if rate is None else f"{rate:g} Hz"
+        yield f"      rate: {present}; available: {adc.available_frequencies or 'not reported'}"
+    if adc.trigger is not None:
+        yield f"      trigger: {adc.trigger or 'none attached'}"
+    if not adc.has_timestamp:
+        yield "      no timestamps: time is derived from the number of scans"
+    if len(found) < 3:
+        yield f"      inputs for {len(found)} of three phases"
+    if adc.is_capturing:
+        yield "      in use: capturing"
+
+
+def _port_line(port: SerialPort, is_chosen: bool) -> str:
+    where = " (USB)" if port.is_usb else ""
+    fault = port_fault(port)
+    state = f"not usable: {fault}" if fault else "in use by csp1d" if port.users else "free"
+    return _line(is_chosen, f"{port.node}{where}: {state}")
+
+
+def _chip_lines(chip: GpioChip, chosen: str | None) -> Iterator[str]:
+    named = [line for line in chip.lines if line.name]
+    yield f"    {chip.node}: {chip.label}, {len(chip.lines)} lines, {len(named)} named"
+    for line in chip.lines:
+        # Boards name all their lines: only those in use and the chosen one are shown.
+        if line.user or line.name == chosen:
+            state = line_fault(line) or ("in use by csp1d" if line.user else "free")
+            yield f"  {_line(line.name == chosen, f'{line.offset} {line.name}: {state}')}"
+
+
+def _led_line(led: LedDevice, is_chosen: bool) -> str:
+    note = "" if led.has_transient else " (trigger transient missing: modprobe ledtrig-transient)"
+    return _line(is_chosen, f"{led.name}{note}")

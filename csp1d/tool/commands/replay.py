@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`csp1ctl replay`: the readings of a capture, a JSON line each."""
+
+import argparse
+import json
+import sys
+
+from csp1d.config import Config
+from csp1d.exits import OK
+from csp1d.measuring.reading import Reading
+from csp1d.measuring.replay import reading_json
+from csp1d.tool import capture
+
+
+def run(config: Config, arguments: argparse.Namespace) -> int:
+    replay = capture.replay(
+        capture.load(arguments.name),
+        config.channels.used(),
+        config.measurement,
+        config.direction,
+        config.reference(),
+    )
+
+    def warn(message: str) -> None:
+        print(f"csp1ctl: {arguments.name}: {message}", file=sys.stderr)
+
+    reported: set[str] = set()
+    reading = None
+    for reading in replay:
+        print(json.dumps(reading_json(reading)))
+        for key, message in _warnings(reading).items():
+            if key not in reported:
+                reported.add(key)
+                warn(message)
+    if replay.metering.clock_fault:
+        warn(f"timestamps {replay.metering.clock_fault}")
+    if replay.metering.rate_fault:
+        warn(replay.metering.rate_fault)
+    if reading is None:
+        warn("no reading: the capture is shorter than one second, or too many scans are missing")
+    return OK
+
+
+def _warnings(reading: Reading) -> dict[str, str]:
+    """Messages about a reading, by a key that stays the same where only figures change."""
+    warnings: dict[str, str] = {}
+    for phase in reading.failed_phases:
+        warnings[phase] = f"{phase} input saturated: current unknown; check the input wiring"
+    direction = reading.direction
+    if direction and (fault := direction.reference_fault):
+        warnings["reference"] = f"direction unknown, currents count as import: {fault}"
+    if direction and (advice := direction.wiring_advice):
+        warnings[advice] = advice
+    return warnings

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States of the daemon that several tests share."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from csp1d.interfaces.snapshot import Snapshot
+from csp1d.measuring.reading import PhaseCurrent, Reading
+from csp1d.p1.port import PortCounts
+from csp1d.phase import Phase
+from csp1d.status import to_json
+
+END_NS = 50_000_000_000
+
+READING = Reading(
+    sequence=3,
+    end_ns=END_NS,
+    window_seconds=0.9995,
+    phases={
+        Phase.L1: PhaseCurrent(24.0, 33.9, 0.25, 0),
+        Phase.L2: PhaseCurrent(0.0, 0.1, -0.25, 7),
+    },
+    frequency_hertz=50.02,
+    scans=3998,
+    lost_scans=2,
+)
+FAILED = replace(
+    READING, phases={**READING.phases, Phase.L2: PhaseCurrent(0.0, 0.1, 165.0, 3998, at_rail=True)}
+)
+MEASURING = Snapshot(
+    reading=READING,
+    reading_timestamp_seconds=1_700_000_000.25,
+    readings_total=3,
+    scans_total=12_000,
+    scans_lost_total=2,
+    clipped_samples_total={Phase.L1: 0, Phase.L2: 7},
+    adc_up=True,
+    adc_reconnects_total=1,
+    p1_up=True,
+    p1_request=False,
+    port=PortCounts(requests=4, sent=2, aborted=1, dropped=1),
+    latency_counts=(0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 1),
+    latency_sum_seconds=1.5,
+)
+
+
+def status_json(state: Snapshot, now_ns: int) -> Any:
+    """/status.json as a client reads it."""
+    return json.loads(to_json(state.status(now_ns)))
