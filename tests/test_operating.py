@@ -107,7 +107,7 @@ def test_watch_in_a_terminal_survives_a_restart_and_ends_with_ctrl_c(
         await_reading(tmp_path)
         terminal = stack.enter_context(Terminal(tmp_path, "watch", "--fuse", "25"))
         terminal.shows(r"L1[^\n]*24\.00 A[^\n]*of 25 A")
-        terminal.shows(r"\d\.\d a second")
+        terminal.shows(r"\d\.\d per second")
         daemon.process.terminate()
         daemon.process.wait(10)
         terminal.shows("csp1d does not answer; asking on")

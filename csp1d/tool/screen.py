@@ -93,5 +93,5 @@ def _rows(watch: Watch, status: Status) -> Table:
     for row in rows(status):
         grid.add_row(Text(row.name, style="dim"), Text(row.text, "" if row.good else "bold red"))
     rate = watch.telegrams_per_second
-    grid.add_row(Text("rate", style="dim"), "" if rate is None else f"{rate:.1f} telegrams/s")
+    grid.add_row(Text("rate", style="dim"), "" if rate is None else f"{rate:.1f} per second")
     return grid
