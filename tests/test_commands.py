@@ -121,7 +121,7 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {"c.toml": "[p1]\nserial = 1"},
         ["csp1ctl", "--config", "c.toml", "telegram", "1", "2", "3"],
         78,
-        "csp1ctl: c.toml: p1.serial: must be a text, got 1",
+        "csp1ctl: c.toml: p1.serial: must be a string, got 1",
     ),
     "a missing device": (
         {"c.toml": "[adc]\ndevice = 'no-adc'"},
@@ -241,7 +241,7 @@ def test_a_rejected_configuration_is_an_event_for_each_problem(
     assert devise["CSP1D_FILE"] == str(file)
     assert devise["CSP1D_KEY"] == "adc.devise"
     assert serial["CSP1D_KEY"] == "p1.serial"
-    assert serial["CSP1D_REASON"] == "must be a text, got 1"
+    assert serial["CSP1D_REASON"] == "must be a string, got 1"
 
 
 def test_an_internal_error_is_an_event_with_its_traceback(

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -330,16 +331,6 @@ def test_a_pipe_as_certificate_does_not_block(
     config = HttpConfig("127.0.0.1:0", certificate, private_key, certificate)
     with pytest.raises(DeviceError, match=rf"http\.{key} '.*fifo' is not a file; set it to a PEM"):
         HttpServer(dataclasses.replace(config, **{key: str(tmp_path / "fifo")}), PAGES)
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-        f" -subj /CN={name} -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return certificate, key
 
 
 @pytest.mark.parametrize("encrypt", ["ec -aes256", "pkcs8 -topk8 -scrypt"])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_http import make_certificate
+from certificates import make_certificate
 
 from csp1d.config import HttpConfig
 from csp1d.errors import DeviceError

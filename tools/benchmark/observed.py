@@ -94,7 +94,7 @@ class ObservedSampler(Sampler):
     end_ns = 0
     """Generation time of the last reading's scans."""
 
-    def time(self, now_ns: int) -> list[Reading]:
+    def poll(self, now_ns: int) -> list[Reading]:
         readings = super().poll(now_ns)
         if readings:
             self.end_ns = readings[-1].end_ns
