@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class DeviceError(OSError):
-    """A device that cannot be opened or used: its name, the reason and the remedy."""
+    """A device cannot be opened or used; names the device, the reason and the remedy."""
 
 
 class DeviceAbsentError(DeviceError):
-    """A device that does not exist. After the loss of that device this is not news."""
+    """A device does not exist; not reported again after that device was lost."""
 
 
 @dataclass(frozen=True)

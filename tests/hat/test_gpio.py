@@ -26,8 +26,8 @@ def test_what_is_no_chip_is_named_and_left_closed(
 
 
 def test_a_chip_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeviceAbsentError, match=r"gpiochip9 is not there; set p1\.request\.chip"):
+    with pytest.raises(DeviceAbsentError, match=r"gpiochip9 not found; set p1\.request\.chip"):
         GpioLine(RequestConfig(chip=str(tmp_path / "gpiochip9")))
     (tmp_path / "gpiochip0").touch()
-    with pytest.raises(DeviceAbsentError, match=r"no gpiochip has the label 'hat'.*: none"):
+    with pytest.raises(DeviceAbsentError, match=r"no GPIO chip has the label 'hat'.*: none"):
         GpioLine(RequestConfig(chip="hat"), tmp_path)

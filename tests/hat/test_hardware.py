@@ -2,6 +2,7 @@
 """What is found in trees like /sys, /dev and /proc of a machine with a HAT."""
 
 import fcntl
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -227,11 +228,11 @@ def test_what_can_not_be_seen_is_said(machine: Machine, monkeypatch: pytest.Monk
     def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "iterdir", refuse)
     hardware = machine.find()
     assert hardware.chips == ()
     assert hardware.unseen == (
-        f"the lines of {machine.dev}/gpiochip0: Permission denied; run it as root",
-        "which serial ports other users' processes have open; run it as root",
+        f"the lines of {machine.dev}/gpiochip0: Permission denied; run as root",
+        "which serial ports other users' processes have open; run as root",
     )

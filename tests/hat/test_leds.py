@@ -71,12 +71,12 @@ def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_mend(
         return real(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DeviceError, match=f"{folder / file} may not be written.*udev rule"):
+    with pytest.raises(DeviceError, match=f"{folder / file}: permission denied.*udev rule"):
         SysfsLed(NAME, tmp_path).light(480)
 
 
 def test_a_missing_led_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=f"there is no {tmp_path / NAME}; set leds"):
+    with pytest.raises(DeviceError, match=f"{tmp_path / NAME} not found; set leds"):
         SysfsLed(NAME, tmp_path)
 
 
