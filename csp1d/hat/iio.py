@@ -86,7 +86,7 @@ class IioAdc(Driver):
         self._read_bytes = length * 2 * self.format.scan_bytes
         # The kernel lowers a watermark that is above a new length.
         self._write(self._buffer / "length", str(length))
-        watermark = max(1, int(_WATERMARK_SECONDS * length / adc.buffer_seconds))
+        watermark = int(_WATERMARK_SECONDS * length / adc.buffer_seconds)
         self._write(self._buffer / "watermark", str(watermark))
         try:
             (self._buffer / "enable").write_text("1")

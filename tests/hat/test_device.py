@@ -4,12 +4,12 @@
 import errno
 import os
 import pty
-import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_gpio import PipeLine
 from test_iio import MCP3912, Tree
 from test_leds import NAME, led_tree
 
@@ -26,27 +26,6 @@ from csp1d.hat.tty import TtyPort
 
 Opened = tuple[Driver, str, list[Callable[[], object]]]
 """A driver, its name in messages, and ways to use it."""
-
-
-class PipeLine:
-    """A GPIO of python-periphery whose edges arrive through a pipe."""
-
-    def __init__(self, *arguments: object, **options: object) -> None:
-        self.fd, self._write_fd = os.pipe()
-        os.write(self._write_fd, b"edge")
-
-    def poll(self, seconds: float) -> bool:
-        return bool(select.select([self.fd], [], [], seconds)[0])
-
-    def read_event(self) -> None:
-        os.read(self.fd, 4)
-
-    def read(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        os.close(self.fd)
-        os.close(self._write_fd)
 
 
 def iio_adc(root: Path) -> Opened:

@@ -1,14 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is no GPIO chip. What is one is tested on the kernel."""
+"""Nodes that are not GPIO chips, and edges of a line. Real lines are tested on the kernel."""
 
 import os
+import select
 from pathlib import Path
 
 import pytest
 
 from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
+from csp1d.hat import gpio, sysfs
 from csp1d.hat.gpio import GpioLine
+
+
+class PipeLine:
+    """A GPIO of python-periphery whose edges arrive through a pipe."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.fd, self._write_fd = os.pipe()
+
+    def move(self, edges: int) -> None:
+        os.write(self._write_fd, b"edge" * edges)
+
+    def poll(self, seconds: float) -> bool:
+        return bool(select.select([self.fd], [], [], seconds)[0])
+
+    def read_event(self) -> None:
+        os.read(self.fd, 4)
+
+    def read(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._write_fd)
 
 
 @pytest.mark.parametrize("line", ["P1_REQUEST", 3])
@@ -31,3 +56,17 @@ def test_a_chip_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "gpiochip0").touch()
     with pytest.raises(DeviceAbsentError, match=r"no GPIO chip has the label 'hat'.*: none"):
         GpioLine(RequestConfig(chip="hat"), tmp_path)
+
+
+def test_edges_are_counted_without_waiting_and_in_bounded_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = PipeLine()
+    monkeypatch.setattr(gpio, "GPIO", lambda *arguments, **options: pipe)
+    monkeypatch.setattr(sysfs, "gpio_chip", lambda node: ("hat", []))
+    with GpioLine(RequestConfig()) as line:
+        assert not os.get_blocking(line.fileno())
+        assert line.read_level() == (0, True)
+        pipe.move(70)
+        assert line.read_level() == (64, True)
+        assert line.read_level() == (6, True)

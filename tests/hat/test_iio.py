@@ -196,9 +196,9 @@ def test_scans_are_read_without_waiting(tree: Tree) -> None:
 
 
 def test_a_backlog_is_read_at_once(tree: Tree) -> None:
-    adc = tree.open(AdcConfig(sampling_frequency_hz=200, buffer_seconds=0.1))
+    adc = tree.open(AdcConfig(sampling_frequency_hz=200, buffer_seconds=2))
     writer = os.open(tree.node, os.O_WRONLY)
-    backlog = os.urandom(24 * 1000)
+    backlog = os.urandom(24 * 2000)
     os.write(writer, backlog)
     assert adc.read() == backlog
     os.close(writer)
@@ -237,6 +237,34 @@ def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
     assert tree.read("trigger/current_trigger") == "csp1d"
     assert (tree.bus / "trigger3/sampling_frequency").read_text() == "1600"
     assert adc.format.sampling_frequency_hz == 1600
+
+
+def test_a_trigger_that_the_kernel_detaches_is_named(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel accepts a trigger that is gone by then, and detaches."""
+    current = tree.folder / "trigger/current_trigger"
+    tree.put(current, "")
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    refuse(monkeypatch, current, None)
+    with pytest.raises(DeviceError, match=r"'csp1d' cannot be attached; triggers: csp1d"):
+        tree.open(AdcConfig(trigger="csp1d"))
+
+
+def test_an_adc_that_may_need_a_trigger_is_told_which_there_are(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enable = tree.folder / "buffer/enable"
+    refuse(monkeypatch, enable, errno.EINVAL, "1")
+    hint = "it may need a trigger: set adc.trigger"
+    with pytest.raises(DeviceError, match=rf"start capturing: .*; {hint} \(triggers: none yet\)"):
+        tree.open()
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    with pytest.raises(DeviceError, match=rf"{hint} \(triggers: csp1d\)"):
+        tree.open()
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    with pytest.raises(DeviceError, match="start capturing: Invalid argument$"):
+        tree.open(AdcConfig(trigger="csp1d"))
 
 
 def _without(name: str) -> dict[str, str]:
@@ -393,12 +421,19 @@ def test_whatever_a_driver_says_it_works_or_is_told(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int) -> None:
-    """Let one file not be written, as a driver or the file system refuses it."""
+def refuse(
+    monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int | None, refused: str = ""
+) -> None:
+    """Let a driver or the file system refuse to write one file, with an error or without.
+
+    `refused`: the only text that is refused.
+    """
     write = Path.write_text
 
     def write_text(path: Path, text: str) -> int:
-        if path == refusing:
+        if path == refusing and refused in ("", text):
+            if number is None:
+                return len(text)
             raise OSError(number, os.strerror(number), str(path))
         return write(path, text)
 

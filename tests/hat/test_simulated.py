@@ -40,6 +40,16 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
 
 
+def test_a_full_buffer_drops_new_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, start_ns = Config(), time.monotonic_ns()
+    adc = SimulatedAdc(config, Player((Step(amperes={Phase.L1: 10.0}),), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 10_000_000_000)
+    scans = len(adc.read()) / adc.format.scan_bytes
+    adc.close()
+    assert scans == config.adc.buffer_seconds * config.adc.sampling_frequency_hz
+    assert adc.format.sampling_frequency_hz == 4000
+
+
 def test_an_input_without_its_bias_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     config, start_ns = Config(), time.monotonic_ns()
     amperes = {Phase.L1: 10.0, Phase.L2: 10.0}

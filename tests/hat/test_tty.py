@@ -67,6 +67,20 @@ def test_the_port_is_exclusive(ends: tuple[TtyPort, int]) -> None:
         TtyPort(os.ttyname(port.fileno()))
 
 
+def test_stale_bytes_are_dropped_before_the_first_telegram_and_after_the_last() -> None:
+    consumer, port_fd = pty.openpty()
+    os.set_blocking(consumer, False)
+    # A pty in packet mode reports a flush of its other end: see tty_ioctl(4).
+    fcntl.ioctl(consumer, termios.TIOCPKT, struct.pack("i", 1))
+    with TtyPort(os.ttyname(port_fd)):
+        assert os.read(consumer, 1)[0] & termios.TIOCPKT_FLUSHWRITE
+        with pytest.raises(BlockingIOError):
+            os.read(consumer, 1)
+    assert os.read(consumer, 1)[0] & termios.TIOCPKT_FLUSHWRITE
+    os.close(port_fd)
+    os.close(consumer)
+
+
 def test_a_write_never_blocks(ends: tuple[TtyPort, int]) -> None:
     port, _ = ends
     taken = [port.write(bytes(4096)) for _ in range(64)]
