@@ -102,7 +102,7 @@ def test_a_closed_device_is_named_and_its_descriptor_never_used_again(
     theirs.detach() if fd < 0 else theirs.close()
 
 
-def test_a_device_that_fails_to_stop_is_closed_all_the_same(tmp_path: Path) -> None:
+def test_a_device_that_fails_to_stop_is_still_closed(tmp_path: Path) -> None:
     tree = Tree(tmp_path, MCP3912)
     adc = tree.open()
     fd = adc.fileno()

@@ -38,7 +38,7 @@ class PipeLine:
 
 @pytest.mark.parametrize("line", ["P1_REQUEST", 3])
 @pytest.mark.parametrize("name", ["/dev/null", "fifo", "file", "."])
-def test_what_is_no_chip_is_named_and_left_closed(
+def test_a_node_that_is_no_chip_is_named_and_left_closed(
     name: str, line: str | int, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
@@ -50,7 +50,7 @@ def test_what_is_no_chip_is_named_and_left_closed(
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_chip_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_chip_is_named(tmp_path: Path) -> None:
     with pytest.raises(DeviceAbsentError, match=r"gpiochip9 not found; set p1\.request\.chip"):
         GpioLine(RequestConfig(chip=str(tmp_path / "gpiochip9")))
     (tmp_path / "gpiochip0").touch()

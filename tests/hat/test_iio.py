@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Setting up an ADC, on trees like the kernel's; its refusals are tested on the kernel."""
+"""Set-up of an ADC, on trees like the kernel's. Its refusals are tested on the kernel."""
 
 import contextlib
 import errno
@@ -99,7 +99,7 @@ def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
     assert tree.read("buffer/enable") == "0"
 
 
-def test_format_tells_layout_scale_and_offset(tree: Tree) -> None:
+def test_the_format_has_layout_scale_and_offset(tree: Tree) -> None:
     form = tree.open().format
     assert form.sampling_frequency_hz == 4000
     assert form.scan_bytes == 24
@@ -110,7 +110,7 @@ def test_format_tells_layout_scale_and_offset(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(("stamped", "hertz"), [(True, 0), (False, 3906)])
-def test_the_configured_rate_counts_where_nothing_else_tells_it(
+def test_the_configured_rate_counts_where_nothing_reports_one(
     tmp_path: Path, stamped: bool, hertz: float
 ) -> None:
     silent = {
@@ -154,7 +154,7 @@ def test_the_reference_is_one_more_channel(tree: Tree) -> None:
         ({"scan_elements/in_voltage3_type": "x"}, "voltage3", "'x' is not a scan type"),
     ],
 )
-def test_without_a_reference_the_currents_are_captured_all_the_same(
+def test_without_a_reference_the_currents_are_still_captured(
     tmp_path: Path, files: dict[str, str], reference: str, fault: str
 ) -> None:
     tree = Tree(tmp_path, MCP3912 | files)
@@ -251,7 +251,7 @@ def test_a_trigger_that_the_kernel_detaches_is_named(
         tree.open(AdcConfig(trigger="csp1d"))
 
 
-def test_an_adc_that_may_need_a_trigger_is_told_which_there_are(
+def test_an_adc_that_may_need_a_trigger_is_told_the_triggers(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enable = tree.folder / "buffer/enable"
@@ -263,7 +263,7 @@ def test_an_adc_that_may_need_a_trigger_is_told_which_there_are(
     with pytest.raises(DeviceError, match=rf"{hint} \(triggers: csp1d\)"):
         tree.open()
     tree.put(tree.folder / "trigger/current_trigger", "")
-    with pytest.raises(DeviceError, match="start capturing: Invalid argument$"):
+    with pytest.raises(DeviceError, match=r"start capturing: Invalid argument$"):
         tree.open(AdcConfig(trigger="csp1d"))
 
 
@@ -298,7 +298,7 @@ def _without(name: str) -> dict[str, str]:
         (MCP3912, {"trigger": "hrtimer:x"}, {}, "cannot be created.*iio-trig-hrtimer"),
     ],
 )
-def test_what_can_not_work_is_said_with_its_mend(
+def test_an_adc_that_cannot_work_is_named_with_the_remedy(
     tmp_path: Path,
     files: Mapping[str, str],
     adc: dict[str, str],
@@ -321,7 +321,7 @@ def test_a_missing_node_is_named(tree: Tree) -> None:
         tree.open()
 
 
-def test_a_rate_that_can_not_be_read_is_named(tree: Tree) -> None:
+def test_an_unreadable_rate_is_named(tree: Tree) -> None:
     # A folder in the file's place refuses to be written, and to be read.
     rate = tree.folder / "sampling_frequency"
     rate.unlink()
@@ -330,7 +330,7 @@ def test_a_rate_that_can_not_be_read_is_named(tree: Tree) -> None:
         tree.open()
 
 
-def test_a_rate_that_is_refused_is_told_and_the_actual_one_used(
+def test_a_rejected_rate_is_reported_and_the_actual_one_used(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tree.open().rate_fault is None
@@ -347,7 +347,7 @@ def test_a_rate_that_is_refused_is_told_and_the_actual_one_used(
 def test_a_rate_that_may_not_be_set_yet_is_tried_again(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trigger that was just made runs at its own rate until udev has given its files away."""
+    """A new trigger runs at its own rate until udev has changed the owner of its files."""
     refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EACCES)
     with pytest.raises(DeviceError, match=r"sampling_frequency rejects '4000'.*udev rule"):
         tree.open()
@@ -378,15 +378,15 @@ CONTENTS = st.dictionaries(
     refused=st.sets(TREE_FILES, max_size=2),
     trigger=st.sampled_from(["", "", "csp1d"]),
 )
-def test_whatever_a_driver_says_it_works_or_is_told(
+def test_any_driver_works_or_is_refused_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory,
     contents: Mapping[str, bytes | None],
     refused: set[str],
     trigger: str,
 ) -> None:
-    """A driver that takes what is written, or refuses it, and says what it likes.
+    """The driver accepts or rejects what is written, and reports anything.
 
-    None stands for a file that can not be read.
+    None stands for a file that cannot be read.
     """
     root = tmp_path_factory.mktemp("tree")
     tree = Tree(root, TREE | {"trigger/current_trigger": trigger})
@@ -415,7 +415,7 @@ def test_whatever_a_driver_says_it_works_or_is_told(
         assert adc.read() == b""
         with contextlib.suppress(OSError):
             adc.close()
-        # What can not be measured with is told by `Sampler`.
+        # `Sampler` reports a format that cannot be measured with.
         with contextlib.suppress(ValueError):
             Metering(adc.format, THREE, MeasurementConfig())
     assert len(os.listdir("/proc/self/fd")) == before

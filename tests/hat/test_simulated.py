@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated HAT: what is configured is what is measured, but for an error that is asked for."""
+"""The simulated HAT measures what the scenario says, whatever is configured."""
 
 import time
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_an_input_without_its_bias_fails(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reading.failed_phases == (Phase.L2,)
     assert reading.waveform
     wave = reading.waveform.current_amperes[Phase.L2]
-    # Of the wave only the crests are left.
+    # Only the crests of the wave are left.
     assert max(wave) > 8
     assert -4 < min(wave) < 0
     assert sum(value == pytest.approx(min(wave), abs=0.1) for value in wave) > len(wave) / 2

@@ -50,7 +50,7 @@ def test_settings_are_115200_8n1_without_flow_control(ends: tuple[TtyPort, int])
     assert ispeed == ospeed == termios.B115200
     assert cflag & termios.CSIZE == termios.CS8
     assert not cflag & (termios.PARENB | termios.CSTOPB | termios.CRTSCTS)
-    # No carrier is waited for, and none is dropped at the end.
+    # The port waits for no carrier, and drops no modem line at the end.
     assert cflag & termios.CLOCAL
     assert not cflag & termios.HUPCL
     assert not iflag & (termios.IXON | termios.IXOFF | termios.ICRNL)
@@ -59,7 +59,7 @@ def test_settings_are_115200_8n1_without_flow_control(ends: tuple[TtyPort, int])
 
 
 def test_the_port_is_exclusive(ends: tuple[TtyPort, int]) -> None:
-    """TIOCEXCL refuses other users, but not root, which a lock tells of another csp1d."""
+    """TIOCEXCL excludes other users; a lock also excludes a second csp1d run by root."""
     port, _ = ends
     assert struct.unpack("i", fcntl.ioctl(port.fileno(), TIOCGEXCL, bytes(4)))[0]
     owner = "csp1d" if os.geteuid() == 0 else "process"
@@ -96,7 +96,7 @@ def test_a_write_never_blocks(ends: tuple[TtyPort, int]) -> None:
         (lambda path: path.mkdir(), "cannot be opened"),
     ],
 )
-def test_what_is_no_port_is_named(tmp_path: Path, make: object, complaint: str) -> None:
+def test_a_path_that_is_no_port_is_named(tmp_path: Path, make: object, complaint: str) -> None:
     path = tmp_path / "ttyAMA0"
     make(path)  # type: ignore[operator]
     with pytest.raises(DeviceError, match=f"{path} {complaint}"):
