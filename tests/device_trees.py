@@ -110,7 +110,7 @@ def debian_trees(boards: Sequence[str]) -> Path:
 
 
 def _download(folder: Path) -> Path:
-    """Download Debian's kernel package for arm64, whatever this machine's architecture and suite."""
+    """Download Debian's kernel package for arm64, also on machines of another architecture."""
     wanted = ("--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages")
     targets = run("apt-get", "indextargets", *wanted).splitlines()
     mirrors = [target.split("|")[1] for target in targets if target.startswith("Debian|")]

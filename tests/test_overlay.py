@@ -46,7 +46,7 @@ BOARDS = [
     "bcm2837-rpi-zero-2-w",
 ]
 
-# The parts of Raspberry Pi's own trees that csp1-hat refers to: labels, the node names below the SPI
+# The parts of Raspberry Pi's own trees that csp1-hat needs: labels, the node names below the SPI
 # controller and the UART, and the owners of the pins. Only the Pi 5's tree lacks the label "spi".
 SKETCH = """
 /dts-v1/;
