@@ -4,6 +4,7 @@
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -27,11 +28,17 @@ def hat() -> Iterator[KernelHat]:
         yield hat
 
 
-def send(count: int) -> None:
-    """Events that libudev's filter in the kernel passes: they are of no known format."""
+OF_NO_FORMAT = bytes(2000)
+"""libudev's filter in the kernel passes what is not of udev's format."""
+
+OF_ANOTHER_SUBSYSTEM = struct.pack(">8sI12xIIQ", b"libudev", 0xFEEDCAFE, 1, 0, 0) + bytes(2000)
+"""udev's header with a hash of a subsystem that is none of the HAT's."""
+
+
+def send(event: bytes, count: int = 1) -> None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT) as sender:
         for _ in range(count):
-            sender.sendto(bytes(2000), (0, UDEV_GROUP))
+            sender.sendto(event, (0, UDEV_GROUP))
 
 
 def is_readable(hat: KernelHat) -> bool:
@@ -45,8 +52,15 @@ def test_events_are_one_change_after_which_the_descriptor_is_quiet(
     assert not is_readable(hat)
     assert not hat.changed()
     for _ in range(2):
-        send(count)
+        send(OF_NO_FORMAT, count)
         assert is_readable(hat)
         assert hat.changed()
         assert not is_readable(hat)
         assert not hat.changed()
+
+
+def test_events_of_other_subsystems_do_not_wake_the_daemon(hat: KernelHat) -> None:
+    send(OF_ANOTHER_SUBSYSTEM)
+    assert not is_readable(hat)
+    send(OF_NO_FORMAT)
+    assert is_readable(hat)
