@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class DeviceError(OSError):
-    """A device that cannot be opened or used: its name, the reason and the remedy."""
+    """A device cannot be opened or used; names the device, the reason and the remedy."""
 
 
 class DeviceAbsentError(DeviceError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device trees for the tests: Debian's of the Raspberry Pis, a compiler, and a reader.
 
-The trees are in the kernel package for arm64. It is downloaded once, from the mirror that this
-machine's apt uses, and only its trees are kept, in the user's cache.
+The trees come from the kernel package for arm64. It is downloaded once, from the mirror that this
+machine's apt uses; only its trees are kept, in the user's cache.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "csp1d"
 
 Tree = dict[str, dict[str, bytes]]
-"""Properties by path of the node."""
+"""The properties of each node, by the node's path."""
 
 
 def run(*command: str | Path, stdin: str | None = None, cwd: Path | None = None) -> str:
-    """Standard output and error of a command that has to succeed."""
+    """Run a command that must succeed; returns its standard output and error."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, input=stdin, cwd=cwd
     )
@@ -36,10 +36,10 @@ def run(*command: str | Path, stdin: str | None = None, cwd: Path | None = None)
 
 
 def compiled(source: str, target: Path, warnings: bool = True) -> Path:
-    """The blob of a source; a warning fails."""
+    """Compile a source to the blob `target`; `warnings`: fail on a warning."""
     switches = [] if warnings else ["-q"]
-    told = run("dtc", "-@", *switches, "-I", "dts", "-O", "dtb", "-o", target, "-", stdin=source)
-    assert told == ""
+    output = run("dtc", "-@", *switches, "-I", "dts", "-O", "dtb", "-o", target, "-", stdin=source)
+    assert output == ""
     return target
 
 
@@ -88,13 +88,13 @@ def node_of(tree: Tree, phandle: int) -> str:
 
 
 def the_node(tree: Tree, name: str, value: str) -> str:
-    """Path of the only node that has this string property."""
+    """The path of the only node with this string property."""
     (path,) = (path for path, node in tree.items() if node.get(name) == value.encode() + b"\0")
     return path
 
 
 def debian_trees(boards: Sequence[str]) -> Path:
-    """The folder with Debian's BOARD.dtb of these boards, filled the first time."""
+    """The folder with Debian's BOARD.dtb of these boards, downloaded the first time."""
     key = hashlib.sha256(f"{SUITE} {sorted(boards)}".encode()).hexdigest()[:12]
     folder = CACHE / f"device-trees-{key}"
     if not folder.is_dir():
@@ -103,14 +103,14 @@ def debian_trees(boards: Sequence[str]) -> Path:
             trees = Path(work) / "trees"
             trees.mkdir()
             _unpack(_download(Path(work)), boards, trees)
-            # Another run may have been faster.
+            # Another run may have created it meanwhile.
             with contextlib.suppress(OSError):
                 trees.rename(folder)
     return folder
 
 
 def _download(folder: Path) -> Path:
-    """Debian's kernel package for arm64, past this machine's own architecture and suite."""
+    """Download Debian's kernel package for arm64, also on machines of another architecture."""
     wanted = ("--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages")
     targets = run("apt-get", "indextargets", *wanted).splitlines()
     mirrors = [target.split("|")[1] for target in targets if target.startswith("Debian|")]
@@ -131,7 +131,7 @@ def _download(folder: Path) -> Path:
         "Dir::Etc::SourceList": folder / "sources",
         "Dir::Etc::SourceParts": "/dev/null",
     }
-    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
     run("apt-get", *options, "update", "-qq")
     depends = run("apt-cache", *options, "depends", "--important", KERNEL)
     (package,) = re.findall(r"Depends: (linux-image-\S+)", depends)
@@ -151,6 +151,6 @@ def _unpack(deb: Path, boards: Sequence[str], folder: Path) -> None:
                     missing.remove(name)
                 if not missing:
                     break
-        # The trees come first; the modules behind them need not be unpacked.
+        # The trees come first; the modules after them need not be unpacked.
         unpacker.kill()
     assert not missing, f"{deb.name} lacks {', '.join(sorted(missing))}"

@@ -127,7 +127,7 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {"c.toml": "[adc]\ndevice = 'no-adc'"},
         ["csp1ctl", "--config", "c.toml", "record", "1", "capture"],
         69,
-        "csp1ctl: ADC 'no-adc' is not there; IIO devices: ",
+        "csp1ctl: ADC 'no-adc' not found; IIO devices: ",
     ),
     "a wrong scenario": (
         {},

@@ -525,9 +525,9 @@ def test_with_no_device_at_all_the_daemon_stays_and_says_so_once(tmp_path: Path)
             assert process.wait(10) == 0
         log = (tmp_path / "log").read_text()
     for words in (
-        "ADC missing: ADC 'no-adc' is not there; IIO devices:",
-        "P1 port missing: /dev/no-tty is not there; set p1.device",
-        "request line missing: /dev/no-gpiochip is not there; set p1.request.chip",
-        "LED no:led missing: there is no /sys/class/leds/no:led; set leds",
+        "ADC missing: ADC 'no-adc' not found; IIO devices:",
+        "P1 port missing: /dev/no-tty not found; set p1.device",
+        "request line missing: /dev/no-gpiochip not found; set p1.request.chip",
+        "LED no:led missing: /sys/class/leds/no:led not found; set leds",
     ):
         assert log.count(words) == 1, log

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reference HAT: its overlay on real trees, its drop-in, and what docs/hat.md says of both.
+"""The reference HAT: its overlay on real trees, its drop-in, and docs/hat.md against both.
 
 The trees are those of Debian's kernel package. Raspberry Pi's own are in no Debian package:
 sketches with their labels stand for them.
@@ -46,8 +46,8 @@ BOARDS = [
     "bcm2837-rpi-zero-2-w",
 ]
 
-# What csp1-hat meets in Raspberry Pi's own trees: labels, the node names below the SPI controller
-# and the UART, and who holds the pins. Only that of the Pi 5 lacks the label "spi".
+# The parts of Raspberry Pi's own trees that csp1-hat needs: labels, the node names below the SPI
+# controller and the UART, and the owners of the pins. Only the Pi 5's tree lacks the label "spi".
 SKETCH = """
 /dts-v1/;
 / {
@@ -120,7 +120,7 @@ def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return read_tree(applied)
 
 
-def test_the_adc_is_as_the_driver_and_csp1d_look_for_it(tree: Tree) -> None:
+def test_the_adc_has_the_names_that_its_driver_and_csp1d_search(tree: Tree) -> None:
     path = the_node(tree, "label", Config().adc.device)
     adc = tree[path]
     assert strings(adc["compatible"]) == ["microchip,mcp3912"]
@@ -166,7 +166,7 @@ def test_the_port_is_a_tty_of_its_own(tree: Tree) -> None:
     assert not [node for node in below if is_enabled(tree, node)]
 
 
-def test_nobody_else_claims_a_pin_of_the_hat(tree: Tree, overlay: Tree) -> None:
+def test_no_other_device_claims_a_pin_of_the_hat(tree: Tree, overlay: Tree) -> None:
     owners: dict[int, list[str]] = {pin: [] for pin in hat_pins(overlay)}
     for path, node in tree.items():
         if "pinctrl-0" in node and is_enabled(tree, path):
@@ -206,10 +206,10 @@ def test_the_drop_in_fits_the_overlay(fitted: Config, overlay: Tree) -> None:
 
 
 def test_the_drop_in_measures_what_the_driver_stores(fitted: Config) -> None:
-    """80 A: within the ADC's range, and read right from words in the processor's order.
+    """80 A are within the ADC's range, and read correctly from words in the processor's order.
 
-    The driver fills the upper byte with zeros, has 1200 mV / (1.5 * 2**23) in nanovolts, and says
-    no sampling frequency.
+    The driver fills the upper byte with zeros, reports 1200 mV / (1.5 * 2**23) in nanovolts, and no
+    sampling frequency.
     """
     channels, peak = fitted.channels.used(), 80 * 2**0.5
     millivolts = {c: peak / c.ct_ratio * c.burden_ohms * 1000 for c in channels.values()}

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon needs of a HAT: four kinds of devices, each of which may be absent.
+"""The devices of a HAT as the daemon uses them: four kinds, each of which may be missing.
 
-Two HATs fit here: the kernel's (`kernel.py`) and the one made of memory (`simulated.py`). All
-drivers raise OSError when their device fails or vanishes; opening one raises DeviceError, an
-OSError that says what is wrong and how to mend it.
+Two HATs provide them: the kernel's (`kernel.py`) and a simulated one (`simulated.py`). Opening a
+device raises DeviceError, which names the device, the reason and the remedy. A device that fails or
+vanishes raises OSError.
 """
 
-import logging
-from typing import Protocol
+import contextlib
+import errno
+from typing import Protocol, Self
 
 from csp1d.config import Config
+from csp1d.errors import DeviceError
 from csp1d.measuring.scan import ScanFormat
-
-log = logging.getLogger("csp1d")
 
 
 class Closable(Protocol):
@@ -25,9 +25,9 @@ class Adc(Closable, Protocol):
 
     format: ScanFormat
     rate_fault: str | None
-    """Why the configured sampling frequency is not in force, in words; None: nobody refused it."""
+    """Why the configured sampling frequency is not in force; None: the driver accepted it."""
     reference_fault: str
-    """Why the reference is not among the scans although direction is on, in words, or ""."""
+    """Why the scans lack the reference although direction is on, or ""."""
 
     def read(self) -> bytes:
         """The whole scans captured since the last read, without waiting; b"" for none."""
@@ -37,26 +37,26 @@ class RequestLine(Closable, Protocol):
     """The charge point's request, with the configured polarity taken into account."""
 
     def fileno(self) -> int:
-        """Readable when the line moved."""
+        """Readable after an edge of the line."""
 
     def read_level(self) -> tuple[int, bool]:
-        """How many edges were told since the last call, and whether the line is high now."""
+        """The number of edges reported since the last call, and whether the line is high now."""
 
 
 class Port(Closable, Protocol):
-    """The P1 port's sending side."""
+    """The sending side of the P1 port."""
 
     def fileno(self) -> int:
-        """Writable when it takes bytes."""
+        """Writable when it accepts bytes."""
 
     def write(self, data: bytes) -> int:
-        """Hand over bytes without waiting; how many were taken."""
+        """Hand over bytes without waiting; returns the number accepted."""
 
     def waiting(self) -> int:
-        """How many of the bytes taken have not left yet."""
+        """The number of accepted bytes that have not left yet."""
 
     def flush(self) -> None:
-        """Drop what has not left."""
+        """Drop the bytes that have not left yet."""
 
 
 class Led(Closable, Protocol):
@@ -64,11 +64,11 @@ class Led(Closable, Protocol):
         """On or off, until further notice."""
 
     def light(self, milliseconds: int) -> bool:
-        """On now; whether it goes dark by itself after that time, or has to be switched."""
+        """On now. True: the LED goes off after that time; False: it has to be switched off."""
 
 
 class Hat(Protocol):
-    """Opens devices; each call raises DeviceError while the device is not there."""
+    """Opens devices; each call raises DeviceError while the device is missing."""
 
     def open_adc(self, config: Config) -> Adc: ...
 
@@ -83,7 +83,53 @@ class Hat(Protocol):
         """When to call `changed()` although nothing is readable, None for never."""
 
     def fileno(self) -> int:
-        """Readable when devices came or went."""
+        """Readable when devices were added or removed."""
 
     def changed(self) -> bool:
-        """Whether devices came or went since the last call."""
+        """Whether devices were added or removed since the last call."""
+
+
+class Driver:
+    """Base of the drivers: a context manager that refuses to work once it is closed."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: the device in messages, such as "ADC csp1-hat-adc (iio:device0)"."""
+        self._name = name
+        self._fd = -1
+        self._is_open = True
+        self._on_close = contextlib.ExitStack()
+        """Undoes, last first, what opening the device did."""
+
+    def fileno(self) -> int:
+        """The file descriptor. Raises DeviceError after `close()`, when its number is stale."""
+        self._check_open()
+        return self._fd
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise DeviceError(f"{self._name} is closed")
+
+    def close(self) -> None:
+        """See `Closable`. Does nothing the second time."""
+        try:
+            self._on_close.close()
+        finally:
+            self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_error(subject: str, error: OSError, if_busy: str) -> DeviceError:
+    """A device node that cannot be opened, with the remedy; `if_busy` is that for EBUSY."""
+    reasons = {
+        errno.EBUSY: f"is in use by another process; {if_busy}",
+        errno.EACCES: "is not accessible; give the daemon's group access to it (udev rule)",
+        errno.EPERM: "is blocked by the service's device policy; restart csp1d (the driver was "
+        "loaded later)",
+    }
+    reason = reasons.get(error.errno or 0, f"cannot be opened: {error.strerror}")
+    return DeviceError(f"{subject} {reason}")

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The request line: a GPIO line with edge events, through python-periphery.
 
-An edge only tells that the line moved; where it is now is read, since the kernel's queue of edges
-is short. What the edges say besides is not used: python-periphery takes their time stamps from
+An edge event only reports that the line moved; its level is read, since the kernel's queue of
+events is short. Nothing else in the events is used: python-periphery takes their timestamps from
 different clocks in different versions.
 """
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 
@@ -15,19 +14,19 @@ from periphery import GPIO, GPIOError
 
 from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
-
-_GET_CHIPINFO = 0x8044B401
-"""GPIO_GET_CHIPINFO_IOCTL of linux/gpio.h: char name[32], char label[32], u32 lines."""
+from csp1d.hat import sysfs
+from csp1d.hat.device import Driver
 
 _MOST_EDGES = 64
-"""Taken at once: four times what the kernel keeps."""
+"""Edges per read: four times what the kernel keeps."""
 
 
-class GpioLine:
-    """See `RequestLine`. Raises DeviceError when chip or line are not there or in use."""
+class GpioLine(Driver):
+    """See `RequestLine`. Raises DeviceError when chip or line are missing or in use."""
 
     def __init__(self, config: RequestConfig, dev: Path = Path("/dev")) -> None:
-        chip = find_chip(config.chip, dev)
+        chip = _find_chip(config.chip, dev)
+        super().__init__(f"{chip}, line {config.line!r}")
         try:
             self._gpio = GPIO(
                 str(chip),
@@ -45,15 +44,15 @@ class GpioLine:
             ) from error
         except (GPIOError, OSError) as error:
             raise DeviceError(
-                f"{chip}, line {config.line!r} can not be taken: {error}; see p1.request "
-                "(gpioinfo tells who uses a line)"
+                f"{self._name} cannot be requested: {error}; check p1.request "
+                "(gpioinfo shows what uses a line)"
             ) from error
-        os.set_blocking(self._gpio.fd, False)
-
-    def fileno(self) -> int:
-        return int(self._gpio.fd)
+        self._on_close.callback(self._gpio.close)
+        self._fd = int(self._gpio.fd)
+        os.set_blocking(self._fd, False)
 
     def read_level(self) -> tuple[int, bool]:
+        self._check_open()
         edges = 0
         try:
             while edges < _MOST_EDGES and self._gpio.poll(0):
@@ -61,44 +60,31 @@ class GpioLine:
                 edges += 1
             return edges, bool(self._gpio.read())
         except GPIOError as error:
-            # Not an OSError of its own in every version.
+            # GPIOError is not an OSError in every version.
             raise OSError(error.errno, str(error)) from error
 
-    def close(self) -> None:
-        self._gpio.close()
 
-
-def find_chip(chip: str, dev: Path) -> Path:
-    """The node of a gpiochip given by its path or its label. Raises DeviceError."""
+def _find_chip(chip: str, dev: Path) -> Path:
+    """The node of a GPIO chip given by its path or its label. Raises DeviceError."""
     if chip.startswith("/"):
-        known = "set p1.request.chip to a path or a label (csp1ctl discover lists them)"
+        remedy = "set p1.request.chip to a path or a label (csp1ctl discover lists them)"
         try:
-            _label(Path(chip))
+            sysfs.gpio_chip(Path(chip))
         except FileNotFoundError as error:
-            raise DeviceAbsentError(f"{chip} is not there; {known}") from error
+            raise DeviceAbsentError(f"{chip} not found; {remedy}") from error
         except PermissionError:
-            # Taking the line tells it, and what to do about it.
+            # Requesting the line fails with a better message.
             pass
         except OSError as error:
-            raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {known}") from error
+            raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {remedy}") from error
         return Path(chip)
     labels = {}
     for node in sorted(dev.glob("gpiochip*")):
         with contextlib.suppress(OSError):
-            labels[_label(node)] = node
+            labels[sysfs.gpio_chip(node)[0]] = node
     if chip not in labels:
         raise DeviceAbsentError(
-            f"no gpiochip has the label {chip!r}; labels that can be read: "
+            f"no GPIO chip has the label {chip!r}; readable labels: "
             f"{', '.join(sorted(labels)) or 'none'}"
         )
     return labels[chip]
-
-
-def _label(node: Path) -> str:
-    """Of a gpiochip; raises OSError where it is none. What is no chip may block who opens it."""
-    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        info = fcntl.ioctl(descriptor, _GET_CHIPINFO, bytes(68))
-    finally:
-        os.close(descriptor)
-    return info[32:64].rstrip(b"\0").decode(errors="replace")

@@ -1,80 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lamps: LED class devices in sysfs (Documentation/leds/leds-class.rst).
+"""The LEDs: LED class devices in sysfs (Documentation/leds/leds-class.rst).
 
-A lamp that shall not outlive its reason is lit through the kernel's `transient` trigger
-(Documentation/leds/ledtrig-transient.rst): the kernel switches it off when its time is over, also
-if nobody is left to ask for it, and the time can be set anew while it runs. The `oneshot` trigger
-can not serve: it ignores a shot while one runs, so a light longer than a second breaks, and one of
-nearly a second, which ends up to 32 ms late, swallows the next.
+An LED that must not stay lit after csp1d dies is lit through the kernel's `transient` trigger
+(Documentation/leds/ledtrig-transient.rst): the kernel switches it off after its duration, which can
+be set anew before that. The `oneshot` trigger does not serve: it ignores a shot during another, so
+light longer than a second is interrupted, and a shot of nearly a second, which ends up to 32 ms
+late, swallows the next.
 """
 
 from pathlib import Path
 
 from csp1d.errors import DeviceAbsentError, DeviceError
+from csp1d.hat import sysfs
+from csp1d.hat.device import Driver
 
 _TRIGGER = "transient"
 
 
-class SysfsLed:
+class SysfsLed(Driver):
     """See `Led`. Raises DeviceError when there is no such LED."""
 
     def __init__(self, name: str, root: Path = Path("/sys/class/leds")) -> None:
+        super().__init__(f"LED {name}")
         self._folder = root / name
         try:
-            self._full = self._get("max_brightness")
+            self._full = sysfs.read(self._folder / "max_brightness")
             self._has_trigger = f"[{_TRIGGER}]" in self._triggers()
         except FileNotFoundError as error:
             raise DeviceAbsentError(
-                f'there is no {self._folder}; set leds to its name, or to ""'
+                f'{self._folder} not found; set leds to its name, or to ""'
             ) from error
 
     def switch(self, on: bool) -> None:
         if self._has_trigger and not on:
-            self._put("activate", "0")
+            self._write("activate", "0")
         else:
             # Writing 0 would detach a trigger.
-            self._put("brightness", self._full if on else "0")
+            self._write("brightness", self._full if on else "0")
 
     def light(self, milliseconds: int) -> bool:
-        if not self._has_trigger and not self._attach():
-            self._put("brightness", self._full)
+        if not self._has_trigger and _TRIGGER in self._triggers():
+            self._write("trigger", _TRIGGER)
+            self._has_trigger = True
+        if not self._has_trigger:
+            self._write("brightness", self._full)
             return False
-        self._put("state", "1")
-        self._put("duration", str(milliseconds))
-        # A time that still runs has to be ended first, or the kernel ignores the new one. The two
-        # follow each other at once, so that nobody sees the lamp go dark in between.
-        self._put("activate", "0", "1")
+        self._write("state", "1")
+        self._write("duration", str(milliseconds))
+        # The kernel ignores a new duration while one runs. Ended and started at once, the LED does
+        # not flicker.
+        self._write("activate", "0", "1")
         return True
 
-    def close(self) -> None:
-        """Nothing is held open; what the lamp shows at the end is the caller's to say."""
-
-    def _attach(self) -> bool:
-        if _TRIGGER in self._triggers():
-            self._put("trigger", _TRIGGER)
-            self._has_trigger = True
-        return self._has_trigger
-
     def _triggers(self) -> list[str]:
-        """Those that the kernel offers, the one in force in brackets."""
-        try:
-            return self._get("trigger").split()
-        except FileNotFoundError:
-            # A kernel without LED triggers has no such file; is the LED itself there?
-            self._get("brightness")
-            return []
+        """The triggers that the kernel offers, the one in force in brackets."""
+        return sysfs.text(self._folder / "trigger").split()
 
-    def _get(self, attribute: str) -> str:
-        return (self._folder / attribute).read_text().strip()
-
-    def _put(self, attribute: str, *values: str) -> None:
+    def _write(self, attribute: str, *values: str) -> None:
+        self._check_open()
         file = self._folder / attribute
         try:
             with file.open("wb", buffering=0) as opened:
                 for value in values:
                     opened.write(value.encode())
         except PermissionError as error:
-            # A trigger's files are root's until udev has dealt with them.
+            # A trigger's files belong to root until udev has handled them.
             raise DeviceError(
-                f"{file} may not be written; give the daemon's group the file (udev rule)"
+                f"{file}: permission denied; give the daemon's group write access (udev rule)"
             ) from error

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A HAT without hardware: what `csp1d --simulate` runs on.
+"""A HAT without hardware, for `csp1d --simulate`.
 
-The ADC makes scans in the kernel's format whenever it is read, for the time that has passed, and
-hands them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The
-scans are made of the configured channels, so whatever is configured is also what is simulated, but
-for a gain error that the scenario asks for.
+At each read the ADC computes scans in the kernel's format for the time that has passed, and passes
+them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The scans
+follow the configuration of the channels, so that what is measured is what the scenario says.
 """
 
 import contextlib
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from csp1d.config import ChannelConfig, Config
+from csp1d.hat.device import Driver
 from csp1d.hat.scenario import Request, Scenario, Step
 from csp1d.measuring.arrays import Floats, Integers
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
@@ -35,17 +35,17 @@ _RANGE_MILLIVOLTS = 3300.0
 _DEFAULT_TYPE = "le:u16/16>>0"
 _REFERENCE_VOLTS, _REFERENCE_AMPERES = 1.0, 10.0
 _PIPE_BYTES = 4096
-"""Handed through the pipe at once: what any pipe holds."""
+"""Passed through the pipe at a time: every pipe holds that."""
 
 _TELEGRAM_NS = 100 * MS_NS
-"""After so long a polling charge point takes its telegram as complete and drops the line."""
+"""Until a polling charge point takes its telegram as complete and drops the line."""
 
 _WORK_NS = 300 * MS_NS
-"""For so long it works on it."""
+"""Until it raises the line again."""
 
 
 class SimulatedHat:
-    """See `Hat`. Plays a scenario from the moment it is made."""
+    """See `Hat`. Plays a scenario from its construction on."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.player = Player(scenario, time.monotonic_ns())
@@ -55,7 +55,7 @@ class SimulatedHat:
 
     @property
     def port_path(self) -> str:
-        """Where a consumer reads the telegrams."""
+        """The path at which a consumer reads the telegrams."""
         return self._port.path
 
     @property
@@ -83,7 +83,7 @@ class SimulatedHat:
 
 
 class Player:
-    """Which step is on at a time."""
+    """The steps of a scenario in time, CLOCK_MONOTONIC."""
 
     def __init__(self, scenario: Scenario, start_ns: int) -> None:
         self._steps = [(start_ns + int(step.at_seconds * SECOND_NS), step) for step in scenario]
@@ -95,7 +95,7 @@ class Player:
         return next((start_ns for start_ns, _ in self._steps if start_ns > now_ns), None)
 
     def spans(self, from_ns: int, to_ns: int) -> Iterator[tuple[int, int, Step]]:
-        """The times and steps between two times, those left out in which the ADC stalls."""
+        """Start, end and step of the parts between two times in which the ADC does not stall."""
         ends = [start_ns for start_ns, _ in self._steps[1:]] + [to_ns]
         for (start_ns, step), end_ns in zip(self._steps, ends, strict=True):
             first_ns = max(from_ns, start_ns + int(step.stall_seconds * SECOND_NS))
@@ -104,13 +104,14 @@ class Player:
                 yield first_ns, last_ns, step
 
 
-class SimulatedAdc:
+class SimulatedAdc(Driver):
     """See `Adc`. An ADC on an ideal clock, with one code of noise."""
 
     rate_fault: str | None = None
     reference_fault: str = ""
 
     def __init__(self, config: Config, player: Player) -> None:
+        super().__init__(f"simulated ADC {config.adc.device}")
         self._player = player
         self._rate = float(config.adc.sampling_frequency_hz)
         self._direction = config.direction
@@ -130,34 +131,27 @@ class SimulatedAdc:
         self._next_scan = 0
         self._angle = 0.0
         self._noise = np.random.default_rng(1)
-        self._read_fd, self._write_fd = os.pipe()
+        self._fd, self._write_fd = os.pipe()
+        for fd in (self._fd, self._write_fd):
+            self._on_close.callback(os.close, fd)
 
     def read(self) -> bytes:
-        first_ns = self._time_ns(self._next_scan)
+        self._check_open()
+        first_ns = self._start_ns + round(self._next_scan * SECOND_NS / self._rate)
         now_ns = time.monotonic_ns()
-        # Like the kernel's buffer, which drops what comes when it is full.
+        # A full buffer drops new scans, as the kernel's does.
         full_ns = min(now_ns, first_ns + self._buffer_ns)
         data = b"".join(self._scans(span) for span in self._player.spans(first_ns, full_ns))
         self._next_scan = self._scan_at(now_ns)
-        return self._through_pipe(data)
-
-    def close(self) -> None:
-        os.close(self._read_fd)
-        os.close(self._write_fd)
-
-    def _through_pipe(self, data: bytes) -> bytes:
         parts = []
         for start in range(0, len(data), _PIPE_BYTES):
             os.write(self._write_fd, data[start : start + _PIPE_BYTES])
-            parts.append(os.read(self._read_fd, _PIPE_BYTES))
+            parts.append(os.read(self._fd, _PIPE_BYTES))
         return b"".join(parts)
 
-    def _time_ns(self, scan: int) -> int:
-        return self._start_ns + round(scan * SECOND_NS / self._rate)
-
     def _scan_at(self, time_ns: int) -> int:
-        """The first scan that is not before this time."""
-        # Times are rounded to nanoseconds: what is that close before a scan is at it.
+        """The number of the first scan that is not before this time."""
+        # A time is rounded to nanoseconds: one just before a scan stands for that scan's.
         return math.ceil((time_ns - self._start_ns) * self._rate / SECOND_NS - 1e-3)
 
     def _scans(self, span: tuple[int, int, Step]) -> bytes:
@@ -175,7 +169,7 @@ class SimulatedAdc:
                 amperes = step.amperes.get(phase, 0.0) * _shape(angles + error - lag, step)
                 gain_error = step.gain_error_percent.get(phase)
                 if gain_error is not None:
-                    # The configured gain, which `_codes` takes out, does not mend it then.
+                    # The error is absolute: `_codes` divides by the configured gain.
                     amperes *= config.gain * (1 + gain_error / 100)
                 amperes += step.shift_amperes.get(phase, 0.0)
             else:
@@ -184,7 +178,7 @@ class SimulatedAdc:
         return records.tobytes()
 
     def _reference(self, angles: Floats, config: ChannelConfig) -> Floats:
-        """What a CT on the reference's channel would carry to give its signal."""
+        """The current through a CT that would give the signal of the reference's channel."""
         amperes = _REFERENCE_AMPERES
         if self._direction.reference == "voltage":
             amperes = _REFERENCE_VOLTS / config.burden_ohms * config.ct_ratio
@@ -199,8 +193,8 @@ class SimulatedAdc:
         noise = self._noise.standard_normal(len(amperes))
         codes = np.rint(millivolts / channel.scale - channel.offset + noise)
         lowest, highest = channel.type.lowest, channel.type.highest
-        words: Integers = np.clip(codes, lowest, highest).astype(np.int64)
-        return words << channel.type.shift
+        clipped: Integers = np.clip(codes, lowest, highest).astype(np.int64)
+        return clipped << channel.type.shift
 
 
 def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
@@ -216,7 +210,7 @@ def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
 
 
 def _shape(angles: Floats, step: Step) -> Floats:
-    """A current of 1 A RMS with the step's harmonics."""
+    """A current of 1 A RMS with the step's harmonics, at these angles of the fundamental."""
     parts = {1: 1.0} | {order: part / 100 for order, part in step.harmonics_percent.items()}
     wave = sum(part * np.sin(order * angles) for order, part in parts.items())
     norm = np.sqrt(2.0 / sum(part * part for part in parts.values()))
@@ -224,19 +218,17 @@ def _shape(angles: Floats, step: Step) -> Floats:
     return shape
 
 
-class SimulatedLine:
+class SimulatedLine(Driver):
     """See `RequestLine`. Moves with the scenario, and as a polling charge point does."""
 
     def __init__(self, player: Player) -> None:
+        super().__init__("simulated request line")
         self._player = player
         self._high = False
         self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._drop_ns: int | None = None
         self._raise_ns: int | None = None
         self.wake_ns: int | None = 0
-
-    def fileno(self) -> int:
-        return self._fd
 
     def read_level(self) -> tuple[int, bool]:
         edges = 0
@@ -245,17 +237,17 @@ class SimulatedLine:
         return edges, self._high
 
     def close(self) -> None:
-        """Stays: a line in memory can be opened again."""
+        """Stays open: the HAT hands out this one line again."""
 
-    def written(self) -> None:
-        """The port took a telegram."""
+    def on_telegram(self) -> None:
+        """The port has accepted bytes of a telegram."""
         now_ns = time.monotonic_ns()
         if self._player.at(now_ns).request is Request.POLL:
             self._drop_ns = now_ns + _TELEGRAM_NS
             self._plan(now_ns)
 
     def play(self, now_ns: int) -> None:
-        """Move as is due."""
+        """Make the moves that are due."""
         request = self._player.at(now_ns).request
         if request is not Request.POLL:
             self._drop_ns = self._raise_ns = None
@@ -278,29 +270,27 @@ class SimulatedLine:
             os.eventfd_write(self._fd, 1)
 
 
-class SimulatedPort:
-    """See `Port`. A pty: what the consumer has not read counts as not having left."""
+class SimulatedPort(Driver):
+    """See `Port`. A pty: bytes that the consumer has not read count as not having left."""
 
     def __init__(self, line: SimulatedLine) -> None:
+        super().__init__("simulated P1 port")
         self._line = line
         self._fd, self._consumer_fd = pty.openpty()
         tty.setraw(self._consumer_fd)
         os.set_blocking(self._fd, False)
         self.path = os.ttyname(self._consumer_fd)
 
-    def fileno(self) -> int:
-        return self._fd
-
     def write(self, data: bytes) -> int:
         try:
             count = os.write(self._fd, data)
         except BlockingIOError:
             return 0
-        self._line.written()
+        self._line.on_telegram()
         return count
 
     def waiting(self) -> int:
-        # TIOCOUTQ is always 0 on a pty; what waits to be read at the other end is not.
+        # TIOCOUTQ is always 0 on a pty, but the other end reports the bytes waiting to be read.
         reply = fcntl.ioctl(self._consumer_fd, termios.FIONREAD, bytes(4))
         return int(struct.unpack("i", reply)[0])
 
@@ -308,22 +298,21 @@ class SimulatedPort:
         termios.tcflush(self._consumer_fd, termios.TCIFLUSH)
 
     def close(self) -> None:
-        """Stays open, so that the path that was told stays right."""
+        """Stays open, so that the path that was printed remains valid."""
         self.flush()
 
 
-class SimulatedLed:
+class SimulatedLed(Driver):
     """See `Led`. `Indicators` remembers what it shows."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        super().__init__(f"simulated LED {name}")
 
     def switch(self, on: bool) -> None:
-        log.debug("LED %s %s", self._name, "on" if on else "off")
+        self._check_open()
+        log.debug("%s %s", self._name, "on" if on else "off")
 
     def light(self, milliseconds: int) -> bool:
-        log.debug("LED %s on for %d ms", self._name, milliseconds)
+        self._check_open()
+        log.debug("%s on for %d ms", self._name, milliseconds)
         return True
-
-    def close(self) -> None:
-        """Nothing to close."""

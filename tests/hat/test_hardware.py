@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is found in trees like /sys, /dev and /proc of a machine with a HAT."""
+"""Discovery in trees like /sys, /dev and /proc of a machine with a HAT."""
 
 import fcntl
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ MCP3912 = {
 
 
 class Machine:
-    """Trees to be filled."""
+    """Empty trees that a test fills."""
 
     def __init__(self, root: Path) -> None:
         self.sys, self.dev, self.proc = (root / name for name in ("sys", "dev", "proc"))
@@ -52,7 +53,7 @@ class Machine:
         self.put(self.dev, {f"iio:device{number}": ""})
 
     def tty(self, name: str, device: str | None, **files: str) -> None:
-        """`device`: where in sysfs its hardware is; None for a virtual terminal."""
+        """`device`: its hardware in sysfs; None for a virtual terminal."""
         folder = self.sys / "class/tty" / name
         self.put(folder, files)
         if device:
@@ -61,7 +62,7 @@ class Machine:
         self.put(self.dev, {name: ""})
 
     def process(self, pid: int, name: str, terminal: int, *files: str) -> None:
-        """One with a controlling terminal, by number, and open files in /dev."""
+        """A process with a controlling terminal, by number, and open files in /dev."""
         folder = self.proc / str(pid)
         self.put(folder, {"stat": f"{pid} ({name}) S 1 {pid} {pid} {terminal} -1 4194560"})
         (folder / "fd").mkdir()
@@ -81,7 +82,7 @@ def test_a_machine_with_nothing_has_nothing(machine: Machine) -> None:
     assert machine.find() == Hardware()
 
 
-def test_an_adc_tells_its_inputs_rates_and_trigger(machine: Machine) -> None:
+def test_an_adc_is_listed_with_inputs_rate_and_trigger(machine: Machine) -> None:
     machine.adc(0, MCP3912)
     (adc,) = machine.find().adcs
     assert (adc.sys_name, adc.name, adc.label) == ("iio:device0", "mcp3912", "csp1-hat-adc")
@@ -97,7 +98,7 @@ def test_an_adc_tells_its_inputs_rates_and_trigger(machine: Machine) -> None:
     assert adc.trigger == ""
 
 
-def test_files_of_older_kernels_and_of_a_kind_of_channel_serve_as_well(machine: Machine) -> None:
+def test_files_of_older_kernels_and_those_shared_by_a_type_are_read(machine: Machine) -> None:
     machine.adc(
         3,
         {
@@ -126,7 +127,7 @@ def test_a_device_without_a_buffer_is_listed(machine: Machine) -> None:
     assert (adc.has_buffer, adc.has_node, adc.channels) == (False, False, ())
 
 
-def test_triggers_and_those_of_them_that_are_timers(machine: Machine) -> None:
+def test_triggers_are_listed_and_timers_among_them(machine: Machine) -> None:
     bus = machine.sys / "bus/iio/devices"
     machine.put(bus, {"trigger0/name": "mcp3912-dev0", "trigger1/name": "csp1d"})
     (machine.sys / "kernel/config/iio/triggers/hrtimer/csp1d").mkdir(parents=True)
@@ -160,7 +161,7 @@ def test_serial_ports_are_those_with_hardware(machine: Machine) -> None:
     )
 
 
-def test_who_uses_a_port_by_control_or_by_having_it_open(machine: Machine) -> None:
+def test_users_of_a_port_control_it_or_have_it_open(machine: Machine) -> None:
     machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64")
     machine.tty("ttyUSB300", "devices/usb1/ttyUSB300", dev="188:300")
     machine.process(12, "agetty", 204 << 8 | 64)
@@ -172,7 +173,7 @@ def test_who_uses_a_port_by_control_or_by_having_it_open(machine: Machine) -> No
     assert usb.users == ("minicom",)
 
 
-def test_leds_tell_whether_they_can_go_dark_by_themselves(machine: Machine) -> None:
+def test_leds_are_listed_with_their_trigger(machine: Machine) -> None:
     triggers = {"a": "[none] transient timer", "b": "none [transient]", "c": "[none] timer"}
     for name, offered in triggers.items():
         machine.put(machine.sys / "class/leds" / name, {"trigger": offered})
@@ -185,7 +186,7 @@ def test_leds_tell_whether_they_can_go_dark_by_themselves(machine: Machine) -> N
     )
 
 
-def test_names_that_udev_gave_are_listed(machine: Machine) -> None:
+def test_names_given_by_udev_are_listed(machine: Machine) -> None:
     machine.put(machine.dev, {"csp1d/p1": "", "csp1d/request": ""})
     assert machine.find().links == (machine.dev / "csp1d/p1", machine.dev / "csp1d/request")
 
@@ -194,7 +195,7 @@ LINES = [("GPIO16", "", 0), ("P1_REQUEST", "csp1d", 1), ("", "", 1)]
 
 
 def kernel(file: Any, request: int, data: bytes) -> bytes:
-    """A chip of three lines, as linux/gpio.h lays out what is said of it."""
+    """ioctl(2) of a chip of three lines, laid out as in linux/gpio.h."""
     if request == 0x8044B401:
         assert len(data) == 68
         return struct.pack("=32s32sI", b"gpiochip0", b"pinctrl-bcm2711", len(LINES))
@@ -204,7 +205,7 @@ def kernel(file: Any, request: int, data: bytes) -> bytes:
     return struct.pack("=32s32sIIQ176x", name.encode(), consumer.encode(), offset, 0, flags)
 
 
-def test_a_chip_tells_its_lines_and_who_has_them(
+def test_a_chip_is_listed_with_its_lines_and_their_users(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "ioctl", kernel)
@@ -219,7 +220,9 @@ def test_a_chip_tells_its_lines_and_who_has_them(
     )
 
 
-def test_what_can_not_be_seen_is_said(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_devices_are_listed_as_unseen(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine.put(machine.dev, {"gpiochip0": ""})
     machine.tty("ttyAMA0", "devices/soc/uart", dev="204:64")
     machine.process(12, "agetty", 204 << 8 | 64)
@@ -227,11 +230,11 @@ def test_what_can_not_be_seen_is_said(machine: Machine, monkeypatch: pytest.Monk
     def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "iterdir", refuse)
     hardware = machine.find()
     assert hardware.chips == ()
     assert hardware.unseen == (
-        f"the lines of {machine.dev}/gpiochip0: Permission denied; run it as root",
-        "which serial ports other users' processes have open; run it as root",
+        f"the lines of {machine.dev}/gpiochip0: Permission denied; run as root",
+        "which serial ports other users' processes have open; run as root",
     )

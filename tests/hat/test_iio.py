@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Setting up an ADC, on trees like the kernel's; its refusals are tested on the kernel."""
+"""Set-up of an ADC, on trees like the kernel's. Its refusals are tested on the kernel."""
 
 import contextlib
 import errno
@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.config import AdcConfig, ChannelConfig, MeasurementConfig
-from csp1d.errors import DeviceError
-from csp1d.hat.iio import IioAdc
+from csp1d.config import (
+    AdcConfig,
+    ChannelConfig,
+    ChannelsConfig,
+    Config,
+    DirectionConfig,
+    MeasurementConfig,
+)
+from csp1d.errors import DeviceAbsentError, DeviceError
+from csp1d.hat.iio import IioAdc, find_adc
 from csp1d.measuring.metering import Metering
 from csp1d.phase import Phase
 
@@ -42,11 +49,12 @@ THREE = {phase: ChannelConfig(input=f"voltage{n}") for n, phase in enumerate(Pha
 class Tree:
     def __init__(self, root: Path, files: Mapping[str, str]) -> None:
         self.folder = root / "iio:device0"
-        self.node = root / "node"
+        self.node = root / "dev/iio:device0"
         self.bus = root / "bus"
         self.configfs = root / "config"
         for name, content in files.items():
             self.put(self.folder / name, content)
+        self.node.parent.mkdir()
         os.mkfifo(self.node)
 
     def put(self, file: Path, content: str) -> None:
@@ -60,17 +68,16 @@ class Tree:
         self,
         adc: AdcConfig | None = None,
         channels: Mapping[Phase, ChannelConfig] | None = None,
-        reference: ChannelConfig | None = None,
+        direction: DirectionConfig | None = None,
     ) -> IioAdc:
-        return IioAdc(
-            self.folder,
-            self.node,
-            adc or AdcConfig(),
-            channels or THREE,
-            reference,
-            self.bus,
-            self.configfs,
+        """`channels`: the phases that are used."""
+        unused = dict.fromkeys(Phase, ChannelConfig(input=""))
+        config = Config(
+            adc=adc or AdcConfig(),
+            channels=ChannelsConfig(**unused | dict(channels or THREE)),
+            direction=direction or DirectionConfig(),
         )
+        return IioAdc(self.folder, config, self.bus, self.node.parent, self.configfs)
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
     assert tree.read("buffer/enable") == "0"
 
 
-def test_format_tells_layout_scale_and_offset(tree: Tree) -> None:
+def test_the_format_has_layout_scale_and_offset(tree: Tree) -> None:
     form = tree.open().format
     assert form.sampling_frequency_hz == 4000
     assert form.scan_bytes == 24
@@ -103,7 +110,7 @@ def test_format_tells_layout_scale_and_offset(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(("stamped", "hertz"), [(True, 0), (False, 3906)])
-def test_the_configured_rate_counts_where_nothing_else_tells_it(
+def test_the_configured_rate_counts_where_nothing_reports_one(
     tmp_path: Path, stamped: bool, hertz: float
 ) -> None:
     silent = {
@@ -122,7 +129,8 @@ def test_channel_overrides_type_and_scale(tree: Tree) -> None:
 
 
 def test_the_reference_is_one_more_channel(tree: Tree) -> None:
-    adc = tree.open(reference=ChannelConfig(input="voltage3", type="le:s24/32>>0"))
+    l1 = ChannelConfig(input="voltage0", type="le:s24/32>>0")
+    adc = tree.open(channels=THREE | {Phase.L1: l1}, direction=DirectionConfig("voltage"))
     reference = adc.format.channels[3]
     assert (reference.phase, reference.id, reference.index) == ("reference", "voltage3", 3)
     assert (str(reference.type), reference.scale) == ("le:s24/32>>0", 0.5)
@@ -135,18 +143,26 @@ def test_the_reference_is_one_more_channel(tree: Tree) -> None:
     [
         (
             {},
-            {"input": "voltage7"},
+            "voltage7",
             "has no input 'voltage7' for direction.input; it has: voltage0, voltage1, voltage2,",
         ),
-        ({}, {"type": "le:s16/16>>0"}, "(direction.phase).type 'le:s16/16>>0' does not fit"),
-        ({"scan_elements/in_voltage3_type": "x"}, {}, "'x' is not a scan type"),
+        (
+            {"scan_elements/in_voltage3_type": "le:s16/16>>0"},
+            "voltage3",
+            "(direction.phase).type 'be:s24/32>>0' does not fit",
+        ),
+        ({"scan_elements/in_voltage3_type": "x"}, "voltage3", "'x' is not a scan type"),
     ],
 )
-def test_without_a_reference_the_currents_are_captured_all_the_same(
-    tmp_path: Path, files: dict[str, str], reference: dict[str, str], fault: str
+def test_without_a_reference_the_currents_are_still_captured(
+    tmp_path: Path, files: dict[str, str], reference: str, fault: str
 ) -> None:
     tree = Tree(tmp_path, MCP3912 | files)
-    adc = tree.open(reference=ChannelConfig(**({"input": "voltage3"} | reference)))  # type: ignore[arg-type]
+    l1 = ChannelConfig(input="voltage0", type="be:s24/32>>0")
+    adc = tree.open(
+        channels=THREE | {Phase.L1: l1},
+        direction=DirectionConfig("voltage", input=reference),
+    )
     assert [channel.phase for channel in adc.format.channels] == [*Phase]
     assert fault in adc.reference_fault
     enabled = [n for n in range(4) if tree.read(f"scan_elements/in_voltage{n}_en") == "1"]
@@ -179,6 +195,38 @@ def test_scans_are_read_without_waiting(tree: Tree) -> None:
     os.close(writer)
 
 
+def test_a_backlog_is_read_at_once(tree: Tree) -> None:
+    adc = tree.open(AdcConfig(sampling_frequency_hz=200, buffer_seconds=2))
+    writer = os.open(tree.node, os.O_WRONLY)
+    backlog = os.urandom(24 * 2000)
+    os.write(writer, backlog)
+    assert adc.read() == backlog
+    os.close(writer)
+
+
+@pytest.mark.parametrize("wanted", ["iio:device1", "mcp3912", "csp1-hat-adc"])
+def test_an_adc_is_found_by_number_name_or_label(tmp_path: Path, wanted: str) -> None:
+    for number, names in enumerate([("rtc", ""), ("mcp3912", "csp1-hat-adc")]):
+        folder = tmp_path / f"iio:device{number}"
+        folder.mkdir()
+        for file, name in zip(("name", "label"), names, strict=True):
+            (folder / file).write_text(f"{name}\n")
+    assert find_adc(wanted, tmp_path) == tmp_path / "iio:device1"
+
+
+def test_an_adc_that_is_missing_or_ambiguous_is_named_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(DeviceAbsentError, match="ADC 'mcp3912' not found; IIO devices: none"):
+        find_adc("mcp3912", tmp_path)
+    for number in (0, 1):
+        folder = tmp_path / f"iio:device{number}"
+        folder.mkdir()
+        (folder / "name").write_text("mcp3912\n")
+    with pytest.raises(DeviceAbsentError, match=r"iio:device0 mcp3912, iio:device1 mcp3912 \("):
+        find_adc("", tmp_path)
+    with pytest.raises(DeviceError, match=r"ambiguous \(2 devices: iio:device0, iio:device1\)"):
+        find_adc("mcp3912", tmp_path)
+
+
 def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
     (tree.configfs / "iio/triggers/hrtimer").mkdir(parents=True)
     tree.put(tree.folder / "trigger/current_trigger", "")
@@ -189,6 +237,34 @@ def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
     assert tree.read("trigger/current_trigger") == "csp1d"
     assert (tree.bus / "trigger3/sampling_frequency").read_text() == "1600"
     assert adc.format.sampling_frequency_hz == 1600
+
+
+def test_a_trigger_that_the_kernel_detaches_is_named(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel accepts a trigger that is gone by then, and detaches."""
+    current = tree.folder / "trigger/current_trigger"
+    tree.put(current, "")
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    refuse(monkeypatch, current, None)
+    with pytest.raises(DeviceError, match=r"'csp1d' cannot be attached; triggers: csp1d"):
+        tree.open(AdcConfig(trigger="csp1d"))
+
+
+def test_an_adc_that_may_need_a_trigger_is_told_the_triggers(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enable = tree.folder / "buffer/enable"
+    refuse(monkeypatch, enable, errno.EINVAL, "1")
+    hint = "it may need a trigger: set adc.trigger"
+    with pytest.raises(DeviceError, match=rf"start capturing: .*; {hint} \(triggers: none yet\)"):
+        tree.open()
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    with pytest.raises(DeviceError, match=rf"{hint} \(triggers: csp1d\)"):
+        tree.open()
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    with pytest.raises(DeviceError, match=r"start capturing: Invalid argument$"):
+        tree.open(AdcConfig(trigger="csp1d"))
 
 
 def _without(name: str) -> dict[str, str]:
@@ -205,7 +281,7 @@ def _without(name: str) -> dict[str, str]:
             {"input": "voltage7"},
             r"has no input 'voltage7' for channels\.L1\.input; it has: voltage0, voltage1",
         ),
-        (_without("in_voltage_scale"), {}, {}, r"does not tell the scale.*scale_millivolts"),
+        (_without("in_voltage_scale"), {}, {}, r"does not report the scale.*scale_millivolts"),
         (
             MCP3912,
             {},
@@ -216,13 +292,13 @@ def _without(name: str) -> dict[str, str]:
             MCP3912 | {"scan_elements/in_voltage0_type": "le:x24/32>>0"},
             {},
             {},
-            "driver says what can not be: 'le:x24/32>>0' is not a scan type",
+            "reports an invalid value: 'le:x24/32>>0' is not a scan type",
         ),
-        (MCP3912, {"trigger": "nobody"}, {}, "'nobody' can not be attached; triggers: data-ready"),
-        (MCP3912, {"trigger": "hrtimer:x"}, {}, "can not be made.*iio-trig-hrtimer"),
+        (MCP3912, {"trigger": "nobody"}, {}, "'nobody' cannot be attached; triggers: data-ready"),
+        (MCP3912, {"trigger": "hrtimer:x"}, {}, "cannot be created.*iio-trig-hrtimer"),
     ],
 )
-def test_what_can_not_work_is_said_with_its_mend(
+def test_an_adc_that_cannot_work_is_named_with_the_remedy(
     tmp_path: Path,
     files: Mapping[str, str],
     adc: dict[str, str],
@@ -241,20 +317,20 @@ def test_what_can_not_work_is_said_with_its_mend(
 
 def test_a_missing_node_is_named(tree: Tree) -> None:
     tree.node.unlink()
-    with pytest.raises(DeviceError, match=f"{tree.node} can not be opened: No such file"):
+    with pytest.raises(DeviceError, match=f"{tree.node} cannot be opened: No such file"):
         tree.open()
 
 
-def test_a_rate_that_can_not_be_read_is_named(tree: Tree) -> None:
+def test_an_unreadable_rate_is_named(tree: Tree) -> None:
     # A folder in the file's place refuses to be written, and to be read.
     rate = tree.folder / "sampling_frequency"
     rate.unlink()
     rate.mkdir()
-    with pytest.raises(DeviceError, match="sampling_frequency can not be read"):
+    with pytest.raises(DeviceError, match="sampling_frequency cannot be read"):
         tree.open()
 
 
-def test_a_rate_that_is_refused_is_told_and_the_actual_one_used(
+def test_a_rejected_rate_is_reported_and_the_actual_one_used(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tree.open().rate_fault is None
@@ -264,18 +340,16 @@ def test_a_rate_that_is_refused_is_told_and_the_actual_one_used(
     adc = tree.open()
     assert adc.format.sampling_frequency_hz == 3906
     fault = adc.rate_fault or ""
-    assert fault.startswith(
-        "ADC csp1-hat-adc (iio:device0) does not take adc.sampling_frequency_hz"
-    )
+    assert fault.startswith("ADC csp1-hat-adc (iio:device0) rejects adc.sampling_frequency_hz")
     assert fault.endswith("available: 976 1953 3906")
 
 
 def test_a_rate_that_may_not_be_set_yet_is_tried_again(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trigger that was just made runs at its own rate until udev has given its files away."""
+    """A new trigger runs at its own rate until udev has changed the owner of its files."""
     refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EACCES)
-    with pytest.raises(DeviceError, match=r"sampling_frequency does not take '4000'.*udev rule"):
+    with pytest.raises(DeviceError, match=r"sampling_frequency rejects '4000'.*udev rule"):
         tree.open()
 
 
@@ -304,15 +378,15 @@ CONTENTS = st.dictionaries(
     refused=st.sets(TREE_FILES, max_size=2),
     trigger=st.sampled_from(["", "", "csp1d"]),
 )
-def test_whatever_a_driver_says_it_works_or_is_told(
+def test_any_driver_works_or_is_refused_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory,
     contents: Mapping[str, bytes | None],
     refused: set[str],
     trigger: str,
 ) -> None:
-    """A driver that takes what is written, or refuses it, and says what it likes.
+    """The driver accepts or rejects what is written, and reports anything.
 
-    None stands for a file that can not be read.
+    None stands for a file that cannot be read.
     """
     root = tmp_path_factory.mktemp("tree")
     tree = Tree(root, TREE | {"trigger/current_trigger": trigger})
@@ -341,18 +415,25 @@ def test_whatever_a_driver_says_it_works_or_is_told(
         assert adc.read() == b""
         with contextlib.suppress(OSError):
             adc.close()
-        # What can not be measured with is told by `Sampler`.
+        # `Sampler` reports a format that cannot be measured with.
         with contextlib.suppress(ValueError):
             Metering(adc.format, THREE, MeasurementConfig())
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int) -> None:
-    """Let one file not be written, as a driver or the file system refuses it."""
+def refuse(
+    monkeypatch: pytest.MonkeyPatch, refusing: Path, number: int | None, refused: str = ""
+) -> None:
+    """Let a driver or the file system refuse to write one file, with an error or without.
+
+    `refused`: the only text that is refused.
+    """
     write = Path.write_text
 
     def write_text(path: Path, text: str) -> int:
-        if path == refusing:
+        if path == refusing and refused in ("", text):
+            if number is None:
+                return len(text)
             raise OSError(number, os.strerror(number), str(path))
         return write(path, text)
 

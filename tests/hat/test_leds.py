@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LEDs in a tree like the kernel's; what the kernel does with them is tested on the kernel."""
+"""LEDs in a tree like the kernel's. The kernel's own LEDs are tested on the kernel."""
 
 import errno
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_lit_led_is_left_to_the_kernel(tmp_path: Path) -> None:
     SysfsLed(NAME, tmp_path).light(480)
     files = read(folder)
     assert files["trigger"] == "transient"
-    # A file keeps what the kernel takes as two commands.
+    # The file keeps both commands that the kernel receives.
     assert (files["state"], files["duration"], files["activate"]) == ("1", "480", "01")
 
 
@@ -59,7 +59,7 @@ def test_without_the_trigger_the_led_is_switched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["state", "duration", "activate"])
-def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_mend(
+def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     folder = led_tree(tmp_path)
@@ -71,16 +71,16 @@ def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_mend(
         return real(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DeviceError, match=f"{folder / file} may not be written.*udev rule"):
+    with pytest.raises(DeviceError, match=f"{folder / file}: permission denied.*udev rule"):
         SysfsLed(NAME, tmp_path).light(480)
 
 
 def test_a_missing_led_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=f"there is no {tmp_path / NAME}; set leds"):
+    with pytest.raises(DeviceError, match=f"{tmp_path / NAME} not found; set leds"):
         SysfsLed(NAME, tmp_path)
 
 
-def test_a_kernel_without_triggers_has_leds_all_the_same(tmp_path: Path) -> None:
+def test_a_kernel_without_triggers_still_has_leds(tmp_path: Path) -> None:
     folder = led_tree(tmp_path)
     (folder / "trigger").unlink()
     led = SysfsLed(NAME, tmp_path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated HAT: what is configured is what is measured, but for an error that is asked for."""
+"""The simulated HAT measures what the scenario says, whatever is configured."""
 
 import time
 from dataclasses import replace
@@ -40,6 +40,16 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
 
 
+def test_a_full_buffer_drops_new_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, start_ns = Config(), time.monotonic_ns()
+    adc = SimulatedAdc(config, Player((Step(amperes={Phase.L1: 10.0}),), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 10_000_000_000)
+    scans = len(adc.read()) / adc.format.scan_bytes
+    adc.close()
+    assert scans == config.adc.buffer_seconds * config.adc.sampling_frequency_hz
+    assert adc.format.sampling_frequency_hz == 4000
+
+
 def test_an_input_without_its_bias_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     config, start_ns = Config(), time.monotonic_ns()
     amperes = {Phase.L1: 10.0, Phase.L2: 10.0}
@@ -51,7 +61,7 @@ def test_an_input_without_its_bias_fails(monkeypatch: pytest.MonkeyPatch) -> Non
     assert reading.failed_phases == (Phase.L2,)
     assert reading.waveform
     wave = reading.waveform.current_amperes[Phase.L2]
-    # Of the wave only the crests are left.
+    # Only the crests of the wave are left.
     assert max(wave) > 8
     assert -4 < min(wave) < 0
     assert sum(value == pytest.approx(min(wave), abs=0.1) for value in wave) > len(wave) / 2

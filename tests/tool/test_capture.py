@@ -376,7 +376,7 @@ DIRECTION_CASES: dict[str, tuple[tuple[float, ...], str, float | None, list[str]
         (0, 120, 240),
         DIRECTION + "minimum = 1.5",
         None,
-        ["direction unknown, all counts as import: the reference has 1 V, less than"],
+        ["direction unknown, currents count as import: the reference has 1 V, less than"],
     ),
 }
 

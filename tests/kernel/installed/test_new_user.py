@@ -73,7 +73,7 @@ def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
 def test_what_is_missing_is_said_and_who_can_tell(board: InstalledBoard) -> None:
     wait_for("the event", lambda: "p1-port-lost" in events("--boot"), 10)
     explained = run("journalctl", "-x", "--boot", "--no-pager", "--unit", UNIT)
-    assert "/dev/ttyAMA0 is not there" in explained
+    assert "/dev/ttyAMA0 not found" in explained
     assert "csp1ctl discover" in explained
 
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads what the kernel reports of devices, for the drivers and for discovery.
+
+Attributes and folders in sysfs (the kernel's Documentation/ABI/testing/sysfs-bus-iio), and the
+chips and lines of GPIO, which only their character devices report (include/uapi/linux/gpio.h).
+"""
+
+import fcntl
+import os
+import re
+import struct
+from pathlib import Path
+
+IIO_DEVICES = Path("/sys/bus/iio/devices")
+
+_GET_CHIPINFO = 0x8044B401
+"""GPIO_GET_CHIPINFO_IOCTL: char name[32], char label[32], u32 lines."""
+
+_GET_LINEINFO = 0xC100B405
+"""GPIO_V2_GET_LINEINFO_IOCTL: char name[32], char consumer[32], u32 offset, u32, u64 flags, ..."""
+
+_CHIP = struct.Struct("=32s32sI")
+_LINE = struct.Struct("=32s32sIIQ176x")
+_LINE_USED = 1
+
+
+def read(file: Path) -> str:
+    """The text of an attribute without the white space around it. Raises OSError."""
+    return file.read_text(errors="replace").strip()
+
+
+def text(file: Path) -> str:
+    """The text of an attribute, "" where it is missing or its driver fails to read it."""
+    try:
+        return read(file)
+    except OSError:
+        return ""
+
+
+def number(file: Path) -> float | None:
+    """The number in an attribute, None where it is missing or not a number."""
+    try:
+        return float(text(file))
+    except ValueError:
+        return None
+
+
+def buffer_folder(device: Path) -> Path:
+    """The folder that controls an IIO device's buffer; it is missing where there is no buffer."""
+    folders = (device / "buffer0", device / "buffer")
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
+
+
+def element_folder(device: Path) -> Path:
+    """The folder of an IIO device's scan elements; kernels before 5.13 have no `buffer0`."""
+    folders = (device / "buffer0", device / "buffer", device / "scan_elements")
+    return next((folder for folder in folders if elements(folder)), folders[-1])
+
+
+def elements(folder: Path) -> list[str]:
+    """The scan elements in a folder, "timestamp" among them, such as "voltage0"."""
+    return sorted(path.name[len("in_") : -len("_en")] for path in folder.glob("in_*_en"))
+
+
+def shared_name(channel: str) -> str:
+    """The name that attributes shared by all channels of a type have: "voltage" for "voltage0"."""
+    return re.sub(r"\d+", "", channel)
+
+
+def channel_number(device: Path, channel: str, attribute: str) -> float | None:
+    """The number in a channel's own attribute, or else in the one shared by its type."""
+    own = number(device / f"in_{channel}_{attribute}")
+    return number(device / f"in_{shared_name(channel)}_{attribute}") if own is None else own
+
+
+def triggers(folder: Path) -> dict[str, Path]:
+    """The folders of the IIO triggers in a folder, by the triggers' names."""
+    paths = sorted(folder.glob("trigger[0-9]*"))
+    return {name: path for path in paths if (name := text(path / "name"))}
+
+
+def gpio_chip(node: Path) -> tuple[str, list[tuple[int, str, str | None]]]:
+    """The label of a GPIO chip, and offset, name and consumer of each of its lines.
+
+    The consumer is None for a free line, "?" for one without a name. Raises OSError where the node
+    is not a GPIO chip.
+    """
+    lines = []
+    # A node that is not a chip may block at open.
+    fd = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _, label, count = _CHIP.unpack(fcntl.ioctl(fd, _GET_CHIPINFO, bytes(_CHIP.size)))
+        for line in range(count):
+            reply = fcntl.ioctl(fd, _GET_LINEINFO, _LINE.pack(b"", b"", line, 0, 0))
+            name, consumer, offset, _, flags = _LINE.unpack(reply)
+            user = (_c_text(consumer) or "?") if flags & _LINE_USED else None
+            lines.append((offset, _c_text(name), user))
+    finally:
+        os.close(fd)
+    return _c_text(label), lines
+
+
+def _c_text(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode(errors="replace")
