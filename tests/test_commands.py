@@ -234,7 +234,7 @@ def test_a_rejected_configuration_is_an_event_for_each_problem(
     assert devise["CSP1D_FILE"] == str(file)
     assert devise["CSP1D_KEY"] == "adc.devise"
     assert serial["CSP1D_KEY"] == "p1.serial"
-    assert serial["CSP1D_REASON"] == "must be a string, not 1"
+    assert serial["CSP1D_REASON"] == "must be a string, got 1"
 
 
 def test_a_fault_of_ours_is_an_event_with_its_traceback(

@@ -89,7 +89,7 @@ def test_something_else_that_answers_is_told() -> None:
     config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
     with (
         serving(config),
-        pytest.raises(NoAnswerError, match="is not the state of a csp1d of this version"),
+        pytest.raises(NoAnswerError, match="is not the status of this version of csp1d"),
     ):
         Client(config).status()
     server = HttpServer(config, {})
