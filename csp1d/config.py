@@ -34,11 +34,6 @@ def _line(value: str | int) -> None:
         raise wrong("the name of a line, or its offset from 0 to 65535", value)
 
 
-def _address(value: str) -> None:
-    if value:
-        split_address(value)
-
-
 _POSITIVE = within(1e-9, 1e9)
 
 # Characters allowed in the body of a telegram: "/" and "!" frame it, "(" and ")" delimit values.
@@ -103,8 +98,7 @@ class ChannelsConfig:
 
     def used(self) -> Mapping[Phase, ChannelConfig]:
         """The phases that have an input."""
-        channels = {Phase.L1: self.L1, Phase.L2: self.L2, Phase.L3: self.L3}
-        return {phase: channel for phase, channel in channels.items() if channel.input}
+        return {phase: channel for phase in Phase if (channel := getattr(self, phase)).input}
 
 
 @dataclass(frozen=True)
@@ -209,7 +203,7 @@ class LedsConfig:
 class HttpConfig:
     """The HTTP server, which is read-only."""
 
-    listen: str = key(_address, default="127.0.0.1:19510")
+    listen: str = key(lambda value: value and split_address(value), default="127.0.0.1:19510")
     """Address and port; "" disables the server."""
     tls_certificate: str = key(_PATH_OR_NONE, default="")
     """PEM file of the certificate, followed by those of its issuers; "" for no TLS."""

@@ -48,7 +48,10 @@ def _read_files(path: Path) -> tuple[Config, dict[str, Path], list[Problem]]:
     problems: list[Problem] = []
     for file in [path, *_drop_ins(path, problems)]:
         loader = Loader()
-        config = loader.override(config, _read(file, problems, required=file != path))
+        try:
+            config = loader.override(config, _read(file, required=file != path))
+        except ValueError as error:
+            problems.append(Problem(file, "", str(error)))
         set_in |= dict.fromkeys(loader.keys, file)
         problems += [Problem(file, key, reason) for key, reason in loader.problems]
     # A wrong value does not matter if a later file replaces it.
@@ -69,26 +72,19 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
-def _is_endless(file: Path) -> bool:
-    """Whether it is a pipe or a device, whose content may never come or never end."""
-    special = file.is_fifo() or file.is_char_device() or file.is_block_device()
-    # A link to /dev/null is the usual way to make a file empty (systemd.unit(5)).
-    return special and file.stat().st_rdev != os.stat(os.devnull).st_rdev
-
-
-def _read(file: Path, problems: list[Problem], required: bool) -> Mapping[str, Any]:
+def _read(file: Path, required: bool) -> Mapping[str, Any]:
+    """Raises ValueError with the reason."""
     try:
-        if not _is_endless(file):
-            return decode_toml(file.read_bytes())
-        reason = "is a pipe or a device; use a regular file"
+        # The content of a pipe or a device may never come or never end; but a link to /dev/null is
+        # the usual way to make a file empty (systemd.unit(5)).
+        special = file.is_fifo() or file.is_char_device() or file.is_block_device()
+        if special and file.stat().st_rdev != os.stat(os.devnull).st_rdev:
+            raise ValueError("is a pipe or a device; use a regular file")
+        return decode_toml(file.read_bytes())
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return {}
-        reason = f"cannot be read: {error.strerror}"
-    except ValueError as error:
-        reason = str(error)
-    problems.append(Problem(file, "", reason))
-    return {}
+        raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
 def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> Iterator[Problem]:

@@ -27,21 +27,17 @@ _NUMBER = within(-LARGEST, LARGEST)
 
 
 @dataclass(frozen=True)
-class _Channel:
-    """As `measuring.scan.Channel`."""
-
-    id: str
-    phase: Literal["L1", "L2", "L3", "reference"]
-    index: int = key(_NUMBER)
-    type: ScanType = key(parse=ScanType.parse)
-    scale: float = key(_NUMBER)
-    offset: float = key(_NUMBER)
-
-
-@dataclass(frozen=True)
 class _Timestamp:
     index: int = key(_NUMBER)
     type: ScanType = key(parse=ScanType.parse)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Channel(_Timestamp):
+    id: str
+    phase: Literal["L1", "L2", "L3", "reference"]
+    scale: float = key(_NUMBER)
+    offset: float = key(_NUMBER)
 
 
 @dataclass(frozen=True)

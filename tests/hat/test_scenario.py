@@ -78,6 +78,7 @@ def test_arguments_that_are_not_a_scenario(text: str, message: str) -> None:
             '[[step]]\nrequest = "yes"',
             r"step\[0\]\.request: must be one of 'high', 'low', 'poll', got 'yes'",
         ),
+        ("[[step]]\nharmonics_percent = { 1 = 5 }", "1: must be the order of a harmonic"),
         ("[[step]]\namperes = 24", r"step\[0\]\.amperes: must be a table of keys, got 24"),
         (
             "[[step]]\nharmonics_percent = { third = 1 }",

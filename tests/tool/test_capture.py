@@ -4,6 +4,7 @@
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from signals import codes_of, config_of, current, hat_format, metering_of, pack, stamps_of
 
 from csp1d.config import ChannelConfig, MeasurementConfig
-from csp1d.errors import CaptureError
+from csp1d.errors import CaptureError, DeviceError
 from csp1d.hat.scenario import parse as parse_scenario
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
@@ -255,6 +256,15 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
         CaptureError, match=r"/x\.bin: cannot be written: No space left .* free space"
     ):
         save(tmp_path / "x", hat_format(), [bytes(16)])
+
+
+def test_an_error_of_the_source_is_not_one_of_the_file(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(16)
+        raise DeviceError("the ADC vanished")
+
+    with pytest.raises(DeviceError, match="the ADC vanished"):
+        save(tmp_path / "x", hat_format(), chunks())
 
 
 def test_exit_codes_and_messages_of_the_commands(
