@@ -121,10 +121,12 @@ def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
     bench.seconds(5)
     dropped = bench.sender.counts.dropped
     assert dropped >= 28
-    assert caplog.messages == ["telegram dropped: the P1 port did not let go of it in time"]
+    assert caplog.messages == [
+        "telegram dropped: the serial port did not transmit it within one second"
+    ]
     assert caplog.records[0].__dict__["CSP1D_EVENT"] == "telegram-dropped"
     bench.seconds(20)
-    assert caplog.messages[1:] == [f"telegrams leave the P1 port again; {dropped} had been dropped"]
+    assert caplog.messages[1:] == [f"telegrams transmitted again; {dropped} were dropped"]
     assert caplog.records[1].__dict__["CSP1D_TELEGRAMS_DROPPED"] == str(dropped)
 
 

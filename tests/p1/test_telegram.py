@@ -158,8 +158,12 @@ def test_each_phase_has_its_own_objects() -> None:
 @pytest.mark.parametrize(
     ("currents", "direction", "reason"),
     [
-        ((1, -24, 1), OFF, "-24 A can not be sent: below 0 is export, which needs direction"),
-        ((1, -0.001, 1), OFF, "-0.001 A can not be sent"),
+        (
+            (1, -24, 1),
+            OFF,
+            "-24 A cannot be sent: a negative current is export, which requires direction",
+        ),
+        ((1, -0.001, 1), OFF, "-0.001 A cannot be sent"),
         ((1, float("nan"), 1), OFF, "not a number"),
         ((1, float("nan"), 1), ON, "not a number"),
         ((1, 1), OFF, "shorter"),
