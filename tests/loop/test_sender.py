@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sender at a port that does not let go of its bytes, and at a line that falls unseen."""
+"""The sender at a port that is stuck or lost, and at a line that falls unseen or is lost."""
 
 import logging
 import time
@@ -14,13 +14,14 @@ from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.phase import Phase
+from csp1d.units import MS_NS as MS
+from csp1d.units import SECOND_NS as SECOND
 
-SECOND = 1_000_000_000
 ALWAYS = Config(p1=P1Config(request=RequestConfig(always=True)))
 
 
 class StuckPort:
-    """Takes all and lets go of it at once, unless it is stuck; can vanish."""
+    """Accepts all bytes and transmits them at once, unless it is stuck; can vanish."""
 
     def __init__(self) -> None:
         self.is_stuck = self.is_gone = self.fails_to_flush = False
@@ -44,7 +45,7 @@ class StuckPort:
         self._held = 0
 
     def release(self) -> None:
-        """What it holds leaves it."""
+        """Transmit what it holds."""
         self.is_stuck = False
         self._held = 0
 
@@ -53,10 +54,10 @@ class StuckPort:
 
 
 class Line:
-    """A level, and whether it has moved since the last look."""
+    """A level, and whether it has moved since it was read; can vanish."""
 
     def __init__(self) -> None:
-        self.high, self.moved = True, False
+        self.high, self.moved, self.is_gone = True, False, False
 
     def fileno(self) -> int:
         return -1
@@ -65,6 +66,8 @@ class Line:
         self.high, self.moved = high, True
 
     def read_level(self) -> tuple[bool, bool]:
+        if self.is_gone:
+            raise OSError(19, "No such device")
         moved, self.moved = self.moved, False
         return moved, self.high
 
@@ -92,7 +95,7 @@ class Bench:
         self.sender = Sender(self.board, config, lambda: self.now_ns)
 
     def seconds(self, count: int) -> None:
-        """A reading each second, and the looks that follow it."""
+        """A reading each second, and the calls that follow it."""
         for _ in range(count):
             self.now_ns += SECOND
             self.sender.on_reading(Reading(1, self.now_ns, 1.0, {}, None, 4000, 0))
@@ -211,3 +214,33 @@ def test_a_line_that_fell_while_the_reading_was_computed_gets_no_telegram() -> N
     bench.board.line.set(True)
     bench.sender.reopen_missing()
     assert bench.sender.last_telegram != b""
+
+
+def lost_line_returns(bench: Bench, after_ms: int) -> None:
+    bench.board.line.is_gone = True
+    bench.sender.reopen_missing()
+    assert bench.sender.requested is None
+    bench.now_ns += after_ms * MS
+    bench.board.line.is_gone = False
+    bench.sender.reopen_missing()
+
+
+def test_a_lost_line_that_returns_high_is_a_new_request() -> None:
+    bench = Bench(Config())
+    bench.seconds(2)
+    assert (bench.sender.counts.requests, bench.sender.counts.sent) == (1, 2)
+    lost_line_returns(bench, after_ms=500)
+    assert bench.sender.requested
+    bench.seconds(2)
+    assert (bench.sender.counts.requests, bench.sender.counts.sent) == (2, 4)
+
+
+def test_a_lost_line_that_returns_has_to_last_the_whole_debounce_time() -> None:
+    bench = Bench(Config(p1=P1Config(request=RequestConfig(debounce_ms=50))))
+    bench.now_ns += 40 * MS
+    lost_line_returns(bench, after_ms=20)
+    assert bench.sender.requested is False
+    assert bench.sender.wake_ns == bench.now_ns + 50 * MS
+    bench.now_ns += 50 * MS
+    bench.sender.poll(bench.now_ns)
+    assert bench.sender.requested

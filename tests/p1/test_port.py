@@ -138,6 +138,11 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Write"],
         {"requests": 1, "sent": 2},
     ),
+    "a telegram counts as sent when it has left, a tenth of its time later at most": (
+        ["open", "high", "reading", 73],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
     "a low line gets nothing": (["open", "reading", 1000, "reading", 1000], [], {}),
     "a rising line gets the reading that waits": (
         ["open", "reading", 400, "high", 100],
