@@ -108,8 +108,8 @@ def run_mutmut(copy: Path, area: str, modules: list[str], children: int | None) 
         status = subprocess.run(command, cwd=copy, stdout=output, stderr=output).returncode
     if status:
         # Without the frames of its animation.
-        said = re.sub(".*\r", "", log.read_text())
-        sys.exit(f"mutmut failed:\n{said[-4000:]}")
+        said = re.sub("[^\n]*\r", "", log.read_bytes().decode())
+        sys.exit(f"mutmut failed with status {status}:\n{said[-4000:]}")
 
 
 def function_name(mutant: str) -> str:
