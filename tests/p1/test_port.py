@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a telegram goes out: cases by the manual's words, and invariants over random histories."""
+"""When a telegram is sent: cases in the manual's words, and invariants over random histories."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.p1.port import Action, Flush, P1Port, Telegram, Write
+from csp1d.p1.port import Action, Flush, P1Port, PortState, Telegram, Write
+from csp1d.units import MS_NS as MS
+from csp1d.units import SECOND_NS as SECOND
 
-MS = 1_000_000
-SECOND = 1000 * MS
 LENGTH = 755
 BYTES_PER_SECOND = 11_520
 
 
 @dataclass
 class Line:
-    """A port that holds bytes and lets them go at the line's speed, unless it is stuck."""
+    """A port that holds bytes and transmits them at 115200 baud, unless it is stuck."""
 
     room: int = 4096
     held: bytearray = field(default_factory=bytearray)
@@ -45,7 +45,7 @@ class Line:
 
 
 class Bench:
-    """The protocol on a line, the way the daemon drives it."""
+    """The protocol on a line, called as the daemon does."""
 
     def __init__(self, interval_seconds: int = 1, room: int = 4096) -> None:
         self.port = P1Port(interval_seconds)
@@ -56,7 +56,7 @@ class Bench:
         self.is_open = False
         self.number = 0
         self.ends: dict[bytes, int] = {}
-        """The end of the reading that a telegram was made of."""
+        """The end of the reading of each telegram."""
 
     def carry_out(self, event: Callable[[int, int], list[Action]]) -> list[str]:
         self.line.advance(self.now_ns)
@@ -100,7 +100,7 @@ class Bench:
         return []
 
     def leftover(self) -> list[str]:
-        """Somebody else has left bytes in the port."""
+        """Another process has left bytes in the port."""
         self.line.held += b"leftover"
         return []
 
@@ -110,7 +110,7 @@ class Bench:
         return []
 
     def after(self, milliseconds: float) -> list[str]:
-        """Let time pass, with the calls that the protocol asks for."""
+        """Let time pass, with the calls that the protocol requests."""
         until_ns = self.now_ns + round(milliseconds * MS)
         seen = []
         while (wake_ns := self.port.wake_ns) is not None and wake_ns <= until_ns:
@@ -130,8 +130,8 @@ class Bench:
         return bytes(byte for _, byte in self.line.wire)
 
 
-# Each case: events (a number lets so many milliseconds pass), what they made the protocol do,
-# and what was counted in the end.
+# Each case: events (a number is a time to wait, in ms), the actions that they cause, and the
+# counts at the end.
 CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
     "a high line gets each reading at once": (
         ["open", "high", "reading", 1000, "reading", 1000],
@@ -184,7 +184,7 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush", "Write"],
         {"requests": 2, "aborted": 1, "sent": 1},
     ),
-    "a telegram that the port does not take is flushed by the next reading, which goes out": (
+    "a telegram that the port does not transmit is flushed by the next reading, which goes out": (
         ["open", "high", "stick", "reading", 997, "reading", 5, "drain", 100],
         ["Write", "Flush", "Write"],
         {"requests": 1, "dropped": 1, "sent": 1},
@@ -199,7 +199,7 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush"],
         {"requests": 1, "dropped": 1},
     ),
-    "bytes that nobody wants are flushed before a telegram": (
+    "bytes left in the port are flushed before a telegram": (
         ["open", "high", "leftover", "reading", 100],
         ["Flush", "Write"],
         {"requests": 1, "sent": 1},
@@ -314,6 +314,9 @@ def test_invariants_over_random_histories(events: list[str | float], room: int) 
         on_wire = len(bench.line.wire)
         _play(bench, [event])
         high = {"high": True, "low": False}.get(str(event), high)
+        assert bench.port.requested == high
+        is_closed = bench.port.state in (PortState.CLOSED, PortState.CLOSED_REQUESTED)
+        assert is_closed != bench.is_open
         if not high:
             # Never a byte after the fall that was not already on the wire.
             assert not bench.line.held
