@@ -21,7 +21,7 @@ class RequestFilter:
         self.high = False
         self._debounce_ns = int(debounce_ms * MS_NS)
         self._changed_ns: int | None = None
-        self._unexplained = 0
+        self._extra = 0
         self._tokens = float(_BURST)
         self._paid_ns: int | None = None
         self._listen_ns: int | None = None
@@ -47,13 +47,12 @@ class RequestFilter:
         if self._debounce_ns:
             return self._debounced(edges > 0, high, now_ns)
         # The level is read before or after the edges, so one of them may be missing or left over.
-        # Two edges more than the level explains are a change that was missed.
+        # Two more edges than the level explains are a change that was missed. A full queue has
+        # dropped some, so it says nothing of further ones.
         changed = high != self.high
-        self._unexplained += edges - changed
-        missed = self._unexplained >= 2
-        # The kernel drops an unknown number of edges when its queue is full.
-        is_known = edges < _EDGES_KEPT
-        self._unexplained = min(self._unexplained, self._unexplained % 2) if is_known else 0
+        self._extra += edges - changed
+        missed = self._extra >= 2
+        self._extra = 0 if edges >= _EDGES_KEPT else min(self._extra, self._extra % 2)
         self.high = high
         if changed:
             return [high]

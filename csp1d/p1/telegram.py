@@ -23,6 +23,32 @@ MAXIMUM_AMPERES = 999
 MAXIMUM_WATTS = 99_999
 """The format F5(3,3), in kW, has two digits before the decimal point."""
 
+# 1-0:99.97.0 holds the number of power failures, the meaning of their values, and the failures
+# (section 6.11): without any, the first two remain. Meters that send "()" instead break readers.
+_FAILURES = """\
+0-0:96.7.21(00000)
+0-0:96.7.9(00000)
+1-0:99.97.0(0)(0-0:96.7.19)
+1-0:32.32.0(00000)
+1-0:52.32.0(00000)
+1-0:72.32.0(00000)
+1-0:32.36.0(00000)
+1-0:52.36.0(00000)
+1-0:72.36.0(00000)
+"""
+
+_PHASES = """\
+1-0:31.7.0({amperes[L1]:03d}*A)
+1-0:51.7.0({amperes[L2]:03d}*A)
+1-0:71.7.0({amperes[L3]:03d}*A)
+1-0:21.7.0({import_kw[L1]:06.3f}*kW)
+1-0:41.7.0({import_kw[L2]:06.3f}*kW)
+1-0:61.7.0({import_kw[L3]:06.3f}*kW)
+1-0:22.7.0({export_kw[L1]:06.3f}*kW)
+1-0:42.7.0({export_kw[L2]:06.3f}*kW)
+1-0:62.7.0({export_kw[L3]:06.3f}*kW)
+"""
+
 _CSP1_BODY = """\
 /{flag_id}5{serial}
 
@@ -38,30 +64,10 @@ _CSP1_BODY = """\
 1-0:2.7.0({net_export_kw:06.3f}*kW)
 0-0:17.0.0(000.0*kW)
 0-0:96.3.10(1)
-0-0:96.7.21(00000)
-0-0:96.7.9(00000)
-1-0:99.97.0(0)(0-0:96.7.19)
-1-0:32.32.0(00000)
-1-0:52.32.0(00000)
-1-0:72.32.0(00000)
-1-0:32.36.0(00000)
-1-0:52.36.0(00000)
-1-0:72.36.0(00000)
-0-0:96.13.1({text})
+{failures}0-0:96.13.1({text})
 0-0:96.13.0()
-1-0:31.7.0({amperes[L1]:03d}*A)
-1-0:51.7.0({amperes[L2]:03d}*A)
-1-0:71.7.0({amperes[L3]:03d}*A)
-1-0:21.7.0({import_kw[L1]:06.3f}*kW)
-1-0:41.7.0({import_kw[L2]:06.3f}*kW)
-1-0:61.7.0({import_kw[L3]:06.3f}*kW)
-1-0:22.7.0({export_kw[L1]:06.3f}*kW)
-1-0:42.7.0({export_kw[L2]:06.3f}*kW)
-1-0:62.7.0({export_kw[L3]:06.3f}*kW)
-!"""
+{phases}!"""
 
-# 1-0:99.97.0 holds the number of power failures, the meaning of their values, and the failures
-# (section 6.11): without any, the first two remain. Meters that send "()" instead break readers.
 _SMR5_BODY = """\
 /{flag_id}5{serial}
 
@@ -75,26 +81,8 @@ _SMR5_BODY = """\
 0-0:96.14.0(0001)
 1-0:1.7.0({net_import_kw:06.3f}*kW)
 1-0:2.7.0({net_export_kw:06.3f}*kW)
-0-0:96.7.21(00000)
-0-0:96.7.9(00000)
-1-0:99.97.0(0)(0-0:96.7.19)
-1-0:32.32.0(00000)
-1-0:52.32.0(00000)
-1-0:72.32.0(00000)
-1-0:32.36.0(00000)
-1-0:52.36.0(00000)
-1-0:72.36.0(00000)
-0-0:96.13.0({text_hex})
-{voltages}1-0:31.7.0({amperes[L1]:03d}*A)
-1-0:51.7.0({amperes[L2]:03d}*A)
-1-0:71.7.0({amperes[L3]:03d}*A)
-1-0:21.7.0({import_kw[L1]:06.3f}*kW)
-1-0:41.7.0({import_kw[L2]:06.3f}*kW)
-1-0:61.7.0({import_kw[L3]:06.3f}*kW)
-1-0:22.7.0({export_kw[L1]:06.3f}*kW)
-1-0:42.7.0({export_kw[L2]:06.3f}*kW)
-1-0:62.7.0({export_kw[L3]:06.3f}*kW)
-!"""
+{failures}0-0:96.13.0({text_hex})
+{voltages}{phases}!"""
 
 _SMR5_VOLTAGES = """\
 1-0:32.7.0({0:05.1f}*V)
@@ -142,13 +130,16 @@ def encode(
         equipment_hex=config.equipment_id.encode("ascii").hex().upper(),
         text=config.firmware_text,
         text_hex=config.firmware_text.encode("ascii").hex().upper(),
+        failures=_FAILURES,
         voltages=_SMR5_VOLTAGES.format(volts) if volts else "",
-        amperes={
-            phase: 0 if value < 0 and hides_export else whole_amperes(abs(value))
-            for phase, value in by_phase.items()
-        },
-        import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
-        export_kw={phase: _kilowatts(-value) for phase, value in watts.items()},
+        phases=_PHASES.format(
+            amperes={
+                phase: 0 if value < 0 and hides_export else whole_amperes(abs(value))
+                for phase, value in by_phase.items()
+            },
+            import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
+            export_kw={phase: _kilowatts(-value) for phase, value in watts.items()},
+        ),
         net_import_kw=_kilowatts(net_watts),
         net_export_kw=_kilowatts(-net_watts),
     )
