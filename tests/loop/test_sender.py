@@ -112,7 +112,7 @@ def bench(caplog: pytest.LogCaptureFixture) -> Bench:
     return Bench()
 
 
-def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
+def test_a_stuck_port_is_logged_once_and_its_end_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.seconds(3)
@@ -133,7 +133,7 @@ def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
     assert caplog.records[1].__dict__["CSP1D_TELEGRAMS_DROPPED"] == str(dropped)
 
 
-def test_only_a_telegram_that_left_tells_that_telegrams_leave_again(
+def test_only_a_telegram_that_was_sent_ends_the_fault(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.board.port.is_stuck = True
@@ -148,7 +148,7 @@ def test_only_a_telegram_that_left_tells_that_telegrams_leave_again(
 
 
 @pytest.mark.parametrize("fault", ["is_gone", "fails_to_flush"])
-def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
+def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     bench: Bench, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     bench.seconds(3)
@@ -160,7 +160,7 @@ def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
     assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
 
 
-# What is configured, which phases the reading says export, and the power of L1 at 10 A.
+# The configured reference, the phases that export in the reading, and the power of L1 at 10 A.
 EXPORTS: list[tuple[Any, set[Phase] | None, str, str]] = [
     ("off", None, "00.000", "00.000"),
     ("off", {Phase.L1}, "00.000", "00.000"),
@@ -192,7 +192,7 @@ def test_a_phase_that_exports_has_its_power_in_the_other_object(
     assert f"1-0:22.7.0({minus}*kW)" in sent
 
 
-def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
+def test_a_telegram_of_smr5_carries_the_time_at_which_it_was_made() -> None:
     config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
     sender = Sender(Board(), config, lambda: 100 * SECOND)
     before = time.strftime("%y%m%d%H%M%S")

@@ -31,7 +31,7 @@ volts = st.just(0.0) | st.floats(100, 300)
 
 
 def values(data: bytes) -> dict[str, str]:
-    """What stands in the brackets of each object."""
+    """The value of each object, by its OBIS code."""
     lines = data.decode("ascii").split("\r\n")[2:-2]
     return {line[: line.index("(")]: line[line.index("(") + 1 : -1] for line in lines}
 
@@ -69,7 +69,7 @@ def test_csp1_without_direction_knows_no_voltage(
     assert encode(with_voltage, currents, SUMMER) == encode(CSP1, currents, WINTER)
 
 
-# What the values are.
+# The values.
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_amperes_are_whole_and_halves_go_up(measured: float, sent: int) -> None:
     assert whole_amperes(measured) == sent
 
 
-# With a direction, L2 and L3 at 5 A of import: amperes of L1 and nominal voltage; then 31.7.0 if
-# the export's current is to be shown and if not, 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
+# With a direction, L2 and L3 importing 5 A: amperes of L1 and nominal voltage; then 31.7.0 with
+# export_current "magnitude" and "zero", 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
 SIGNED = [
     (0.0, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
     (0.0021, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
@@ -171,7 +171,7 @@ def test_each_phase_has_its_own_objects() -> None:
     ],
 )
 @pytest.mark.parametrize("config", [CSP1, SMR5])
-def test_what_is_no_current_makes_no_telegram(
+def test_a_value_that_is_no_current_makes_no_telegram(
     config: P1Config, currents: Sequence[float], direction: DirectionConfig, reason: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
