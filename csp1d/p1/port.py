@@ -143,8 +143,8 @@ class P1Port:
         # Readings end on whole mains cycles, near whole seconds: half a second of tolerance.
         self._interval_ns = interval_seconds * SECOND_NS - SECOND_NS // 2
         self._not_before_ns = 0
-        self._requested_since_ns = 0
         self._unsent: Telegram | None = None
+        self._requested_since_ns: int  # While requested.
         self._under_way: _UnderWay  # While SENDING.
 
     @property
@@ -204,7 +204,8 @@ class P1Port:
         actions = self._expire(now_ns, waiting)
         if self.state is SENDING:
             self._under_way.schedule_check(now_ns)
-        return actions + self._start(now_ns, 0 if actions else waiting)
+        # Whether it was sent or dropped, the port is empty.
+        return actions + self._start(now_ns)
 
     def on_port_opened(self, now_ns: int, waiting: int) -> list[Action]:
         """The port is open."""
@@ -247,7 +248,7 @@ class P1Port:
         self.counts.dropped += 1
         return [Flush()]
 
-    def _start(self, now_ns: int, waiting: int) -> list[Action]:
+    def _start(self, now_ns: int, waiting: int = 0) -> list[Action]:
         telegram = self._unsent
         if self.state is not WAITING or telegram is None:
             return []

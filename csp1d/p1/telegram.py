@@ -134,7 +134,7 @@ def encode(
         voltages=_SMR5_VOLTAGES.format(volts) if volts else "",
         phases=_PHASES.format(
             amperes={
-                phase: 0 if value < 0 and hides_export else whole_amperes(abs(value))
+                phase: whole_amperes(max(value, 0) if hides_export else abs(value))
                 for phase, value in by_phase.items()
             },
             import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
@@ -160,7 +160,7 @@ def whole_amperes(amperes: float) -> int:
 def _watts(amperes: float, volts: float) -> int:
     """Whole watts with the sign of the current, halves away from 0, at most 99 999."""
     watts = _nearest(min(abs(amperes), MAXIMUM_AMPERES) * volts, MAXIMUM_WATTS)
-    return -watts if amperes < 0 else watts
+    return int(math.copysign(watts, amperes))
 
 
 def _kilowatts(watts: int) -> float:

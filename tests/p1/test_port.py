@@ -169,6 +169,11 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write"],
         {"requests": 1, "sent": 1},
     ),
+    "each fall in mid-telegram counts as an abort": (
+        ["open", "high", "reading", 30, "low", 30, "high", 30, "low"],
+        ["Write", "Flush", "Write", "Flush"],
+        {"requests": 2, "aborted": 2},
+    ),
     "an aborted reading is sent again, whole, while it is fresh": (
         ["open", "high", "reading", 30, "low", 300, "high", 100],
         ["Write", "Flush", "Write"],
@@ -199,6 +204,21 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush"],
         {"requests": 1, "dropped": 1},
     ),
+    "a stuck telegram gives way to the waiting reading when it goes stale": (
+        ["open", "reading", 950, "stick", "high", 40, "reading", 20],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "bytes left in the port are flushed by a request": (
+        ["open", "reading", 400, "leftover", "high", 100],
+        ["Flush", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "bytes left in the port are flushed when it is opened": (
+        ["high", "reading", "leftover", "open", 100],
+        ["Flush", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
     "bytes left in the port are flushed before a telegram": (
         ["open", "high", "leftover", "reading", 100],
         ["Flush", "Write"],
@@ -223,6 +243,11 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["open", "high", "reading", 30, "lose", 600, "open", 100, "reading", 100],
         ["Write", "Write"],
         {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "each lost port drops the telegram under way": (
+        ["open", "high", "reading", 30, "lose", 970, "open", "reading", 30, "lose"],
+        ["Write", "Write"],
+        {"requests": 1, "dropped": 2},
     ),
     "a request waits for a port that is not there yet": (
         ["high", "reading", 200, "open", 100],
@@ -262,6 +287,107 @@ def test_what_is_forgotten_is_not_sent() -> None:
     port.on_reading(Telegram(b"x" * 755, 0), 0, 0)
     port.forget()
     assert port.on_request(True, 1, 0) == []
+
+
+# Limits to the nanosecond.
+
+TELEGRAM = Telegram(bytes(LENGTH), 100 * SECOND)
+WIRE_NS = LENGTH * (10 * SECOND // 115_200)
+
+
+def requested_port(interval_seconds: int = 1) -> P1Port:
+    port = P1Port(interval_seconds)
+    port.on_port_opened(0, 0)
+    port.on_request(True, 0, 0)
+    return port
+
+
+def send(port: P1Port, telegram: Telegram, now_ns: int, accepted: int = LENGTH) -> bool:
+    """Whether the reading is sent; the port accepts a number of bytes of it."""
+    actions = port.on_reading(telegram, now_ns, 0)
+    if actions:
+        port.on_written(accepted)
+    return bool(actions)
+
+
+@pytest.mark.parametrize(("age_ns", "is_sent"), [(SECOND, True), (SECOND + 1, False)])
+def test_a_reading_is_fresh_for_one_second(age_ns: int, is_sent: bool) -> None:
+    assert send(requested_port(), TELEGRAM, TELEGRAM.end_ns + age_ns) == is_sent
+
+
+def test_a_reading_is_sent_from_the_first_nanosecond_on() -> None:
+    assert send(requested_port(), Telegram(bytes(LENGTH), 0), 0)
+
+
+@pytest.mark.parametrize("up_ns", [0, 2**60 + 1])
+@pytest.mark.parametrize(("interval_seconds", "gap_ns"), [(1, SECOND // 2), (10, 19 * SECOND // 2)])
+def test_the_interval_has_half_a_second_of_tolerance(
+    up_ns: int, interval_seconds: int, gap_ns: int
+) -> None:
+    for is_late in (False, True):
+        port = requested_port(interval_seconds)
+        send(port, Telegram(bytes(LENGTH), up_ns), up_ns)
+        end_ns = up_ns + gap_ns - 1 + is_late
+        assert send(port, Telegram(bytes(LENGTH), end_ns), end_ns) == is_late
+
+
+def test_each_reading_is_sent_unless_an_interval_is_given() -> None:
+    port = P1Port()
+    port.on_port_opened(0, 0)
+    port.on_request(True, 0, 0)
+    ends = [100 * SECOND, 101 * SECOND, 102 * SECOND]
+    assert all(send(port, Telegram(bytes(LENGTH), end_ns), end_ns) for end_ns in ends)
+
+
+@pytest.mark.parametrize("accepted", [100, LENGTH])
+def test_its_first_byte_leaves_within_a_second_or_never(accepted: int) -> None:
+    port = requested_port()
+    expires_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_ns - 50 * MS, accepted)
+    assert port.on_timer(expires_ns, accepted) == []
+    assert port.on_timer(expires_ns + 1, accepted) == [Flush()]
+    assert port.counts.dropped == 1
+
+
+def test_what_has_begun_to_leave_in_time_may_go_on() -> None:
+    port = requested_port()
+    expires_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_ns - 50 * MS)
+    assert port.on_timer(expires_ns + 1, LENGTH - 1) == []
+
+
+def test_a_newer_reading_replaces_a_telegram_from_twice_its_time_on_the_wire_on() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns)
+    newer = Telegram(b"newer", TELEGRAM.end_ns + SECOND)
+    stuck_ns = TELEGRAM.end_ns + 2 * WIRE_NS
+    assert port.on_reading(newer, stuck_ns - 1, 1) == []
+    assert port.on_reading(newer, stuck_ns, 1) == [Flush(), Write(b"newer", newer.end_ns)]
+
+
+def test_a_stuck_telegram_is_checked_at_its_deadlines_and_ever_less_often() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns)
+    checks = []
+    while port.wake_ns is not None:
+        checks.append(port.wake_ns - TELEGRAM.end_ns)
+        port.on_timer(port.wake_ns, LENGTH)
+    assert checks == [
+        50 * MS,
+        WIRE_NS * 11 // 10,
+        WIRE_NS * 2,
+        WIRE_NS * 4,
+        WIRE_NS * 8,
+        SECOND + 1,
+    ]
+
+
+def test_a_port_that_accepts_bytes_again_gets_no_more_of_a_stale_telegram() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns, accepted=100)
+    assert port.on_writable(TELEGRAM.end_ns + 10 * MS, 0) == [Write(bytes(LENGTH - 100), None)]
+    assert port.on_writable(TELEGRAM.end_ns + 2 * SECOND, 50) == [Flush()]
+    assert port.on_writable(TELEGRAM.end_ns + 2 * SECOND, 0) == []
 
 
 def test_interval_thins_out_the_telegrams() -> None:
