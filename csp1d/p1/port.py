@@ -111,7 +111,7 @@ class PortCounts:
 
 
 class _UnderWay:
-    """A telegram under way, and when to look at it."""
+    """A telegram under way, its deadlines, and the time of its next check."""
 
     def __init__(self, telegram: Telegram, now_ns: int) -> None:
         wire_ns = len(telegram.data) * _BYTE_NS
@@ -120,15 +120,15 @@ class _UnderWay:
         """The bytes that the port has not accepted yet."""
         self.started_ns = now_ns
         self.due_ns = now_ns + wire_ns * 11 // 10
-        """By then a port that transmits has sent it."""
+        """A port that transmits has sent it by then."""
         self.stuck_ns = now_ns + wire_ns * 2
-        """From then on the port counts as stuck."""
+        """The port counts as stuck from then on."""
         self.expires_ns = telegram.end_ns + FRESH_NS
         """Its first byte must not leave after this."""
         self.schedule_check(now_ns)
 
     def schedule_check(self, now_ns: int) -> None:
-        """Check it at these times, and in between whenever its age has doubled."""
+        """Set the next check: at each deadline, and in between whenever the age has doubled."""
         doubled_ns = now_ns + max(_CHECK_NS, now_ns - self.started_ns)
         times = (self.due_ns, self.stuck_ns, self.expires_ns + 1, doubled_ns)
         self.check_ns = min(time for time in times if time > now_ns)
@@ -166,14 +166,14 @@ class P1Port:
         """The request line is high or low."""
         if not high:
             self._count_if_sent(waiting)
-        left = self._take(REQUEST_HIGH if high else REQUEST_LOW)
-        if left is self.state:
+        before = self._take(REQUEST_HIGH if high else REQUEST_LOW)
+        if before is self.state:
             return []
         if high:
             self.counts.requests += 1
             self._requested_since_ns = now_ns
             return self._start(now_ns, waiting)
-        if left is not SENDING:
+        if before is not SENDING:
             return []
         self.counts.aborted += 1
         # It may be sent again from its first byte, unless there is a newer one.
@@ -204,7 +204,7 @@ class P1Port:
         actions = self._expire(now_ns, waiting)
         if self.state is SENDING:
             self._under_way.schedule_check(now_ns)
-        # Whether it was sent or dropped, the port is empty.
+        # A telegram that was sent or dropped leaves the port empty.
         return actions + self._start(now_ns)
 
     def on_port_opened(self, now_ns: int, waiting: int) -> list[Action]:
@@ -220,9 +220,9 @@ class P1Port:
             self._start_interval()
 
     def _take(self, event: PortEvent) -> PortState:
-        """Take the transition and return the state that it leaves."""
-        left, self.state = self.state, TRANSITIONS[self.state, event]
-        return left
+        """Change the state by the table of transitions, and return the state before."""
+        before, self.state = self.state, TRANSITIONS[self.state, event]
+        return before
 
     def _count_if_sent(self, waiting: int) -> None:
         if self.state is SENDING and not self._under_way.rest and not waiting:
@@ -234,7 +234,7 @@ class P1Port:
         self._not_before_ns = self._under_way.telegram.end_ns + self._interval_ns
 
     def _expire(self, now_ns: int, waiting: int, superseded: bool = False) -> list[Action]:
-        """Count the telegram under way if it is sent, drop it if the port is too late with it."""
+        """Count the telegram under way if it is sent, drop it if it is stale or the port stuck."""
         self._count_if_sent(waiting)
         if self.state is not SENDING:
             return []

@@ -2,7 +2,7 @@
 """Turns the level and edges of the request line into requests, and limits what edges may cost.
 
 No I/O: the caller passes levels and times. A new level counts once it has lasted the debounce time.
-Each reading of the line costs a wake-up and a token from a bucket: the few edges per second of a
+Each read of the line costs a wake-up and a token from a bucket: the few edges per second of a
 charge point pass at once, an oscillating line is read `_READS_PER_SECOND` times per second.
 """
 
@@ -46,9 +46,9 @@ class RequestFilter:
         self._take_token(now_ns)
         if self._debounce_ns:
             return self._debounced(edges > 0, high, now_ns)
-        # The level is read before or after the edges, so one of them may be missing or left over.
-        # Two more edges than the level explains are a change that was missed. A full queue has
-        # dropped some, so it says nothing of further ones.
+        # The level and the edges are read one after the other, so an edge may be early or late.
+        # Two more edges than the level explains mean that a change was missed. From a full queue
+        # edges are missing: whether their number is odd is unknown.
         changed = high != self.high
         self._extra += edges - changed
         missed = self._extra >= 2

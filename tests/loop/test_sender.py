@@ -101,6 +101,7 @@ class Bench:
             self.sender.on_reading(Reading(1, self.now_ns, 1.0, {}, None, 4000, 0))
             self.sender.reopen_missing()
             while (wake_ns := self.sender.wake_ns) is not None and wake_ns % SECOND < SECOND // 2:
+                assert wake_ns > self.now_ns
                 self.now_ns = wake_ns
                 self.sender.poll(self.now_ns)
             self.now_ns -= self.now_ns % SECOND
