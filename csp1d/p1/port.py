@@ -253,7 +253,6 @@ class P1Port:
         if self.state is not WAITING or telegram is None:
             return []
         if now_ns - telegram.end_ns > FRESH_NS:
-            self._unsent = None
             return []
         if telegram.end_ns < self._not_before_ns:
             return []
