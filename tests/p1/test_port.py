@@ -369,7 +369,7 @@ def test_a_newer_reading_replaces_a_telegram_from_twice_its_time_on_the_wire_on(
 def test_a_stuck_telegram_is_checked_at_its_deadlines_and_ever_less_often() -> None:
     port = requested_port()
     send(port, TELEGRAM, TELEGRAM.end_ns)
-    checks = []
+    checks: list[int] = []
     while port.wake_ns is not None and len(checks) < 10:
         checks.append(port.wake_ns - TELEGRAM.end_ns)
         port.on_timer(port.wake_ns, LENGTH)
