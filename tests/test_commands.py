@@ -145,7 +145,8 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {},
         ["csp1ctl", "telegram", "1", "2", "-3"],
         2,
-        "csp1ctl: -3 A can not be sent: below 0 is export, which needs direction.reference",
+        "csp1ctl: -3 A cannot be sent: "
+        "a negative current is export, which requires direction.reference",
     ),
     "an infinite current": (
         {},

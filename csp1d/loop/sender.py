@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out the P1 protocol: the request line and the tty around `P1Port`.
+"""Connects the P1 protocol (`P1Port`) to its devices: the request line and the serial port.
 
-Both devices may be missing. Without the line nobody is known to ask, so nothing is sent; without
-the port a request is noted and answered once the port is there.
+Either device may be missing. Without the request line no request is known, so nothing is sent;
+without the serial port a request waits until the port is available.
 """
 
 import selectors
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from csp1d.config import Config
 from csp1d.events import Event
@@ -20,10 +21,11 @@ from csp1d.p1.port import Action, Flush, P1Port, PortCounts, Telegram
 from csp1d.p1.request import RequestFilter
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
+from csp1d.units import SECOND_NS
 
 
 class Sender:
-    """Sends each reading at most once, when and as long as it is asked for."""
+    """Sends each reading at most once, while the charge point requests telegrams."""
 
     def __init__(
         self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
@@ -44,12 +46,13 @@ class Sender:
         self._start()
 
     def _start(self) -> None:
+        self._always = self._config.p1.request.always
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
         self.reopen_missing()
 
     def configure(self, config: Config) -> None:
-        """Swap the configuration; what is under way is given up."""
+        """Replace the configuration; cancel a telegram under way and open the devices again."""
         self.close()
         self.line.reset()
         self.port.reset()
@@ -57,16 +60,16 @@ class Sender:
         self._start()
 
     def forget(self) -> None:
-        """What waits to be sent was measured by rules that are no more."""
+        """Discard the reading that has not been sent: its configuration has been replaced."""
         self._protocol.forget()
 
     @property
     def requested(self) -> bool | None:
-        """Whether the charge point asks; None while the line is not there to tell."""
+        """Whether the charge point requests telegrams; None while the line is missing."""
         return self._protocol.requested if self._always or self.line.device else None
 
     def descriptors(self) -> dict[int, int]:
-        """What is to wake the loop now: descriptors and their selector events."""
+        """The descriptors that wake the loop, with their selector events."""
         wanted = {}
         if self.line.device and self._filter.listening:
             wanted[self.line.device.fileno()] = selectors.EVENT_READ
@@ -76,15 +79,12 @@ class Sender:
 
     @property
     def wake_ns(self) -> int | None:
+        """The time of the next call of `poll()`, None for never."""
         times = (self._protocol.wake_ns, self._filter.wake_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
 
-    @property
-    def _always(self) -> bool:
-        return self._config.p1.request.always
-
     def reopen_missing(self) -> None:
-        """Look for the devices that are missing; see whether the line is still there."""
+        """Try to open the devices that are missing, and check that the line still works."""
         was_open = self.port.device is not None
         if self.port.ensure_open(self._open_port) and not was_open:
             self._dispatch(self._protocol.on_port_opened)
@@ -95,14 +95,14 @@ class Sender:
         self._read_request_line()
 
     def on_ready(self, descriptors: set[int]) -> None:
-        """Of these descriptors, deal with those that are ours."""
+        """Handle the sender's own among the descriptors that are ready."""
         if self.line.device and self.line.device.fileno() in descriptors:
             self._read_request_line()
         if self.port.device and self.port.device.fileno() in descriptors:
             self._dispatch(self._protocol.on_writable)
 
     def _read_request_line(self) -> None:
-        """The line moved, or may have."""
+        """Pass the line's level to the protocol, if the line is there."""
         if self.line.device is None:
             return
         try:
@@ -110,40 +110,41 @@ class Sender:
         except OSError as error:
             request = self._config.p1.request
             self.line.mark_failed(error, f"{request.chip}, line {request.line!r}")
-            self._filter = RequestFilter(self._config.p1.request.debounce_ms)
+            self._filter = RequestFilter(request.debounce_ms)
             self._set_request(False)
             return
         for level in self._filter.update(edges, high, self._clock()):
             self._set_request(level)
 
     def on_reading(self, reading: Reading) -> None:
-        """A new reading is ready."""
-        # An old reading may tell more than a new configuration asks for.
+        """Send the reading if it is requested, else keep it until it is stale or replaced."""
+        # A reading made before a reload may have a sign that the new configuration does not allow.
         is_signed = self._config.direction.reference != "off"
-        of_phase = reading.signed_amperes if is_signed else reading.amperes
-        amperes = [of_phase(phase) for phase in Phase]
+        amperes_of = reading.signed_amperes if is_signed else reading.amperes
+        amperes = [amperes_of(phase) for phase in Phase]
         data = encode(self._config.p1, amperes, time.localtime(), self._config.direction)
         telegram = Telegram(data, reading.end_ns)
         if self._protocol.requested:
-            # The line may have fallen while the reading was computed.
+            # The request may have ended while the reading was computed.
             self._read_request_line()
         self._dispatch(lambda now_ns, waiting: self._protocol.on_reading(telegram, now_ns, waiting))
 
     def poll(self, now_ns: int) -> None:
+        """Do what is due at `now_ns`."""
         if self._protocol.wake_ns is not None and now_ns >= self._protocol.wake_ns:
             self._dispatch(self._protocol.on_timer)
         if self._filter.wake_ns is not None and now_ns >= self._filter.wake_ns:
             self._read_request_line()
 
     def close(self) -> None:
-        """Give up what is under way, and let go of the devices."""
+        """Cancel a telegram under way and close the devices."""
         self._set_request(False)
         self.port.close()
         self._protocol.on_port_lost()
         self.line.close()
 
     def _open_port(self) -> Port:
-        """A port that works: one that can not tell what it holds could not be flushed either."""
+        """Open the port. Raises OSError if the number of waiting bytes cannot be read."""
         port = self._hat.open_port(self._config)
         try:
             port.waiting()
@@ -156,34 +157,32 @@ class Sender:
         self._dispatch(lambda now_ns, waiting: self._protocol.on_request(high, now_ns, waiting))
 
     def _dispatch(self, event: Callable[[int, int], list[Action]]) -> None:
-        """Tell the protocol an event and carry out what it wants done."""
+        """Pass an event to the protocol and carry out the actions that it returns."""
         try:
             waiting = self.port.device.waiting() if self.port.device else 0
         except OSError as error:
             self._lose_port(error)
             waiting = 0
-        now_ns, sent, dropped = self._clock(), self.counts.sent, self.counts.dropped
-        actions = event(now_ns, waiting)
-        sent, dropped = self.counts.sent - sent, self.counts.dropped - dropped
+        now_ns, before = self._clock(), replace(self.counts)
         try:
-            for action in actions:
+            for action in event(now_ns, waiting):
                 self._carry_out(action)
         except OSError as error:
             self._lose_port(error)
             return
-        self._log_dropped(sent, dropped, now_ns)
+        self._log_dropped(before, now_ns)
 
-    def _log_dropped(self, sent: int, dropped: int, now_ns: int) -> None:
-        """Whether telegrams leave the port. One that is lost with the port counts elsewhere."""
-        if dropped:
+    def _log_dropped(self, before: PortCounts, now_ns: int) -> None:
+        """Log that the port is stuck, or no longer is; the loss of the port is logged elsewhere."""
+        if dropped := self.counts.dropped - before.dropped:
             if self._stuck.observe(now_ns, count=dropped):
                 Event.TELEGRAM_DROPPED.log(
-                    "telegram dropped: the P1 port did not let go of it in time",
+                    "telegram dropped: the serial port did not transmit it within one second",
                     device="P1 port",
                 )
-        elif sent and self._stuck.clear(now_ns):
+        elif self.counts.sent > before.sent and self._stuck.clear(now_ns):
             Event.TELEGRAMS_RESUMED.log(
-                "telegrams leave the P1 port again; %d had been dropped",
+                "telegrams transmitted again; %d were dropped",
                 self._stuck.count,
                 device="P1 port",
                 telegrams_dropped=self._stuck.count,
@@ -203,4 +202,4 @@ class Sender:
         self._protocol.on_written(port.write(action.data))
         if action.since_ns is not None:
             self.last_telegram = action.data
-            self.latency.observe((self._clock() - action.since_ns) / 1e9)
+            self.latency.observe((self._clock() - action.since_ns) / SECOND_NS)

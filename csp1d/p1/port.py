@@ -1,26 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a telegram goes out: the P1 port as a protocol without I/O.
+"""The P1 port as a protocol without I/O: when a telegram is sent, and when it is cancelled.
 
-The caller tells what happened (the request line moved, a reading is ready, the port took bytes,
-time passed) and carries out the actions that come back, in their order. Every call says the time
-and how many bytes the port still holds (`waiting`), since only the kernel knows what has left.
+The caller reports what happened (the request line changed, a reading is ready, the port accepted
+bytes, time passed) and carries out the returned actions in order. Every call passes the time and
+the number of bytes that the port still holds (`waiting`): only the kernel knows what has left.
 
-At most one telegram is under way. It ends in one of three ways: the port let the last byte go
-(sent), the request line fell before that (aborted; DSMR 5.0.2 section 5.7.1 wants the transfer to
-stop immediately), or the port did not take it in time (dropped). In the last two what the port
-still holds is flushed, so that no byte goes out later than it was wanted.
+At most one telegram is under way. It ends in one of three ways: its last byte leaves the port
+(sent), the request ends before that (aborted; DSMR 5.0.2 section 5.7.1 requires the transfer to
+stop immediately), or the port is lost or does not transmit it in time (dropped). What the port
+still holds of an aborted or dropped telegram is flushed: no byte leaves later than it was wanted.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from csp1d.measuring.reading import FRESH_NS
 from csp1d.units import MS_NS, SECOND_NS
 
 _BYTE_NS = 10 * SECOND_NS // 115_200
-"""One byte on the wire at 115200 8N1."""
+"""Duration of one byte at 115200 baud, 8N1."""
 
 _CHECK_NS = 50 * MS_NS
-"""When a telegram that overstays its time on the wire is looked at again; doubles each time."""
+"""Shortest interval between two checks of a telegram under way."""
+
+
+class PortState(Enum):
+    """The serial port, the request, and the telegram under way."""
+
+    CLOSED = "port lost, no request"
+    CLOSED_REQUESTED = "port lost, request"
+    IDLE = "port open, no request"
+    WAITING = "port open, request, no telegram under way"
+    SENDING = "port open, request, telegram under way"
+
+
+class PortEvent(Enum):
+    """The events that change the state, or confirm it."""
+
+    REQUEST_HIGH = "request high"
+    REQUEST_LOW = "request low"
+    PORT_OPENED = "port opened"
+    PORT_LOST = "port lost"
+    STARTED = "telegram started"
+    SENT = "telegram sent"
+    DROPPED = "telegram dropped"
+
+
+CLOSED, CLOSED_REQUESTED, IDLE, WAITING, SENDING = PortState
+REQUEST_HIGH, REQUEST_LOW, PORT_OPENED, PORT_LOST, STARTED, SENT, DROPPED = PortEvent
+NEVER = None
+"""The event cannot happen in this state."""
+
+# fmt: off
+_NEXT_STATES = {
+    # in:          CLOSED            CLOSED_REQUESTED  IDLE     WAITING           SENDING
+    REQUEST_HIGH: (CLOSED_REQUESTED, CLOSED_REQUESTED, WAITING, WAITING,          SENDING),
+    REQUEST_LOW:  (CLOSED,           CLOSED,           IDLE,    IDLE,             IDLE),
+    PORT_OPENED:  (IDLE,             WAITING,          IDLE,    WAITING,          SENDING),
+    PORT_LOST:    (CLOSED,           CLOSED_REQUESTED, CLOSED,  CLOSED_REQUESTED, CLOSED_REQUESTED),
+    STARTED:      (NEVER,            NEVER,            NEVER,   SENDING,          NEVER),
+    SENT:         (NEVER,            NEVER,            NEVER,   NEVER,            WAITING),
+    DROPPED:      (NEVER,            NEVER,            NEVER,   NEVER,            WAITING),
+}
+# fmt: on
+TRANSITIONS = {
+    (state, event): next_state
+    for event, row in _NEXT_STATES.items()
+    for state, next_state in zip(PortState, row, strict=True)
+    if next_state is not NEVER
+}
 
 
 @dataclass(frozen=True)
@@ -33,9 +81,10 @@ class Telegram:
 
 @dataclass(frozen=True)
 class Write:
-    """Hand these bytes to the port, without blocking, and report what it took to `on_written()`.
+    """Pass these bytes to the port without blocking, and report the number that it accepted to
+    `on_written()`.
 
-    `since_ns`: what the latency counts from (the reading's end or the rising edge, the later);
+    `since_ns`: the start of the latency (the reading's end or the rising edge, the later one);
     None for the rest of a telegram.
     """
 
@@ -45,7 +94,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Flush:
-    """Drop all that the port still holds."""
+    """Discard all bytes that the port still holds."""
 
 
 Action = Write | Flush
@@ -53,7 +102,7 @@ Action = Write | Flush
 
 @dataclass
 class PortCounts:
-    """What became of requests and telegrams since the start."""
+    """Requests, and telegrams by how they ended."""
 
     requests: int = 0
     sent: int = 0
@@ -61,172 +110,155 @@ class PortCounts:
     dropped: int = 0
 
 
-@dataclass
 class _UnderWay:
-    telegram: Telegram
-    rest: bytes
-    started_ns: int
-    check_ns: int
+    """A telegram under way, its deadlines, and the time of its next check."""
 
-    @property
-    def wire_ns(self) -> int:
-        return len(self.telegram.data) * _BYTE_NS
+    def __init__(self, telegram: Telegram, now_ns: int) -> None:
+        wire_ns = len(telegram.data) * _BYTE_NS
+        self.telegram = telegram
+        self.rest = telegram.data
+        """The bytes that the port has not accepted yet."""
+        self.started_ns = now_ns
+        self.due_ns = now_ns + wire_ns * 11 // 10
+        """A port that transmits has sent it by then."""
+        self.stuck_ns = now_ns + wire_ns * 2
+        """The port counts as stuck from then on."""
+        self.expires_ns = telegram.end_ns + FRESH_NS
+        """Its first byte must not leave after this."""
+        self.schedule_check(now_ns)
 
-    @property
-    def stuck_at_ns(self) -> int:
-        """From here on the port is stuck: it should have let go of all long since."""
-        return self.started_ns + 2 * self.wire_ns
-
-    @property
-    def expires_at_ns(self) -> int:
-        """From here on nobody may begin to send it."""
-        return self.telegram.end_ns + FRESH_NS
+    def schedule_check(self, now_ns: int) -> None:
+        """Set the next check: at each deadline, and in between whenever the age has doubled."""
+        doubled_ns = now_ns + max(_CHECK_NS, now_ns - self.started_ns)
+        times = (self.due_ns, self.stuck_ns, self.expires_ns + 1, doubled_ns)
+        self.check_ns = min(time for time in times if time > now_ns)
 
 
 class P1Port:
-    """The protocol's state. The line starts low and the port starts lost."""
+    """The state of the protocol. Initially the port is lost and there is no request."""
 
     def __init__(self, interval_seconds: int = 1, counts: PortCounts | None = None) -> None:
         self.counts = counts or PortCounts()
-        # Readings end a mains cycle around whole seconds, so the grid has half a second of play.
+        self.state = CLOSED
+        # Readings end on whole mains cycles, near whole seconds: half a second of tolerance.
         self._interval_ns = interval_seconds * SECOND_NS - SECOND_NS // 2
-        self._requested_since_ns: int | None = None
-        self._is_open = False
+        self._not_before_ns = 0
         self._unsent: Telegram | None = None
-        self._under_way: _UnderWay | None = None
-        self._not_before_ns: int | None = None
+        self._requested_since_ns: int  # While requested.
+        self._under_way: _UnderWay  # While SENDING.
 
     @property
     def requested(self) -> bool:
-        """Whether the consumer asks for telegrams."""
-        return self._requested_since_ns is not None
+        """Whether the consumer requests telegrams."""
+        return self.state in (CLOSED_REQUESTED, WAITING, SENDING)
 
     @property
     def wants_writable(self) -> bool:
-        """Whether `on_writable()` is to be called once the port takes bytes again."""
-        return self._under_way is not None and bool(self._under_way.rest)
+        """Whether to call `on_writable()` when the port accepts bytes again."""
+        return self.state is SENDING and bool(self._under_way.rest)
 
     @property
     def wake_ns(self) -> int | None:
-        """When `on_timer()` has to be called at the latest, None for never."""
-        return self._under_way.check_ns if self._under_way else None
+        """The time of the next call of `on_timer()`, None for never."""
+        return self._under_way.check_ns if self.state is SENDING else None
 
     def on_request(self, high: bool, now_ns: int, waiting: int) -> list[Action]:
-        """The request line is high or low now."""
-        if high == self.requested:
+        """The request line is high or low."""
+        if not high:
+            self._count_if_sent(waiting)
+        before = self._take(REQUEST_HIGH if high else REQUEST_LOW)
+        if before is self.state:
             return []
         if high:
             self.counts.requests += 1
             self._requested_since_ns = now_ns
             return self._start(now_ns, waiting)
-        self._count_if_sent(waiting)
-        self._requested_since_ns = None
-        if self._under_way is None:
+        if before is not SENDING:
             return []
         self.counts.aborted += 1
-        return self._abandon(again=True)
+        # It may be sent again from its first byte, unless there is a newer one.
+        self._unsent = self._unsent or self._under_way.telegram
+        return [Flush()]
 
     def on_reading(self, telegram: Telegram, now_ns: int, waiting: int) -> list[Action]:
-        """A reading is ready; it takes the place of an older one that was not sent."""
+        """A reading is ready. It replaces an older one that was not sent."""
         actions = self._expire(now_ns, waiting, superseded=True)
         self._unsent = telegram
         return actions + self._start(now_ns, 0 if actions else waiting)
 
     def forget(self) -> None:
-        """What waits is not to be sent."""
+        """Discard the reading that has not been sent."""
         self._unsent = None
 
     def on_written(self, count: int) -> None:
-        """The port took so many bytes of the last Write."""
-        if self._under_way:
-            self._under_way.rest = self._under_way.rest[count:]
+        """The port accepted this number of bytes of the last `Write`."""
+        self._under_way.rest = self._under_way.rest[count:]
 
     def on_writable(self, now_ns: int, waiting: int) -> list[Action]:
-        """The port takes bytes again."""
+        """The port accepts bytes again."""
         actions = self._expire(now_ns, waiting)
-        if actions or not self.wants_writable or self._under_way is None:
-            return actions
-        return [Write(self._under_way.rest, None)]
+        return [Write(self._under_way.rest, None)] if self.wants_writable else actions
 
     def on_timer(self, now_ns: int, waiting: int) -> list[Action]:
-        """Time passed."""
+        """The time `wake_ns` has come."""
         actions = self._expire(now_ns, waiting)
-        if self._under_way and now_ns >= self._under_way.check_ns:
-            self._under_way.check_ns = self._next_check(self._under_way, now_ns)
-        return actions + self._start(now_ns, 0 if actions else waiting)
+        if self.state is SENDING:
+            self._under_way.schedule_check(now_ns)
+        # A telegram that was sent or dropped leaves the port empty.
+        return actions + self._start(now_ns)
 
     def on_port_opened(self, now_ns: int, waiting: int) -> list[Action]:
-        """The port is there."""
-        self._is_open = True
+        """The port is open."""
+        self._take(PORT_OPENED)
         return self._start(now_ns, waiting)
 
     def on_port_lost(self) -> None:
-        """The port is gone, and with it the knowledge of what has left it."""
-        self._is_open = False
-        if self._under_way:
+        """The port is lost. How much of a telegram under way has left it is unknown."""
+        if self._take(PORT_LOST) is SENDING:
             self.counts.dropped += 1
-            # It may have been received all the same.
-            self._start_interval(self._under_way.telegram)
-            self._abandon(again=False)
+            # The consumer may have received all of it.
+            self._start_interval()
+
+    def _take(self, event: PortEvent) -> PortState:
+        """Change the state by the table of transitions, and return the state before."""
+        before, self.state = self.state, TRANSITIONS[self.state, event]
+        return before
 
     def _count_if_sent(self, waiting: int) -> None:
-        if self._under_way and not self._under_way.rest and not waiting:
+        if self.state is SENDING and not self._under_way.rest and not waiting:
+            self._take(SENT)
             self.counts.sent += 1
-            self._start_interval(self._under_way.telegram)
-            self._under_way = None
+            self._start_interval()
 
-    def _start_interval(self, sent: Telegram) -> None:
-        self._not_before_ns = sent.end_ns + self._interval_ns
+    def _start_interval(self) -> None:
+        self._not_before_ns = self._under_way.telegram.end_ns + self._interval_ns
 
     def _expire(self, now_ns: int, waiting: int, superseded: bool = False) -> list[Action]:
-        """Count the telegram under way as sent if it is, drop it if it may not stay."""
+        """Count the telegram under way if it is sent, drop it if it is stale or the port stuck."""
         self._count_if_sent(waiting)
-        current = self._under_way
-        if current is None:
+        if self.state is not SENDING:
             return []
-        is_stale = now_ns > current.expires_at_ns
+        current = self._under_way
         has_begun = waiting + len(current.rest) < len(current.telegram.data)
-        if has_begun or not is_stale:
-            stuck = now_ns >= current.stuck_at_ns
-            if not (stuck and (superseded or is_stale)):
-                return []
+        is_stuck = now_ns >= current.stuck_ns
+        is_stale = now_ns > current.expires_ns
+        if not ((is_stale and not has_begun) or (is_stuck and (is_stale or superseded))):
+            return []
+        self._take(DROPPED)
         self.counts.dropped += 1
-        return self._abandon(again=False)
-
-    def _abandon(self, again: bool) -> list[Action]:
-        if again and self._under_way and self._unsent is None:
-            self._unsent = self._under_way.telegram
-        self._under_way = None
         return [Flush()]
 
-    def _start(self, now_ns: int, waiting: int) -> list[Action]:
+    def _start(self, now_ns: int, waiting: int = 0) -> list[Action]:
         telegram = self._unsent
-        if (
-            telegram is None
-            or self._under_way
-            or self._requested_since_ns is None
-            or not self._is_open
-        ):
+        if self.state is not WAITING or telegram is None:
             return []
         if now_ns - telegram.end_ns > FRESH_NS:
-            self._unsent = None
             return []
-        if self._not_before_ns is not None and telegram.end_ns < self._not_before_ns:
+        if telegram.end_ns < self._not_before_ns:
             return []
+        self._take(STARTED)
         self._unsent = None
-        self._under_way = _UnderWay(telegram, telegram.data, now_ns, 0)
-        self._under_way.check_ns = self._next_check(self._under_way, now_ns)
+        self._under_way = _UnderWay(telegram, now_ns)
         write = Write(telegram.data, max(telegram.end_ns, self._requested_since_ns))
-        # Bytes in the port that are not of a telegram under way are nobody's: never send them.
+        # Bytes in the port that belong to no telegram under way must not be sent.
         return [Flush(), write] if waiting else [write]
-
-    @staticmethod
-    def _next_check(current: _UnderWay, now_ns: int) -> int:
-        """First when it should have left the wire, then ever less often, and at the deadlines."""
-        marks = (
-            current.started_ns + current.wire_ns * 11 // 10,
-            current.expires_at_ns + 1,
-            current.stuck_at_ns,
-            now_ns + max(_CHECK_NS, now_ns - current.started_ns),
-        )
-        return min(mark for mark in marks if mark > now_ns)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The telegram: from amperes to the bytes on the wire.
+"""Encodes the currents of L1, L2 and L3 as a P1 telegram.
 
-Profile `csp1` is the telegram of an existing device, byte for byte. Its framing and object
+Profile `csp1` equals the telegram of an existing device, byte for byte. Its framing and object
 formats are those of the DSMR P1 companion standard (5.0.2 sections 6.1, 6.2 and 6.12, and 4.2.2
-for the objects that 5.0 dropped); the order of the lines, the constant time stamp and the raw
-text in 0-0:96.13.1 are the device's own, which charge points have been built against.
+for the objects that 5.0 dropped). The order of the lines, the constant time stamp and the plain
+text in 0-0:96.13.1 are the device's own; charge points depend on them.
 
-Profile `smr5` is a telegram of 5.0.2 alone: the objects of section 6.12 in the order of the
-example in section 6.13, octet strings in hex (section 6.5).
+Profile `smr5` follows 5.0.2 strictly: the objects of section 6.12 in the order of the example in
+section 6.13, octet strings in hex (section 6.5).
 """
 
 import math
@@ -18,10 +18,36 @@ from csp1d.config import DirectionConfig, P1Config
 from csp1d.phase import Phase
 
 MAXIMUM_AMPERES = 999
-"""F3(0,0) has three digits."""
+"""The format F3(0,0) has three digits."""
 
 MAXIMUM_WATTS = 99_999
-"""F5(3,3) kW has two digits before the point."""
+"""The format F5(3,3), in kW, has two digits before the decimal point."""
+
+# 1-0:99.97.0 holds the number of power failures, the meaning of their values, and the failures
+# (section 6.11): without any, the first two remain. Meters that send "()" instead break readers.
+_FAILURES = """\
+0-0:96.7.21(00000)
+0-0:96.7.9(00000)
+1-0:99.97.0(0)(0-0:96.7.19)
+1-0:32.32.0(00000)
+1-0:52.32.0(00000)
+1-0:72.32.0(00000)
+1-0:32.36.0(00000)
+1-0:52.36.0(00000)
+1-0:72.36.0(00000)
+"""
+
+_PHASES = """\
+1-0:31.7.0({amperes[L1]:03d}*A)
+1-0:51.7.0({amperes[L2]:03d}*A)
+1-0:71.7.0({amperes[L3]:03d}*A)
+1-0:21.7.0({import_kw[L1]:06.3f}*kW)
+1-0:41.7.0({import_kw[L2]:06.3f}*kW)
+1-0:61.7.0({import_kw[L3]:06.3f}*kW)
+1-0:22.7.0({export_kw[L1]:06.3f}*kW)
+1-0:42.7.0({export_kw[L2]:06.3f}*kW)
+1-0:62.7.0({export_kw[L3]:06.3f}*kW)
+"""
 
 _CSP1_BODY = """\
 /{flag_id}5{serial}
@@ -38,30 +64,10 @@ _CSP1_BODY = """\
 1-0:2.7.0({net_export_kw:06.3f}*kW)
 0-0:17.0.0(000.0*kW)
 0-0:96.3.10(1)
-0-0:96.7.21(00000)
-0-0:96.7.9(00000)
-1-0:99.97.0(0)(0-0:96.7.19)
-1-0:32.32.0(00000)
-1-0:52.32.0(00000)
-1-0:72.32.0(00000)
-1-0:32.36.0(00000)
-1-0:52.36.0(00000)
-1-0:72.36.0(00000)
-0-0:96.13.1({text})
+{failures}0-0:96.13.1({text})
 0-0:96.13.0()
-1-0:31.7.0({amperes[L1]:03d}*A)
-1-0:51.7.0({amperes[L2]:03d}*A)
-1-0:71.7.0({amperes[L3]:03d}*A)
-1-0:21.7.0({import_kw[L1]:06.3f}*kW)
-1-0:41.7.0({import_kw[L2]:06.3f}*kW)
-1-0:61.7.0({import_kw[L3]:06.3f}*kW)
-1-0:22.7.0({export_kw[L1]:06.3f}*kW)
-1-0:42.7.0({export_kw[L2]:06.3f}*kW)
-1-0:62.7.0({export_kw[L3]:06.3f}*kW)
-!"""
+{phases}!"""
 
-# In 1-0:99.97.0 stand the number of events, what their values are, and the events (section 6.11):
-# without any, the first two are left. Meters that send "()" instead have broken readers.
 _SMR5_BODY = """\
 /{flag_id}5{serial}
 
@@ -75,26 +81,8 @@ _SMR5_BODY = """\
 0-0:96.14.0(0001)
 1-0:1.7.0({net_import_kw:06.3f}*kW)
 1-0:2.7.0({net_export_kw:06.3f}*kW)
-0-0:96.7.21(00000)
-0-0:96.7.9(00000)
-1-0:99.97.0(0)(0-0:96.7.19)
-1-0:32.32.0(00000)
-1-0:52.32.0(00000)
-1-0:72.32.0(00000)
-1-0:32.36.0(00000)
-1-0:52.36.0(00000)
-1-0:72.36.0(00000)
-0-0:96.13.0({text_hex})
-{voltages}1-0:31.7.0({amperes[L1]:03d}*A)
-1-0:51.7.0({amperes[L2]:03d}*A)
-1-0:71.7.0({amperes[L3]:03d}*A)
-1-0:21.7.0({import_kw[L1]:06.3f}*kW)
-1-0:41.7.0({import_kw[L2]:06.3f}*kW)
-1-0:61.7.0({import_kw[L3]:06.3f}*kW)
-1-0:22.7.0({export_kw[L1]:06.3f}*kW)
-1-0:42.7.0({export_kw[L2]:06.3f}*kW)
-1-0:62.7.0({export_kw[L3]:06.3f}*kW)
-!"""
+{failures}0-0:96.13.0({text_hex})
+{voltages}{phases}!"""
 
 _SMR5_VOLTAGES = """\
 1-0:32.7.0({0:05.1f}*V)
@@ -111,26 +99,25 @@ def encode(
     local_time: time.struct_time,
     direction: DirectionConfig = _DIRECTION_OFF,
 ) -> bytes:
-    """The telegram for the RMS amperes of L1, L2 and L3; below 0 is export of that magnitude.
+    """Encode the RMS amperes of L1, L2 and L3; a negative current is export of that magnitude.
 
-    `local_time` is shown by the profile `smr5` only.
-    Power is the current times the nominal voltage, volt-amperes in truth: who divides it by
-    the voltage gets the current that the fuse sees. It is 0 without a nominal voltage, and in the
-    profile `csp1` without a direction as well. Raises ValueError for a current that is not a
-    number, and for one below 0 where the direction is off: no telegram may carry it.
+    Only the profile `smr5` carries `local_time`. Power is the current times the nominal voltage
+    (apparent power): a consumer that divides it by the voltage gets the current through the fuse.
+    It is 0 without a nominal voltage, and in the profile `csp1` also while the direction is off.
+    Raises ValueError for NaN, and for a negative current while the direction is off.
     """
     by_phase = dict(zip(Phase, amperes, strict=True))
     is_signed = direction.reference != "off"
     for value in by_phase.values():
         if math.isnan(value):
-            raise ValueError("a current that is not a number can not be sent")
+            raise ValueError("a current that is not a number cannot be sent")
         if value < 0 and not is_signed:
             raise ValueError(
-                f"{value:g} A can not be sent: below 0 is export, "
-                'which needs direction.reference "voltage" or "current"'
+                f"{value:g} A cannot be sent: a negative current is export, "
+                'which requires direction.reference "voltage" or "current"'
             )
     has_power = config.profile == "smr5" or is_signed
-    # As 32.7.0 shows it, since consumers divide by that.
+    # Rounded as in 32.7.0, because consumers divide by that value.
     volts = round(config.nominal_voltage, 1) if has_power else 0.0
     watts = {phase: _watts(value, volts) for phase, value in by_phase.items()}
     net_watts = sum(watts.values())
@@ -143,13 +130,16 @@ def encode(
         equipment_hex=config.equipment_id.encode("ascii").hex().upper(),
         text=config.firmware_text,
         text_hex=config.firmware_text.encode("ascii").hex().upper(),
+        failures=_FAILURES,
         voltages=_SMR5_VOLTAGES.format(volts) if volts else "",
-        amperes={
-            phase: 0 if value < 0 and hides_export else whole_amperes(abs(value))
-            for phase, value in by_phase.items()
-        },
-        import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
-        export_kw={phase: _kilowatts(-value) for phase, value in watts.items()},
+        phases=_PHASES.format(
+            amperes={
+                phase: whole_amperes(max(value, 0) if hides_export else abs(value))
+                for phase, value in by_phase.items()
+            },
+            import_kw={phase: _kilowatts(value) for phase, value in watts.items()},
+            export_kw={phase: _kilowatts(-value) for phase, value in watts.items()},
+        ),
         net_import_kw=_kilowatts(net_watts),
         net_export_kw=_kilowatts(-net_watts),
     )
@@ -158,19 +148,19 @@ def encode(
 
 
 def timestamp(local_time: time.struct_time) -> str:
-    """TST of 5.0.2 section 6.4: YYMMDDhhmmss, and S in summer time, else W."""
+    """The format TST (5.0.2 section 6.4): YYMMDDhhmmss, then S in summer time or W."""
     return time.strftime("%y%m%d%H%M%S", local_time) + ("S" if local_time.tm_isdst > 0 else "W")
 
 
 def whole_amperes(amperes: float) -> int:
-    """The nearest whole ampere of a current from 0 up, halves up, at most 999."""
+    """Round a current that is not negative to whole amperes, halves up, at most 999."""
     return _nearest(amperes, MAXIMUM_AMPERES)
 
 
 def _watts(amperes: float, volts: float) -> int:
-    """Whole watts, halves up, with the sign of the current; at most 99 999."""
+    """Whole watts with the sign of the current, halves away from 0, at most 99 999."""
     watts = _nearest(min(abs(amperes), MAXIMUM_AMPERES) * volts, MAXIMUM_WATTS)
-    return -watts if amperes < 0 else watts
+    return int(math.copysign(watts, amperes))
 
 
 def _kilowatts(watts: int) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sender at a port that does not let go of its bytes, and at a line that falls unseen."""
+"""The sender at a port that is stuck or lost, and at a line that falls unseen or is lost."""
 
 import logging
 import time
@@ -14,13 +14,14 @@ from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.phase import Phase
+from csp1d.units import MS_NS as MS
+from csp1d.units import SECOND_NS as SECOND
 
-SECOND = 1_000_000_000
 ALWAYS = Config(p1=P1Config(request=RequestConfig(always=True)))
 
 
 class StuckPort:
-    """Takes all and lets go of it at once, unless it is stuck; can vanish."""
+    """Accepts all bytes and transmits them at once, unless it is stuck; can vanish."""
 
     def __init__(self) -> None:
         self.is_stuck = self.is_gone = self.fails_to_flush = False
@@ -44,7 +45,7 @@ class StuckPort:
         self._held = 0
 
     def release(self) -> None:
-        """What it holds leaves it."""
+        """Transmit what it holds."""
         self.is_stuck = False
         self._held = 0
 
@@ -53,10 +54,10 @@ class StuckPort:
 
 
 class Line:
-    """A level, and whether it has moved since the last look."""
+    """A level, and whether it has moved since it was read; can vanish."""
 
     def __init__(self) -> None:
-        self.high, self.moved = True, False
+        self.high, self.moved, self.is_gone = True, False, False
 
     def fileno(self) -> int:
         return -1
@@ -65,6 +66,8 @@ class Line:
         self.high, self.moved = high, True
 
     def read_level(self) -> tuple[bool, bool]:
+        if self.is_gone:
+            raise OSError(19, "No such device")
         moved, self.moved = self.moved, False
         return moved, self.high
 
@@ -92,12 +95,13 @@ class Bench:
         self.sender = Sender(self.board, config, lambda: self.now_ns)
 
     def seconds(self, count: int) -> None:
-        """A reading each second, and the looks that follow it."""
+        """A reading each second, and the calls that follow it."""
         for _ in range(count):
             self.now_ns += SECOND
             self.sender.on_reading(Reading(1, self.now_ns, 1.0, {}, None, 4000, 0))
             self.sender.reopen_missing()
             while (wake_ns := self.sender.wake_ns) is not None and wake_ns % SECOND < SECOND // 2:
+                assert wake_ns > self.now_ns
                 self.now_ns = wake_ns
                 self.sender.poll(self.now_ns)
             self.now_ns -= self.now_ns % SECOND
@@ -109,7 +113,7 @@ def bench(caplog: pytest.LogCaptureFixture) -> Bench:
     return Bench()
 
 
-def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
+def test_a_stuck_port_is_logged_once_and_its_end_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.seconds(3)
@@ -121,14 +125,16 @@ def test_a_stuck_port_is_said_once_and_once_when_telegrams_leave_again(
     bench.seconds(5)
     dropped = bench.sender.counts.dropped
     assert dropped >= 28
-    assert caplog.messages == ["telegram dropped: the P1 port did not let go of it in time"]
+    assert caplog.messages == [
+        "telegram dropped: the serial port did not transmit it within one second"
+    ]
     assert caplog.records[0].__dict__["CSP1D_EVENT"] == "telegram-dropped"
     bench.seconds(20)
-    assert caplog.messages[1:] == [f"telegrams leave the P1 port again; {dropped} had been dropped"]
+    assert caplog.messages[1:] == [f"telegrams transmitted again; {dropped} were dropped"]
     assert caplog.records[1].__dict__["CSP1D_TELEGRAMS_DROPPED"] == str(dropped)
 
 
-def test_only_a_telegram_that_left_tells_that_telegrams_leave_again(
+def test_only_a_telegram_that_was_sent_ends_the_fault(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.board.port.is_stuck = True
@@ -143,7 +149,7 @@ def test_only_a_telegram_that_left_tells_that_telegrams_leave_again(
 
 
 @pytest.mark.parametrize("fault", ["is_gone", "fails_to_flush"])
-def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
+def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     bench: Bench, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     bench.seconds(3)
@@ -155,7 +161,7 @@ def test_a_telegram_that_is_lost_with_its_port_says_no_more_than_the_loss(
     assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
 
 
-# What is configured, which phases the reading says export, and the power of L1 at 10 A.
+# The configured reference, the phases that export in the reading, and the power of L1 at 10 A.
 EXPORTS: list[tuple[Any, set[Phase] | None, str, str]] = [
     ("off", None, "00.000", "00.000"),
     ("off", {Phase.L1}, "00.000", "00.000"),
@@ -187,7 +193,7 @@ def test_a_phase_that_exports_has_its_power_in_the_other_object(
     assert f"1-0:22.7.0({minus}*kW)" in sent
 
 
-def test_a_telegram_of_smr5_bears_the_time_at_which_it_was_made() -> None:
+def test_a_telegram_of_smr5_carries_the_time_at_which_it_was_made() -> None:
     config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
     sender = Sender(Board(), config, lambda: 100 * SECOND)
     before = time.strftime("%y%m%d%H%M%S")
@@ -209,3 +215,33 @@ def test_a_line_that_fell_while_the_reading_was_computed_gets_no_telegram() -> N
     bench.board.line.set(True)
     bench.sender.reopen_missing()
     assert bench.sender.last_telegram != b""
+
+
+def lost_line_returns(bench: Bench, after_ms: int) -> None:
+    bench.board.line.is_gone = True
+    bench.sender.reopen_missing()
+    assert bench.sender.requested is None
+    bench.now_ns += after_ms * MS
+    bench.board.line.is_gone = False
+    bench.sender.reopen_missing()
+
+
+def test_a_lost_line_that_returns_high_is_a_new_request() -> None:
+    bench = Bench(Config())
+    bench.seconds(2)
+    assert (bench.sender.counts.requests, bench.sender.counts.sent) == (1, 2)
+    lost_line_returns(bench, after_ms=500)
+    assert bench.sender.requested
+    bench.seconds(2)
+    assert (bench.sender.counts.requests, bench.sender.counts.sent) == (2, 4)
+
+
+def test_a_lost_line_that_returns_has_to_last_the_whole_debounce_time() -> None:
+    bench = Bench(Config(p1=P1Config(request=RequestConfig(debounce_ms=50))))
+    bench.now_ns += 40 * MS
+    lost_line_returns(bench, after_ms=20)
+    assert bench.sender.requested is False
+    assert bench.sender.wake_ns == bench.now_ns + 50 * MS
+    bench.now_ns += 50 * MS
+    bench.sender.poll(bench.now_ns)
+    assert bench.sender.requested

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telegrams as independent readers understand them: what they complain of, and what they get.
+"""Telegrams as independent readers understand them: their errors, and the values that they get.
 
-dsmr-parser checks the checksum and each value that it knows; the grammar of iec62056 takes no
+dsmr-parser checks the checksum and each value that it knows; the grammar of iec62056 accepts no
 object that it does not know; smeterd is an older reader.
 """
 
@@ -31,7 +31,7 @@ numbers = st.floats(-999, 999)
 
 @dataclass(frozen=True)
 class Case:
-    """A telegram and what it was made from."""
+    """A telegram, and the values that it was made from."""
 
     config: P1Config
     direction: DirectionConfig
@@ -65,7 +65,7 @@ def cases(draw: st.DrawFn, profile: Any) -> Case:
 
 
 class _errors_raised(logging.Handler):  # noqa: N801 - reads as a statement
-    """dsmr-parser logs what it can not read and goes on."""
+    """dsmr-parser logs values that it cannot read and goes on."""
 
     def __init__(self, logger: str) -> None:
         super().__init__(logging.WARNING)
@@ -122,7 +122,7 @@ def test_iec62056_understands_every_line(profile: str, data: st.DataObject) -> N
     assert f"{read.checksum:04X}".encode() == sent[-6:-2]
 
 
-def test_iec62056_takes_no_object_that_it_does_not_know() -> None:
+def test_iec62056_accepts_no_object_that_it_does_not_know() -> None:
     sent = Case(P1Config(), DirectionConfig(), (1, 2, 3)).data.decode()
     with pytest.raises(Exception, match="eeference"):  # its own slip while it says so
         IEC62056.parse(sent.replace("1-0:31.7.0", "1-0:31.9.0"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a telegram goes out: cases by the manual's words, and invariants over random histories."""
+"""When a telegram is sent: cases in the manual's words, and invariants over random histories."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.p1.port import Action, Flush, P1Port, Telegram, Write
+from csp1d.p1.port import Action, Flush, P1Port, PortState, Telegram, Write
+from csp1d.units import MS_NS as MS
+from csp1d.units import SECOND_NS as SECOND
 
-MS = 1_000_000
-SECOND = 1000 * MS
 LENGTH = 755
 BYTES_PER_SECOND = 11_520
 
 
 @dataclass
 class Line:
-    """A port that holds bytes and lets them go at the line's speed, unless it is stuck."""
+    """A port that holds bytes and transmits them at 115200 baud, unless it is stuck."""
 
     room: int = 4096
     held: bytearray = field(default_factory=bytearray)
@@ -45,7 +45,7 @@ class Line:
 
 
 class Bench:
-    """The protocol on a line, the way the daemon drives it."""
+    """The protocol on a line, called as the daemon does."""
 
     def __init__(self, interval_seconds: int = 1, room: int = 4096) -> None:
         self.port = P1Port(interval_seconds)
@@ -56,7 +56,7 @@ class Bench:
         self.is_open = False
         self.number = 0
         self.ends: dict[bytes, int] = {}
-        """The end of the reading that a telegram was made of."""
+        """The end of the reading of each telegram."""
 
     def carry_out(self, event: Callable[[int, int], list[Action]]) -> list[str]:
         self.line.advance(self.now_ns)
@@ -100,7 +100,7 @@ class Bench:
         return []
 
     def leftover(self) -> list[str]:
-        """Somebody else has left bytes in the port."""
+        """Another process has left bytes in the port."""
         self.line.held += b"leftover"
         return []
 
@@ -110,12 +110,13 @@ class Bench:
         return []
 
     def after(self, milliseconds: float) -> list[str]:
-        """Let time pass, with the calls that the protocol asks for."""
+        """Let time pass, with the calls that the protocol requests."""
         until_ns = self.now_ns + round(milliseconds * MS)
         seen = []
         while (wake_ns := self.port.wake_ns) is not None and wake_ns <= until_ns:
             self.now_ns = max(self.now_ns, wake_ns)
             seen += self.carry_out(self.port.on_timer)
+            assert self.port.wake_ns is None or self.port.wake_ns > self.now_ns
         self.now_ns = until_ns
         self.line.advance(self.now_ns)
         if self.is_open and self.port.wants_writable and len(self.line.held) < self.line.room:
@@ -130,13 +131,18 @@ class Bench:
         return bytes(byte for _, byte in self.line.wire)
 
 
-# Each case: events (a number lets so many milliseconds pass), what they made the protocol do,
-# and what was counted in the end.
+# Each case: events (a number is a time to wait, in ms), the actions that they cause, and the
+# counts at the end.
 CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
     "a high line gets each reading at once": (
         ["open", "high", "reading", 1000, "reading", 1000],
         ["Write", "Write"],
         {"requests": 1, "sent": 2},
+    ),
+    "a telegram counts as sent when it has left, a tenth of its time later at most": (
+        ["open", "high", "reading", 73],
+        ["Write"],
+        {"requests": 1, "sent": 1},
     ),
     "a low line gets nothing": (["open", "reading", 1000, "reading", 1000], [], {}),
     "a rising line gets the reading that waits": (
@@ -164,6 +170,11 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write"],
         {"requests": 1, "sent": 1},
     ),
+    "each fall in mid-telegram counts as an abort": (
+        ["open", "high", "reading", 30, "low", 30, "high", 30, "low"],
+        ["Write", "Flush", "Write", "Flush"],
+        {"requests": 2, "aborted": 2},
+    ),
     "an aborted reading is sent again, whole, while it is fresh": (
         ["open", "high", "reading", 30, "low", 300, "high", 100],
         ["Write", "Flush", "Write"],
@@ -179,7 +190,7 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush", "Write"],
         {"requests": 2, "aborted": 1, "sent": 1},
     ),
-    "a telegram that the port does not take is flushed by the next reading, which goes out": (
+    "a telegram that the port does not transmit is flushed by the next reading, which goes out": (
         ["open", "high", "stick", "reading", 997, "reading", 5, "drain", 100],
         ["Write", "Flush", "Write"],
         {"requests": 1, "dropped": 1, "sent": 1},
@@ -194,7 +205,22 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush"],
         {"requests": 1, "dropped": 1},
     ),
-    "bytes that nobody wants are flushed before a telegram": (
+    "a stuck telegram gives way to the waiting reading when it goes stale": (
+        ["open", "reading", 950, "stick", "high", 40, "reading", 20],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "bytes left in the port are flushed by a request": (
+        ["open", "reading", 400, "leftover", "high", 100],
+        ["Flush", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "bytes left in the port are flushed when it is opened": (
+        ["high", "reading", "leftover", "open", 100],
+        ["Flush", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "bytes left in the port are flushed before a telegram": (
         ["open", "high", "leftover", "reading", 100],
         ["Flush", "Write"],
         {"requests": 1, "sent": 1},
@@ -218,6 +244,11 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["open", "high", "reading", 30, "lose", 600, "open", 100, "reading", 100],
         ["Write", "Write"],
         {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "each lost port drops the telegram under way": (
+        ["open", "high", "reading", 30, "lose", 970, "open", "reading", 30, "lose"],
+        ["Write", "Write"],
+        {"requests": 1, "dropped": 2},
     ),
     "a request waits for a port that is not there yet": (
         ["high", "reading", 200, "open", 100],
@@ -257,6 +288,107 @@ def test_what_is_forgotten_is_not_sent() -> None:
     port.on_reading(Telegram(b"x" * 755, 0), 0, 0)
     port.forget()
     assert port.on_request(True, 1, 0) == []
+
+
+# Limits to the nanosecond.
+
+TELEGRAM = Telegram(bytes(LENGTH), 100 * SECOND)
+WIRE_NS = LENGTH * (10 * SECOND // 115_200)
+
+
+def requested_port(interval_seconds: int = 1) -> P1Port:
+    port = P1Port(interval_seconds)
+    port.on_port_opened(0, 0)
+    port.on_request(True, 0, 0)
+    return port
+
+
+def send(port: P1Port, telegram: Telegram, now_ns: int, accepted: int = LENGTH) -> bool:
+    """Whether the reading is sent; the port accepts a number of bytes of it."""
+    actions = port.on_reading(telegram, now_ns, 0)
+    if actions:
+        port.on_written(accepted)
+    return bool(actions)
+
+
+@pytest.mark.parametrize(("age_ns", "is_sent"), [(SECOND, True), (SECOND + 1, False)])
+def test_a_reading_is_fresh_for_one_second(age_ns: int, is_sent: bool) -> None:
+    assert send(requested_port(), TELEGRAM, TELEGRAM.end_ns + age_ns) == is_sent
+
+
+def test_a_reading_is_sent_from_the_first_nanosecond_on() -> None:
+    assert send(requested_port(), Telegram(bytes(LENGTH), 0), 0)
+
+
+@pytest.mark.parametrize("up_ns", [0, 2**60 + 1])
+@pytest.mark.parametrize(("interval_seconds", "gap_ns"), [(1, SECOND // 2), (10, 19 * SECOND // 2)])
+def test_the_interval_has_half_a_second_of_tolerance(
+    up_ns: int, interval_seconds: int, gap_ns: int
+) -> None:
+    for is_late in (False, True):
+        port = requested_port(interval_seconds)
+        send(port, Telegram(bytes(LENGTH), up_ns), up_ns)
+        end_ns = up_ns + gap_ns - 1 + is_late
+        assert send(port, Telegram(bytes(LENGTH), end_ns), end_ns) == is_late
+
+
+def test_each_reading_is_sent_unless_an_interval_is_given() -> None:
+    port = P1Port()
+    port.on_port_opened(0, 0)
+    port.on_request(True, 0, 0)
+    ends = [100 * SECOND, 101 * SECOND, 102 * SECOND]
+    assert all(send(port, Telegram(bytes(LENGTH), end_ns), end_ns) for end_ns in ends)
+
+
+@pytest.mark.parametrize("accepted", [100, LENGTH])
+def test_its_first_byte_leaves_within_a_second_or_never(accepted: int) -> None:
+    port = requested_port()
+    expires_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_ns - 50 * MS, accepted)
+    assert port.on_timer(expires_ns, accepted) == []
+    assert port.on_timer(expires_ns + 1, accepted) == [Flush()]
+    assert port.counts.dropped == 1
+
+
+def test_what_has_begun_to_leave_in_time_may_go_on() -> None:
+    port = requested_port()
+    expires_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_ns - 50 * MS)
+    assert port.on_timer(expires_ns + 1, LENGTH - 1) == []
+
+
+def test_a_newer_reading_replaces_a_telegram_from_twice_its_time_on_the_wire_on() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns)
+    newer = Telegram(b"newer", TELEGRAM.end_ns + SECOND)
+    stuck_ns = TELEGRAM.end_ns + 2 * WIRE_NS
+    assert port.on_reading(newer, stuck_ns - 1, 1) == []
+    assert port.on_reading(newer, stuck_ns, 1) == [Flush(), Write(b"newer", newer.end_ns)]
+
+
+def test_a_stuck_telegram_is_checked_at_its_deadlines_and_ever_less_often() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns)
+    checks: list[int] = []
+    while port.wake_ns is not None and len(checks) < 10:
+        checks.append(port.wake_ns - TELEGRAM.end_ns)
+        port.on_timer(port.wake_ns, LENGTH)
+    assert checks == [
+        50 * MS,
+        WIRE_NS * 11 // 10,
+        WIRE_NS * 2,
+        WIRE_NS * 4,
+        WIRE_NS * 8,
+        SECOND + 1,
+    ]
+
+
+def test_a_port_that_accepts_bytes_again_gets_no_more_of_a_stale_telegram() -> None:
+    port = requested_port()
+    send(port, TELEGRAM, TELEGRAM.end_ns, accepted=100)
+    assert port.on_writable(TELEGRAM.end_ns + 10 * MS, 0) == [Write(bytes(LENGTH - 100), None)]
+    assert port.on_writable(TELEGRAM.end_ns + 2 * SECOND, 50) == [Flush()]
+    assert port.on_writable(TELEGRAM.end_ns + 2 * SECOND, 0) == []
 
 
 def test_interval_thins_out_the_telegrams() -> None:
@@ -309,6 +441,9 @@ def test_invariants_over_random_histories(events: list[str | float], room: int) 
         on_wire = len(bench.line.wire)
         _play(bench, [event])
         high = {"high": True, "low": False}.get(str(event), high)
+        assert bench.port.requested == high
+        is_closed = bench.port.state in (PortState.CLOSED, PortState.CLOSED_REQUESTED)
+        assert is_closed != bench.is_open
         if not high:
             # Never a byte after the fall that was not already on the wire.
             assert not bench.line.held

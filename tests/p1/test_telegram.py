@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csp1d.config import DirectionConfig, P1Config
-from csp1d.p1.telegram import crc16_arc, encode, whole_amperes
+from csp1d.p1.telegram import _crc_of_byte, crc16_arc, encode, whole_amperes
 
 HERE = Path(__file__).parent
 CSP1 = P1Config(serial="XMXCQA0000008879", firmware_text="XMX_P1CS_V05")
@@ -31,7 +31,7 @@ volts = st.just(0.0) | st.floats(100, 300)
 
 
 def values(data: bytes) -> dict[str, str]:
-    """What stands in the brackets of each object."""
+    """The value of each object, by its OBIS code."""
     lines = data.decode("ascii").split("\r\n")[2:-2]
     return {line[: line.index("(")]: line[line.index("(") + 1 : -1] for line in lines}
 
@@ -69,7 +69,7 @@ def test_csp1_without_direction_knows_no_voltage(
     assert encode(with_voltage, currents, SUMMER) == encode(CSP1, currents, WINTER)
 
 
-# What the values are.
+# The values.
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,13 @@ def test_amperes_are_whole_and_halves_go_up(measured: float, sent: int) -> None:
     assert whole_amperes(measured) == sent
 
 
-# With a direction, L2 and L3 at 5 A of import: amperes of L1 and nominal voltage; then 31.7.0 if
-# the export's current is to be shown and if not, 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
+# With a direction, L2 and L3 importing 5 A: amperes of L1 and nominal voltage; then 31.7.0 with
+# export_current "magnitude" and "zero", 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
 SIGNED = [
     (0.0, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
     (0.0021, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
     (0.0022, 230, "000", "000", "00.001", "00.000", "02.301", "00.000"),
+    (0.5, 230, "001", "001", "00.115", "00.000", "02.415", "00.000"),
     (10.5, 230, "011", "011", "02.415", "00.000", "04.715", "00.000"),
     (-0.0, 230, "000", "000", "00.000", "00.000", "02.300", "00.000"),
     (-0.4, 230, "000", "000", "00.000", "00.092", "02.208", "00.000"),
@@ -155,22 +156,29 @@ def test_each_phase_has_its_own_objects() -> None:
         ]
 
 
+NOT_A_NUMBER = "a current that is not a number cannot be sent"
+NEGATIVE = (
+    "A cannot be sent: a negative current is export, "
+    'which requires direction.reference "voltage" or "current"'
+)
+
+
 @pytest.mark.parametrize(
     ("currents", "direction", "reason"),
     [
-        ((1, -24, 1), OFF, "-24 A can not be sent: below 0 is export, which needs direction"),
-        ((1, -0.001, 1), OFF, "-0.001 A can not be sent"),
-        ((1, float("nan"), 1), OFF, "not a number"),
-        ((1, float("nan"), 1), ON, "not a number"),
-        ((1, 1), OFF, "shorter"),
-        ((1, 1, 1, 1), OFF, "longer"),
+        ((1, -24, 1), OFF, f"-24 {NEGATIVE}"),
+        ((1, -0.001, 1), OFF, f"-0.001 {NEGATIVE}"),
+        ((1, float("nan"), 1), OFF, NOT_A_NUMBER),
+        ((1, float("nan"), 1), ON, NOT_A_NUMBER),
+        ((1, 1), OFF, "zip() argument 2 is shorter than argument 1"),
+        ((1, 1, 1, 1), OFF, "zip() argument 2 is longer than argument 1"),
     ],
 )
 @pytest.mark.parametrize("config", [CSP1, SMR5])
-def test_what_is_no_current_makes_no_telegram(
+def test_a_value_that_is_no_current_makes_no_telegram(
     config: P1Config, currents: Sequence[float], direction: DirectionConfig, reason: str
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(reason)):
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         encode(config, currents, SUMMER, direction)
 
 
@@ -294,3 +302,9 @@ def test_checksum_equals_the_standards_polynomial_division(data: bytes) -> None:
             feedback = (crc ^ byte >> bit) & 1
             crc = crc >> 1 ^ (0xA001 if feedback else 0)
     assert crc16_arc(data) == crc
+
+
+def test_the_table_of_the_checksum_holds_that_of_each_byte() -> None:
+    assert [_crc_of_byte(byte) for byte in range(256)] == [
+        crc16_arc(bytes([byte])) for byte in range(256)
+    ]
