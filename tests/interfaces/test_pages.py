@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from states import END_NS, FAILED, MEASURING, READING, status_json
 
+from csp1d.config import P1Config
 from csp1d.interfaces.pages import pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import Waveform
-from csp1d.p1.telegram import _CSP1_BODY, _SMR5_BODY, _SMR5_VOLTAGES
+from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
 
 HTML = resources.files("csp1d.interfaces").joinpath("page.html").read_text()
@@ -88,7 +90,9 @@ def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
 def test_the_page_explains_every_object_of_a_telegram() -> None:
     described = {*re.findall(r'"(\d-\d:[\d.]+)": "', HTML)}
     phase_codes = {*re.findall(r'"(\d\.\d+\.0)": "', HTML)}
-    sent = {*re.findall(r"^(\d-\d:[\d.]+)\(", _CSP1_BODY + _SMR5_BODY + _SMR5_VOLTAGES, re.M)}
+    configs = (P1Config(profile="csp1"), P1Config(profile="smr5", nominal_voltage=230))
+    telegrams = b"".join(encode(config, (1, 2, 3), time.localtime()) for config in configs)
+    sent = {*re.findall(r"^(\d-\d:[\d.]+)\(", telegrams.decode(), re.M)}
     rest = {code for code in sent - described if re.sub(r"^1-0:[2-7]", "", code) not in phase_codes}
     assert rest == set()
     assert described <= sent
