@@ -261,7 +261,7 @@ def test_examples_of_commands_can_be_parsed() -> None:
 def test_exit_codes(program: str) -> None:
     codes = {code for name, code in vars(exits).items() if name.isupper()} | {INTERRUPTED}
     text = sections(PAGE[program])["EXIT STATUS"]
-    # The daemon waits for devices; its page says so below the list.
+    # The daemon waits for devices, as its page explains below the list.
     shown = {int(term) for term in terms(text)} | {
         int(code) for code in re.findall(r"\((\d+) ", text)
     }

@@ -3,7 +3,7 @@
 
 An LED that must not stay lit after csp1d dies is lit through the kernel's `transient` trigger
 (Documentation/leds/ledtrig-transient.rst): the kernel switches it off after its duration, which can
-be set anew before that. The `oneshot` trigger does not serve: it ignores a shot during another, so
+be set again before that. The `oneshot` trigger does not serve: it ignores a shot during another, so
 light longer than a second is interrupted, and a shot of nearly a second, which ends up to 32 ms
 late, swallows the next.
 """

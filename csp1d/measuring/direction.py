@@ -61,7 +61,7 @@ class DirectionMeter:
     """Measures the direction of the phases, reading by reading.
 
     Raises ValueError if a phase has no channel that can be measured. If the reference has none,
-    the `reference_fault` of each reading says so.
+    the `reference_fault` of each reading reports it.
     """
 
     row: int | None = None

@@ -198,8 +198,8 @@ class Guest:
         self._pytest("guest")
 
     def test_package(self) -> None:
-        """The package: installed, used, over boots, and removed.  What it depends on is there;
-        whether it says so is tested where nothing is, in a chroot (tools/package).
+        """The package: installed, used, over boots, and removed.  Its dependencies are installed;
+        tools/package tests in a chroot that Depends names them.
         """
         machine = self._machine
         machine.shell(KEEP_MODULE + LOAD_MODULE, timeout=300)
@@ -350,7 +350,7 @@ def main(arguments: Sequence[str]) -> int:
         type=int,
         default=0,
         metavar="FAULTS",
-        help="make so many faults in each suite",
+        help="inject this number of faults in each suite",
     )
     parser.add_argument("--only", action="store_true", help="the campaign without other tests")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 16), help="of the faults")

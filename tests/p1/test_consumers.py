@@ -124,7 +124,7 @@ def test_iec62056_understands_every_line(profile: str, data: st.DataObject) -> N
 
 def test_iec62056_accepts_no_object_that_it_does_not_know() -> None:
     sent = Case(P1Config(), DirectionConfig(), (1, 2, 3)).data.decode()
-    with pytest.raises(Exception, match="eeference"):  # its own slip while it says so
+    with pytest.raises(Exception, match="eeference"):  # the typing error is in the reader's message
         IEC62056.parse(sent.replace("1-0:31.7.0", "1-0:31.9.0"))
 
 

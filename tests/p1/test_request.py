@@ -41,7 +41,7 @@ HIGH, LOW = True, False
         (5, [(0, MOVED, HIGH), (5, STILL, HIGH)], [HIGH]),
         (5, [(0, MOVED, HIGH), (4, STILL, HIGH)], []),
         (5, [(0, MOVED, HIGH), (3, MOVED, LOW), (5, STILL, LOW), (9, STILL, LOW)], []),
-        # Edges start the time anew.
+        # Edges restart the time.
         (5, [(0, MOVED, HIGH), (3, MOVED, HIGH), (6, STILL, HIGH)], []),
         (5, [(0, MOVED, HIGH), (3, MOVED, HIGH), (8, STILL, HIGH)], [HIGH]),
         # A glitch does not count.

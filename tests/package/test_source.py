@@ -100,5 +100,5 @@ def test_the_checkout_does_not_show_in_a_tarball(tree: Path) -> None:
 
 def test_an_override_of_lintian_is_refused(tree: Path, tmp_path: Path) -> None:
     (tree / "debian/csp1d.lintian-overrides").write_text("csp1d: no-homepage-field\n")
-    with pytest.raises(source.PackageError, match="mend what lintian says"):
+    with pytest.raises(source.PackageError, match="fix what lintian reports"):
         source.build(tree, tmp_path)

@@ -73,7 +73,7 @@ def build(tree: Path, directory: Path) -> Path:
     names = files(tree)
     overrides = [name for name in names if name.endswith("lintian-overrides")]
     if overrides:
-        raise PackageError(f"{overrides[0]}: mend what lintian says instead of hiding it")
+        raise PackageError(f"{overrides[0]}: fix what lintian reports instead of overriding it")
     upstream = [name for name in names if not name.startswith("debian/")]
     prefix = f"{NAME}-{made.upstream}"
     (directory / f"{NAME}_{made.upstream}.orig.tar.xz").write_bytes(

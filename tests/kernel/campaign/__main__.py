@@ -68,7 +68,7 @@ def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> 
         time.sleep(1.5)
         bench.collect()
         for event in UNEXPLAINED & set(events(before)):
-            bench.record.problem(f"the journal tells of {event}, which no fault explains")
+            bench.record.problem(f"the journal reports {event}, which no fault explains")
 
 
 if __name__ == "__main__":

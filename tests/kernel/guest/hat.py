@@ -410,7 +410,7 @@ class Feeder:
 
     def _begin(self) -> bool:
         """Take up an enabling of the buffer, from its start.  False while it is off."""
-        # First: should the buffer be set up anew in the middle of this, the file refuses.
+        # First: if the buffer is enabled again in the middle of this, the file refuses.
         self._file = PushFile()
         since = self._adc.enabled_ns
         if not since:

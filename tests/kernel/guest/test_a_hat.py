@@ -36,7 +36,7 @@ LATE_SECONDS = 0.05
 @pytest.fixture
 def board(hat: Hat) -> Iterator[Hat]:
     """The HAT in its initial state, everything plugged in, not in use."""
-    assert not hat.adc.enabled, "somebody reads the ADC: these tests want the HAT for themselves"
+    assert not hat.adc.enabled, "the ADC is in use: these tests need the HAT for themselves"
     restore(hat)
     hat.leds.clear()
     hat.tty.clear()

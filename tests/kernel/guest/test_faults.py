@@ -146,7 +146,7 @@ def test_gpio_chip_that_returns(board: Board, kernel: tuple[int, int]) -> None:
     time.sleep(1)
     board.hat.tty.clear()
     time.sleep(2)
-    assert board.hat.tty.received() == b"", "nobody asks where there is no line"
+    assert board.hat.tty.received() == b"", "no line, no request"
     board.hat.line.set(False)
     board.hat.line.plug()
     board.daemon.wait_for_metric("csp1d_p1_request", 0, 5)

@@ -122,14 +122,14 @@ def test_unknown_trigger_is_named_and_the_daemon_stays(triggered_board: Board) -
     time.sleep(2)
     assert triggered_board.daemon.running
     assert triggered_board.daemon.metric("csp1d_adc_up") == 0
-    assert triggered_board.daemon.log.count("nobody-made-this") == 1, "said once"
+    assert triggered_board.daemon.log.count("nobody-made-this") == 1, "logged once"
 
 
 def test_hrtimer_trigger_is_made(triggered_board: Board, kernel: tuple[int, int]) -> None:
     """``hrtimer:NAME`` is made, set to the sampling frequency and attached, where the kernel has
     such triggers.
     """
-    if kernel < (6, 12):  # Debian's 6.1 was built without them: then the log says so.
+    if kernel < (6, 12):  # Debian's 6.1 was built without them: then the log reports it.
         start_with_trigger(triggered_board, "hrtimer:csp1d-test")
         triggered_board.daemon.wait_for_log("trigger.*hrtimer:csp1d-test", 5)
         assert triggered_board.daemon.metric("csp1d_adc_up") == 0

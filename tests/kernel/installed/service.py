@@ -77,7 +77,7 @@ class Service(Daemon):
     @property
     def pid(self) -> int:
         pid = int(show("MainPID"))
-        assert pid > 0, "it does not run, and signals to nobody's process reach the sender's"
+        assert pid > 0, "the service does not run"
         return pid
 
     @property

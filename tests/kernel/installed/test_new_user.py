@@ -123,10 +123,10 @@ def test_anybody_may_look(board: InstalledBoard) -> None:
     refused = csp1ctl("calibrate", "zero", "--yes", user="nobody")
     assert (refused.returncode, CALIBRATION.exists()) == (78, False)
     assert "run csp1ctl as root (sudo)" in refused.stderr
-    for user, mend in (("nobody", "or record as root (sudo)"), ("root", "systemctl stop csp1d")):
+    for user, remedy in (("nobody", "or record as root (sudo)"), ("root", "systemctl stop csp1d")):
         recorded = csp1ctl("record", "1", "/tmp/house", user=user)
         assert recorded.returncode == 69
-        assert mend in recorded.stderr, recorded.stderr
+        assert remedy in recorded.stderr, recorded.stderr
 
 
 def test_an_adc_that_wants_a_trigger_is_given_its_own(board: InstalledBoard) -> None:

@@ -301,7 +301,7 @@ def test_hrtimer_trigger_is_made_without_root(
     before = cursor()
     try:
         run("systemctl", "reload", UNIT)
-        if kernel < (6, 12):  # Debian's 6.1 was built without them: then the journal says so.
+        if kernel < (6, 12):  # Debian's 6.1 was built without them: then the journal reports it.
             wait_for_event("adc-lost", before, reason="hrtimer")
             return
         reloaded_ns = time.monotonic_ns()
