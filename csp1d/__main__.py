@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's command line."""
+"""The daemon's command line.
+
+Modules that only a running daemon or a fault needs are imported late: checking a configuration is
+quick, and loads neither NumPy nor the log.
+"""
 
 import argparse
 import contextlib
@@ -8,67 +12,65 @@ import sys
 from pathlib import Path
 
 from csp1d import __version__
+from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, load
 from csp1d.errors import ConfigError
-from csp1d.events import Event
 from csp1d.exits import CONFIGURATION, OK, USAGE, guarded
-from csp1d.interfaces import journal
-from csp1d.interfaces.service import ServiceManager
 
 
 def main() -> int:
-    """Run `csp1d`; the exit code."""
-    code = guarded("csp1d", _run, _tell_internal_error)
-    if not journal.leave():
-        # The interpreter would wait for the one who does not take the log.
-        os._exit(code)
+    """Run `csp1d`. Returns the exit code."""
+    code = guarded("csp1d", _run, _log_internal_error)
+    if "logging" in sys.modules:
+        from csp1d.interfaces import journal
+
+        if not journal.leave():
+            # A normal exit would wait for a log that is not being read.
+            os._exit(code)
     return code
 
 
 def _run() -> int:
     arguments = _parser().parse_args()
+    file: Path = arguments.config
     try:
-        config = load(arguments.config)
+        config = load(file)
     except ConfigError as error:
-        if not arguments.check_config:
-            _tell_manager(error)
-        if journal.listens():
-            journal.set_up("info")
-            checked = "it is not taken over" if arguments.check_config else "csp1d does not start"
-            journal.log_rejected(error, checked)
-        else:
-            for problem in error.problems:
-                print(f"csp1d: {problem}", file=sys.stderr)
+        _report_rejected(error, arguments.check_config)
         return CONFIGURATION
     if arguments.check_config:
-        there = arguments.config.exists()
-        print(f"{arguments.config}: good{'' if there else ', as it is not there: all defaults'}")
+        print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults")
         return OK
-    journal.set_up(config.log.level)
+    return _serve(config, file, arguments.simulate)
 
-    # Late, so that checking a configuration does not load what only a run needs.
+
+def _serve(config: Config, file: Path, scenario_text: str | None) -> int:
+    """Run the daemon until it is stopped, on the simulated HAT if there is a scenario."""
     from csp1d.hat.device import Hat
+    from csp1d.interfaces import journal
     from csp1d.loop.daemon import Daemon
 
+    journal.set_up(config.log.level)
     hat: Hat
-    if arguments.simulate is not None:
+    if scenario_text is None:
+        from csp1d.hat.kernel import KernelHat
+
+        hat = KernelHat()
+    else:
         from csp1d.errors import ScenarioError
         from csp1d.hat.scenario import parse
         from csp1d.hat.simulated import SimulatedHat
 
         try:
-            scenario = parse(arguments.simulate, config.measurement.nominal_frequency_hz)
+            scenario = parse(scenario_text, config.measurement.nominal_frequency_hz)
         except ScenarioError as error:
-            print(f"csp1d: {error}", file=sys.stderr)
+            for problem in str(error).splitlines():
+                print(f"csp1d: {problem}", file=sys.stderr)
             return USAGE
         hat = simulated = SimulatedHat(scenario)
-    else:
-        from csp1d.hat.kernel import KernelHat
-
-        hat = KernelHat()
-    daemon = Daemon(hat, config, arguments.config)
+    daemon = Daemon(hat, config, file)
     daemon.start()
-    if arguments.simulate is not None:
+    if scenario_text is not None:
         with contextlib.suppress(BrokenPipeError):
             print(f"P1 port: {simulated.port_path}")
             off = "not served yet" if config.http.listen else "off (http.listen is empty)"
@@ -77,15 +79,28 @@ def _run() -> int:
     return OK
 
 
-def _tell_manager(error: ConfigError) -> None:
-    """What `systemctl status` shows of a service that did not start."""
-    manager = ServiceManager()
-    manager.status(f"Configuration rejected: {error.problems[0]}")
-    manager.close()
+def _report_rejected(error: ConfigError, is_check: bool) -> None:
+    """Report a rejected configuration: to the journal or on stderr, and a start to systemd."""
+    from csp1d.interfaces import journal
+    from csp1d.interfaces.service import ServiceManager
+
+    if not is_check:
+        manager = ServiceManager()
+        manager.status(f"Configuration rejected: {error.problems[0]}")
+        manager.close()
+    if journal.listens():
+        journal.set_up("info")
+        journal.log_rejected(error)
+        return
+    for problem in error.problems:
+        print(f"csp1d: {problem}", file=sys.stderr)
 
 
-def _tell_internal_error() -> bool:
-    """Put the exception that is being handled into the journal, if that is where we log to."""
+def _log_internal_error() -> bool:
+    """Log the current exception if stderr is the journal. Returns whether it is."""
+    from csp1d.events import Event
+    from csp1d.interfaces import journal
+
     if not journal.listens():
         return False
     journal.set_up("info")
@@ -103,19 +118,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         default=DEFAULT_PATH,
-        help=f"configuration (default {DEFAULT_PATH}; drop-ins lie in FILE.d/)",
+        help=f"configuration file (default {DEFAULT_PATH}; drop-ins are in FILE.d/)",
     )
     parser.add_argument(
         "--check-config",
         action="store_true",
-        help="say what is wrong with the configuration, and exit with 78 if anything is",
+        help="check the configuration and exit: 0 if it is valid, 78 with the reasons if not",
     )
     parser.add_argument(
         "--simulate",
         metavar="SCENARIO",
         nargs="?",
         const="",
-        help='run on a HAT in memory: "L1=24,L2=10.5,L3=0" or a TOML file of steps',
+        help='run on a simulated HAT: "L1=24,L2=10.5,L3=0" or a TOML file of steps',
     )
     parser.add_argument("--version", action="version", version=f"csp1d {__version__}")
     return parser

@@ -1,68 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that csp1d tells an operator, each kind of event under a name and an id that never change.
+"""The events that csp1d logs for operators. Their names and ids never change.
 
-In the journal an event carries its id as MESSAGE_ID, by which `journalctl -x` finds its explanation
-in systemd/csp1d.catalog, its name as CSP1D_EVENT, and what it is about in further fields
-(systemd.journal-fields(7)). When a fault is news is decided in `fault`.
+In the journal, an event has its id as MESSAGE_ID, by which `journalctl -x` finds the explanation in
+systemd/csp1d.catalog, its name as CSP1D_EVENT, and details in further CSP1D_* fields
+(systemd.journal-fields(7)). `loop/fault.py` decides when a fault is reported.
 """
 
 import enum
-import logging
+from logging import ERROR, INFO, WARNING, getLogger
 
-_logger = logging.getLogger("csp1d")
+_logger = getLogger("csp1d")
 
 
 class Event(enum.Enum):
-    """CSP1D_EVENT, MESSAGE_ID and the level."""
+    """A kind of event: CSP1D_EVENT, MESSAGE_ID and log level."""
 
-    STARTED = "started", "557a818f1f9441359103c9936c66f615", logging.INFO
-    STOPPED = "stopped", "138be84756d145afbba1253e2f8fc2e7", logging.INFO
-    INTERNAL_ERROR = "internal-error", "ebd4b0063d4f4a8ba2107c36a3fb2556", logging.ERROR
+    STARTED = "started", "557a818f1f9441359103c9936c66f615", INFO
+    STOPPED = "stopped", "138be84756d145afbba1253e2f8fc2e7", INFO
+    INTERNAL_ERROR = "internal-error", "ebd4b0063d4f4a8ba2107c36a3fb2556", ERROR
 
-    CONFIGURATION_REJECTED = (
-        "configuration-rejected",
-        "52dcb6326ed34244ad7f4e1e6021d19b",
-        logging.ERROR,
-    )
-    CONFIGURATION_RELOADED = (
-        "configuration-reloaded",
-        "adc0ad121d8941b88e05b81fae39268e",
-        logging.INFO,
-    )
+    CONFIGURATION_REJECTED = "configuration-rejected", "52dcb6326ed34244ad7f4e1e6021d19b", ERROR
+    CONFIGURATION_RELOADED = "configuration-reloaded", "adc0ad121d8941b88e05b81fae39268e", INFO
 
-    ADC_LOST = "adc-lost", "be5fb44fd587407f8818c4af18129f1a", logging.WARNING
-    ADC_FOUND = "adc-found", "7833e8cd55524161870a05e7e887a78e", logging.INFO
-    ADC_STALLED = "adc-stalled", "2a69ea1db4444dfc9b84c74776f1821a", logging.WARNING
-    ADC_RESUMED = "adc-resumed", "137de83ed8c446e4814449e830239743", logging.INFO
-    ADC_CLOCK = "adc-clock", "63bab093dafe4e6c9e4caa8a55354ceb", logging.WARNING
-    ADC_CLOCK_GOOD = "adc-clock-good", "06353d4e877e4e11bfc57ca04fd4b613", logging.INFO
-    ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", logging.INFO
-    ADC_RATE_REFUSED = "adc-rate-refused", "9ffec686a5f74b799d741f7826862f6a", logging.WARNING
-    ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", logging.INFO
-    SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", logging.WARNING
-    SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", logging.INFO
-    CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", logging.WARNING
-    CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", logging.INFO
-    INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", logging.WARNING
-    INPUT_GOOD = "input-good", "cff86a1a1e994efab49f8a7b65d0875d", logging.INFO
-    REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", logging.WARNING
-    REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", logging.INFO
-    WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", logging.WARNING
-    WIRING_FITS = "wiring-fits", "246a854447c941f3b7a8640c5bbf3657", logging.INFO
+    ADC_LOST = "adc-lost", "be5fb44fd587407f8818c4af18129f1a", WARNING
+    ADC_FOUND = "adc-found", "7833e8cd55524161870a05e7e887a78e", INFO
+    ADC_STALLED = "adc-stalled", "2a69ea1db4444dfc9b84c74776f1821a", WARNING
+    ADC_RESUMED = "adc-resumed", "137de83ed8c446e4814449e830239743", INFO
+    ADC_CLOCK = "adc-clock", "63bab093dafe4e6c9e4caa8a55354ceb", WARNING
+    ADC_CLOCK_GOOD = "adc-clock-good", "06353d4e877e4e11bfc57ca04fd4b613", INFO
+    ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", INFO
+    ADC_RATE_REFUSED = "adc-rate-refused", "9ffec686a5f74b799d741f7826862f6a", WARNING
+    ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", INFO
+    SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", WARNING
+    SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", INFO
+    CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", WARNING
+    CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", INFO
+    INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", WARNING
+    INPUT_GOOD = "input-good", "cff86a1a1e994efab49f8a7b65d0875d", INFO
+    REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", WARNING
+    REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", INFO
+    WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", WARNING
+    WIRING_FITS = "wiring-fits", "246a854447c941f3b7a8640c5bbf3657", INFO
 
-    P1_PORT_LOST = "p1-port-lost", "09592628bd1d4af49e9c53272d0fa4c9", logging.WARNING
-    P1_PORT_FOUND = "p1-port-found", "9c6db4e7a1d4473fb6064c807972a98e", logging.INFO
-    TELEGRAM_DROPPED = "telegram-dropped", "64deb061b3044d8a93b5af4d34239630", logging.WARNING
-    TELEGRAMS_RESUMED = "telegrams-resumed", "70985584daf542919cece63ce9619070", logging.INFO
-    REQUEST_LINE_LOST = "request-line-lost", "d477b364a78d403c9ee29a3c8610caf5", logging.WARNING
-    REQUEST_LINE_FOUND = "request-line-found", "55fc072695b84b358559e306aa9e3b32", logging.INFO
+    P1_PORT_LOST = "p1-port-lost", "09592628bd1d4af49e9c53272d0fa4c9", WARNING
+    P1_PORT_FOUND = "p1-port-found", "9c6db4e7a1d4473fb6064c807972a98e", INFO
+    TELEGRAM_DROPPED = "telegram-dropped", "64deb061b3044d8a93b5af4d34239630", WARNING
+    TELEGRAMS_RESUMED = "telegrams-resumed", "70985584daf542919cece63ce9619070", INFO
+    REQUEST_LINE_LOST = "request-line-lost", "d477b364a78d403c9ee29a3c8610caf5", WARNING
+    REQUEST_LINE_FOUND = "request-line-found", "55fc072695b84b358559e306aa9e3b32", INFO
 
-    LED_LOST = "led-lost", "1bce0ccdbbc9428fb74e6a306460ec66", logging.WARNING
-    LED_FOUND = "led-found", "58107e3135374d178b76d64b9c31cd24", logging.INFO
-    LED_TRIGGER_LOST = "led-trigger-lost", "d9501182f9344c1abcd93438867018c5", logging.WARNING
-    LED_TRIGGER_FOUND = "led-trigger-found", "46e0b796df1d4b54b8840433541a41ed", logging.INFO
-    HTTP_LOST = "http-lost", "91bc5590816f4e168fc3f6ac39b672c6", logging.WARNING
-    HTTP_FOUND = "http-found", "03158e9947ba4ba691a69c08c2c78993", logging.INFO
+    LED_LOST = "led-lost", "1bce0ccdbbc9428fb74e6a306460ec66", WARNING
+    LED_FOUND = "led-found", "58107e3135374d178b76d64b9c31cd24", INFO
+    LED_TRIGGER_LOST = "led-trigger-lost", "d9501182f9344c1abcd93438867018c5", WARNING
+    LED_TRIGGER_FOUND = "led-trigger-found", "46e0b796df1d4b54b8840433541a41ed", INFO
+    HTTP_LOST = "http-lost", "91bc5590816f4e168fc3f6ac39b672c6", WARNING
+    HTTP_FOUND = "http-found", "03158e9947ba4ba691a69c08c2c78993", INFO
 
     def __init__(self, event_name: str, message_id: str, level: int) -> None:
         self.event_name = event_name
@@ -70,7 +62,7 @@ class Event(enum.Enum):
         self.level = level
 
     def log(self, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
-        """Log it. `fields` become CSP1D_*, `device` CSP1D_DEVICE; None and "" are not known."""
+        """Log the event. Each of `fields` becomes CSP1D_NAME, except those that are None or ""."""
         known = {name: value for name, value in fields.items() if value not in (None, "")}
         extra = {f"CSP1D_{name.upper()}": str(value) for name, value in known.items()}
         extra |= {"CSP1D_EVENT": self.event_name, "MESSAGE_ID": self.message_id}

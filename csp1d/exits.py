@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit codes of the commands (2 as argparse has it, the others after sysexits(3))."""
+"""Exit codes of the commands (2 as in argparse, the others from sysexits(3))."""
 
 import sys
-import traceback
 from collections.abc import Callable
 
 OK = 0
@@ -12,19 +11,23 @@ INTERNAL = 70
 CONFIGURATION = 78
 
 
-def guarded(program: str, run: Callable[[], int], told: Callable[[], bool] = lambda: False) -> int:
-    """Run a command; what nobody foresaw is shown whole and ends in 70.
+def guarded(
+    program: str, run: Callable[[], int], report: Callable[[], bool] = lambda: False
+) -> int:
+    """Run a command and return its exit code; an unforeseen exception is reported and gives 70.
 
-    `told`: tells the exception that is being handled elsewhere, if it can; whether it did.
+    `report` may report the current exception elsewhere; it returns whether it did.
     """
     try:
         return run()
     except KeyboardInterrupt:
         return 130
     except Exception:
-        # The outermost frame: nothing goes on after it, it only gives the fault its exit code.
-        if not told():
+        # The outermost frame: nothing continues after it, it only sets the exit code.
+        if not report():
+            import traceback  # Rarely needed, and slow to load.
+
             traceback.print_exc()
-            words = "internal error, please report it with the lines above"
-            print(f"{program}: {words}", file=sys.stderr)
+            message = "internal error, please report it with the lines above"
+            print(f"{program}: {message}", file=sys.stderr)
         return INTERNAL

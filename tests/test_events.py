@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of events against the catalog that explains them and the code that tells them."""
+"""The table of events against the catalog that explains them and the code that logs them."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ CATALOG = ROOT / "systemd/csp1d.catalog"
 
 @dataclass(frozen=True)
 class Entry:
-    """Of a message catalog: its headers and its text."""
+    """An entry of a message catalog: its headers and its text."""
 
     headers: dict[str, str]
     text: str
@@ -69,7 +69,7 @@ def test_an_entry_says_what_it_means_and_what_to_do(event: Event) -> None:
         assert len(paragraphs) >= 2
 
 
-def test_systemd_takes_the_catalog(tmp_path: Path) -> None:
+def test_systemd_accepts_the_catalog(tmp_path: Path) -> None:
     folder = tmp_path / "usr/lib/systemd/catalog"
     folder.mkdir(parents=True)
     (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
@@ -89,10 +89,12 @@ def test_systemd_takes_the_catalog(tmp_path: Path) -> None:
     assert sorted(journalctl("--list-catalog").splitlines()) == listed
 
 
-def test_each_event_is_told_somewhere() -> None:
+def test_each_event_is_logged_somewhere() -> None:
     files = (ROOT / "csp1d").rglob("*.py")
-    told = {name for file in files for name in re.findall(r"\bEvent\.([A-Z]\w+)", file.read_text())}
-    assert told == {event.name for event in Event}
+    logged = {
+        name for file in files for name in re.findall(r"\bEvent\.([A-Z]\w+)", file.read_text())
+    }
+    assert logged == {event.name for event in Event}
 
 
 def test_the_journal_gets_the_fields() -> None:

@@ -51,13 +51,13 @@ def leave() -> bool:
     return all(handler.leave() for handler in handlers if isinstance(handler, _QueuedHandler))
 
 
-def log_rejected(error: ConfigError, and_so: str) -> None:
-    """An event for each thing that is wrong with a configuration, and what follows from it."""
+def log_rejected(error: ConfigError, consequence: str = "") -> None:
+    """Log one event per problem of a configuration, with what follows from the rejection."""
     for problem in error.problems:
         Event.CONFIGURATION_REJECTED.log(
-            "configuration rejected, %s: %s",
-            and_so,
+            "configuration rejected: %s%s",
             problem,
+            consequence and f"; {consequence}",
             file=problem.file,
             key=problem.key,
             reason=problem.reason,

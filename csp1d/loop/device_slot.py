@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The place of a device that may come and go, and what is logged of that."""
+"""The slot of a device that may disappear and return, and the log of its losses and returns."""
 
 import logging
 import time
@@ -18,25 +18,25 @@ T = TypeVar("T", bound=Closable)
 
 
 _LASTING_NS = 2 * SECOND_NS
-"""How long an open has to fail for one reason to be told: while the kernel registers a device and
-udev sees to its files, reasons pass."""
+"""A reason why a device cannot be opened is reported when it lasts this long: while the kernel
+registers a device and udev sets the permissions of its files, reasons are transient."""
 
 
 class DeviceSlot(Generic[T]):
-    """The place of one device, which comes and goes. Says so once for each loss and each return.
+    """The slot of one device. Logs each loss and each return once.
 
-    A device that worked and fails is told at once; one that can not be opened or set up, when that
-    lasts. It counts as found when it has worked, not when it was opened: one that opens and fails,
-    again and again, would fill the log.
+    A working device that fails is reported at once; one that cannot be opened or set up, when that
+    lasts. It is available again when it has worked, not when it was opened: a device that opens and
+    fails repeatedly would fill the log.
     """
 
     def __init__(
-        self, what: str, lost: Event, found: Event, clock: Callable[[], int] = time.monotonic_ns
+        self, name: str, lost: Event, found: Event, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
-        """`what` names the device in sentences."""
+        """`name` is the device's name in messages."""
         self.device: T | None = None
-        self.found_count = 0
-        self._what = what
+        self.open_count = 0
+        self._name = name
         self._lost = lost
         self._found = found
         self._clock = clock
@@ -44,33 +44,36 @@ class DeviceSlot(Generic[T]):
         self._has_worked = False
 
     def ensure_open(self, opener: Callable[[], T]) -> T | None:
-        """Try to open the device, unless it is open."""
+        """Return the device, opening it if necessary; None if that fails.
+
+        A device that is still open since the last call counts as working.
+        """
         if self.device is not None:
             self.mark_working()
             return self.device
         try:
             self.device = opener()
-            self.found_count += 1
+            self.open_count += 1
         except OSError as error:
-            self._complain("missing", error, _LASTING_NS)
+            self._report("missing", error, _LASTING_NS)
         return self.device
 
     def mark_working(self) -> None:
         """The device has worked since it was opened."""
         self._has_worked = True
         if self._fault.clear(self._clock()):
-            self._found.log("%s found", self._what, device=self._what)
+            self._found.log("%s available again", self._name, device=self._name)
 
-    def mark_failed(self, error: OSError, name: str = "") -> None:
-        """The device failed: let go of it; `ensure_open()` may find it again.
+    def mark_failed(self, error: OSError, which: str = "") -> None:
+        """The device failed: close it. `ensure_open()` tries to open it again.
 
-        `name`: which device, where neither the slot nor the error tells it.
+        `which` identifies the device if neither the slot's name nor the error does.
         """
-        # A DeviceError tells a mend, which udev may be about to make.
+        # A DeviceError names a remedy, which udev may be about to apply.
         at_once = self._has_worked and not isinstance(error, DeviceError)
-        if name and not isinstance(error, DeviceError):
-            error = OSError(f"{name}: {error.strerror or error}")
-        self._complain("lost", error, 0 if at_once else _LASTING_NS)
+        if which and not isinstance(error, DeviceError):
+            error = OSError(f"{which}: {error.strerror or error}")
+        self._report("lost", error, 0 if at_once else _LASTING_NS)
         self.close()
 
     def close(self) -> None:
@@ -80,14 +83,14 @@ class DeviceSlot(Generic[T]):
             try:
                 device.close()
             except OSError as error:
-                log.debug("%s closed: %s", self._what, error)
+                log.debug("%s closed: %s", self._name, error)
 
     def reset(self) -> None:
-        """What is to be here may be another device now: let go, and tell what is wrong with it."""
+        """The configuration may name another device: close this one, and report faults again."""
         self.close()
         self._fault.reset_reasons()
 
-    def _complain(self, how: str, error: OSError, lasting_ns: int) -> None:
+    def _report(self, state: str, error: OSError, lasting_ns: int) -> None:
         reason = "" if isinstance(error, DeviceAbsentError) else str(error)
         if self._fault.observe(self._clock(), reason=reason, lasting_ns=lasting_ns):
-            self._lost.log("%s %s: %s", self._what, how, error, device=self._what, reason=error)
+            self._lost.log("%s %s: %s", self._name, state, error, device=self._name, reason=error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three lamps of the HAT and what each of them tells the installer."""
+"""The three LEDs of the HAT: what each one shows, and the devices behind them."""
 
 import functools
 import time
@@ -14,7 +14,7 @@ from csp1d.loop.fault import Fault
 
 
 class Indicators:
-    """power: the daemon runs or ran; current: amperes; p1: the request line."""
+    """The LEDs by role: power (always lit), current (L1+L2+L3), p1 (the request line)."""
 
     def __init__(
         self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
@@ -22,19 +22,14 @@ class Indicators:
         self._hat = hat
         self._clock = clock
         self._trigger_fault = Fault()
-        self._rhythm = CurrentLed()
-        self._ends_by_itself = False
+        self._current = CurrentLed()
+        self._turns_off_alone = False
         self._requested = False
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take over the names of the LEDs; "" stands for none."""
-        names = {
-            "power": config.leds.power,
-            "current": config.leds.current,
-            "p1": config.leds.p1,
-        }
-        self._names = {role: name for role, name in names.items() if name}
+        """Use the LEDs that `config` names by role; "" stands for none."""
+        self._names = {role: name for role, name in vars(config.leds).items() if name}
         self._slots: dict[str, DeviceSlot[Led]] = {
             role: DeviceSlot(f"LED {name}", Event.LED_LOST, Event.LED_FOUND, self._clock)
             for role, name in self._names.items()
@@ -43,31 +38,27 @@ class Indicators:
 
     @property
     def lit(self) -> Mapping[str, bool]:
-        """What each lamp that is there shows, by role."""
-        shown = {
-            "power": True,
-            "current": self._rest_ms() > 0,
-            "p1": self._requested,
-        }
+        """By role: whether each available LED is lit."""
+        shown = {"power": True, "current": self._rest_ms() > 0, "p1": self._requested}
         return {role: shown[role] for role, slot in self._slots.items() if slot.device}
 
     @property
     def wake_ns(self) -> int | None:
-        rhythm = self._rhythm
-        off_ns = None if self._ends_by_itself else rhythm.off_ns
-        times = (rhythm.start_ns, rhythm.trim_ns, off_ns)
+        current = self._current
+        off_ns = None if self._turns_off_alone else current.off_ns
+        times = (current.start_ns, current.trim_ns, off_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
 
     @property
     def off_ns(self) -> int | None:
-        """When the current lamp goes dark, CLOCK_MONOTONIC; None while it is."""
-        return self._rhythm.off_ns
+        """When the current LED goes dark (CLOCK_MONOTONIC); None while it is dark."""
+        return self._current.off_ns
 
     def reopen_missing(self, again: bool = False) -> None:
-        """Look for the LEDs that are missing, and set those found to what they should show.
+        """Open the missing LEDs and set them to what they should show.
 
-        `again`: look for those that seem to be there as well. An LED that was replugged has the
-        same name and nothing that tells it from the one before.
+        `again`: open all LEDs again. One that was unplugged and plugged in has the same name, and
+        nothing distinguishes it from the one before.
         """
         for role, slot in self._slots.items():
             if again:
@@ -75,7 +66,7 @@ class Indicators:
             slot.ensure_open(functools.partial(self._open, role))
 
     def _open(self, role: str) -> Led:
-        """The LED, set to what it should show: one that can not be set is not there."""
+        """Open an LED and set it to what it should show; one that cannot be set is missing."""
         led = self._hat.open_led(self._names[role])
         if role == "current" and self._rest_ms():
             self._light_led(led, self._rest_ms())
@@ -90,64 +81,62 @@ class Indicators:
             self._switch("p1", high)
 
     def on_reading(self, total_amperes: float) -> None:
-        """A fresh reading: light for it."""
+        """A fresh reading of L1+L2+L3: light the current LED for it."""
         now_ns = self._clock()
-        self._rhythm.on_reading(total_amperes, now_ns)
+        self._current.on_reading(total_amperes, now_ns)
         self.poll(now_ns)
 
     def poll(self, now_ns: int) -> None:
-        rhythm = self._rhythm
-        if rhythm.start_ns is not None and now_ns >= rhythm.start_ns:
-            if on_ms := rhythm.start(now_ns):
+        """Start, trim or end the light of the current LED if it is time."""
+        current = self._current
+        if current.start_ns is not None and now_ns >= current.start_ns:
+            if on_ms := current.start(now_ns):
                 self._light(on_ms)
             else:
-                # The light of a reading before may still be on.
+                # The light of the previous reading may still be on.
                 self._switch("current", False)
-        if rhythm.trim_ns is not None and now_ns >= rhythm.trim_ns:
-            rhythm.trim_ns = None
+        if current.trim_ns is not None and now_ns >= current.trim_ns:
+            current.trim_ns = None
             if rest_ms := self._rest_ms():
                 self._light(rest_ms)
-        if rhythm.off_ns is not None and now_ns >= rhythm.off_ns:
-            rhythm.off_ns = None
-            if not self._ends_by_itself:
+        if current.off_ns is not None and now_ns >= current.off_ns:
+            current.off_ns = None
+            if not self._turns_off_alone:
                 self._switch("current", False)
 
     def close(self) -> None:
-        """All dark but power, which shows that the board has power."""
+        """Turn off all LEDs except power, which shows that the board has power."""
         for role in ("current", "p1"):
             self._switch(role, False)
 
     def _rest_ms(self) -> int:
-        """Milliseconds that the current lamp has still to be lit."""
-        return self._rhythm.rest_ms(self._clock())
+        """Remaining milliseconds of light of the current LED."""
+        return self._current.rest_ms(self._clock())
 
     def _light(self, on_ms: int) -> None:
-        slot = self._slots.get("current")
-        if slot and slot.device:
-            try:
-                self._light_led(slot.device, on_ms)
-            except OSError as error:
-                slot.mark_failed(error)
+        self._set("current", lambda led: self._light_led(led, on_ms))
 
     def _light_led(self, led: Led, on_ms: int) -> None:
-        self._ends_by_itself = led.light(on_ms)
+        self._turns_off_alone = led.light(on_ms)
         name = f"LED {self._names['current']}"
-        if self._ends_by_itself:
+        if self._turns_off_alone:
             if self._trigger_fault.clear(self._clock()):
-                Event.LED_TRIGGER_FOUND.log("%s goes dark by itself again", name, device=name)
+                Event.LED_TRIGGER_FOUND.log("%s: kernel trigger in use again", name, device=name)
         elif self._trigger_fault.observe(self._clock()):
             Event.LED_TRIGGER_LOST.log(
-                "%s: the kernel's trigger transient is not loaded (modprobe "
-                "ledtrig-transient); it is switched directly, and stays as it is if csp1d is "
-                "killed",
+                "%s: kernel LED trigger transient not loaded, the LED stays lit if csp1d is killed;"
+                " run: modprobe ledtrig-transient",
                 name,
                 device=name,
             )
 
     def _switch(self, role: str, on: bool) -> None:
+        self._set(role, lambda led: led.switch(on))
+
+    def _set(self, role: str, action: Callable[[Led], None]) -> None:
         slot = self._slots.get(role)
         if slot and slot.device:
             try:
-                slot.device.switch(on)
+                action(slot.device)
             except OSError as error:
                 slot.mark_failed(error)

@@ -1,41 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the journal is told of the measurement: each fault when it begins and when it has ended.
+"""Reports the faults of the measurement to the journal: each once when it begins and when it ends.
 
-Lost scans, clipping and stalls come in bursts, a second with and a second without; such a fault has
-ended when there was none for a while.
+Lost scans, overload and stalls come in bursts, one second with and one without. Such a fault has
+ended when it was absent for ten seconds.
 """
 
 from csp1d.events import Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
-from csp1d.measuring.reading import FRESH_NS, DirectionReading, Reading
+from csp1d.measuring.reading import FRESH_NS, DirectionReading, PhaseCurrent, Reading
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
 _QUIET_SECONDS = QUIET_NS // SECOND_NS
 _OLD_NS = 5 * SECOND_NS
-"""How long readings have to be too old to be told."""
+"""Readings that are too old to send are reported when that lasts this long."""
 
 
 class MeasurementEvents:
-    """The faults of an ADC that is there, over all its set-ups. Times are CLOCK_MONOTONIC."""
+    """The faults of an available ADC, across all its set-ups. Times are CLOCK_MONOTONIC."""
 
     def __init__(self) -> None:
         self._unstamped = Fault()
-        self._rate = Fault()
+        self._rate_refused = Fault()
+        self._rate_wrong = Fault()
         self._stall = Fault(QUIET_NS)
         self._clock = Fault(QUIET_NS)
-        self._reported_rate = Fault()
         self._age = Fault(QUIET_NS)
         self._loss = Fault(QUIET_NS)
         self._reference = Fault(QUIET_NS)
         self._wiring = Fault()
-        self._clipping = {phase: Fault(QUIET_NS) for phase in Phase}
-        self._failed = {phase: Fault(QUIET_NS) for phase in Phase}
+        self._overload = {phase: Fault(QUIET_NS) for phase in Phase}
+        self._saturated = {phase: Fault(QUIET_NS) for phase in Phase}
 
     def reset(self) -> None:
-        """The configuration changed: what is wrong with the new one is news."""
-        for fault in (self._rate, self._reported_rate, self._clock, self._reference, self._wiring):
+        """The configuration changed: report faults that depend on it again."""
+        rates = (self._rate_refused, self._rate_wrong)
+        for fault in (*rates, self._clock, self._reference, self._wiring):
             fault.reset_reasons()
 
     def on_set_up(self, adc: Adc, now_ns: int) -> None:
@@ -44,24 +45,23 @@ class MeasurementEvents:
             self._unstamped.clear(now_ns)
         elif self._unstamped.observe(now_ns):
             Event.ADC_UNSTAMPED.log(
-                "ADC has no time stamps: time is told from the count of scans", device="ADC"
+                "ADC provides no timestamps: time is derived from the number of scans", device="ADC"
             )
-        fault = adc.rate_fault
-        if fault is None:
-            if self._rate.clear(now_ns):
-                Event.ADC_RATE_TAKEN.log("ADC takes adc.sampling_frequency_hz", device="ADC")
-        elif self._rate.observe(now_ns, reason=fault):
+        if (fault := adc.rate_fault) is None:
+            if self._rate_refused.clear(now_ns):
+                Event.ADC_RATE_TAKEN.log("ADC accepts adc.sampling_frequency_hz", device="ADC")
+        elif self._rate_refused.observe(now_ns, reason=fault):
             Event.ADC_RATE_REFUSED.log("%s", fault, device="ADC", reason=fault)
 
     def on_rate(self, fault: str | None, now_ns: int) -> None:
-        """At which rate the scans come; `fault`: not at the one that the device says."""
+        """Scans arrived. `fault`: why their rate is not the one that the driver reports."""
         if fault is None:
-            if self._reported_rate.clear(now_ns):
-                Event.ADC_RATE_TAKEN.log("ADC gives the scans a second that it says", device="ADC")
-        # Without a reason: the figures in it are others each time.
-        elif self._reported_rate.observe(now_ns):
+            if self._rate_wrong.clear(now_ns):
+                Event.ADC_RATE_TAKEN.log("ADC delivers scans at the reported rate", device="ADC")
+        # Without the reason: its figures differ each time.
+        elif self._rate_wrong.observe(now_ns):
             Event.ADC_RATE_REFUSED.log(
-                "ADC: %s; measured with what it gives: set adc.sampling_frequency_hz to that",
+                "ADC: %s; measuring at the actual rate: set adc.sampling_frequency_hz to it",
                 fault,
                 device="ADC",
                 reason=fault,
@@ -70,103 +70,100 @@ class MeasurementEvents:
     def on_stall(self, now_ns: int) -> None:
         """The ADC has delivered no scan for too long."""
         if self._stall.observe(now_ns):
-            Event.ADC_STALLED.log("ADC stalled: it is there but delivers no scans", device="ADC")
+            Event.ADC_STALLED.log("ADC stalled: present, but not delivering data", device="ADC")
 
     def on_data(self, now_ns: int) -> None:
         """The ADC has delivered scans."""
         if self._stall.clear(now_ns):
-            Event.ADC_RESUMED.log("ADC delivers again", device="ADC")
+            Event.ADC_RESUMED.log("ADC delivers data again", device="ADC")
 
     def on_readings(
         self, readings: list[Reading], lost_scans: int, clock_fault: str | None, now_ns: int
     ) -> None:
-        """Scans made these readings; of them, or since the last ones, so many scans were lost."""
+        """Scans arrived and completed `readings`, possibly none.
+
+        `lost_scans` counts those lost since the last call; `clock_fault` says why the timestamps
+        are not used.
+        """
         if clock_fault is not None:
             if self._clock.observe(now_ns):
                 Event.ADC_CLOCK.log(
-                    "ADC time stamps: %s", clock_fault, device="ADC", reason=clock_fault
+                    "ADC timestamps: %s", clock_fault, device="ADC", reason=clock_fault
                 )
         elif readings and self._clock.clear(now_ns):
-            Event.ADC_CLOCK_GOOD.log("ADC time stamps are used again", device="ADC")
+            Event.ADC_CLOCK_GOOD.log("ADC timestamps are used again", device="ADC")
         if lost_scans:
             if self._loss.observe(now_ns, count=lost_scans):
-                Event.SCANS_LOST.log("%d scans of the ADC lost", lost_scans, scans_lost=lost_scans)
+                Event.SCANS_LOST.log("%d ADC scans lost", lost_scans, scans_lost=lost_scans)
         elif readings and self._loss.clear(now_ns):
+            count = self._loss.count
             Event.SCANS_COMPLETE.log(
-                "no scan of the ADC lost for %d s; %d were lost before that",
-                _QUIET_SECONDS,
-                self._loss.count,
-                scans_lost=self._loss.count,
+                "no ADC scan lost for %d s (%d before)", _QUIET_SECONDS, count, scans_lost=count
             )
         if readings:
-            self._aged(now_ns - readings[-1].end_ns, now_ns)
+            self._observe_age(now_ns - readings[-1].end_ns, now_ns)
         for reading in readings:
             for phase, current in reading.phases.items():
-                if not self._at_rail(phase, current.at_rail, now_ns):
-                    self._clipped(phase, current.clipped_samples, now_ns)
+                self._observe_phase(phase, current, now_ns)
             if reading.direction:
-                self._directed(reading.direction, now_ns)
+                self._observe_direction(reading.direction, now_ns)
 
-    def _directed(self, direction: DirectionReading, now_ns: int) -> None:
+    def _observe_direction(self, direction: DirectionReading, now_ns: int) -> None:
         if fault := direction.reference_fault:
-            # Without a reason: the figures in it are others each time.
+            # Without the reason: its figures differ each time.
             if self._reference.observe(now_ns):
                 Event.REFERENCE_LOST.log(
-                    "direction unknown, all counts as import: %s", fault, reason=fault
+                    "direction unknown, all current counts as import: %s", fault, reason=fault
                 )
         elif self._reference.clear(now_ns):
-            Event.REFERENCE_FOUND.log("the reference tells the direction again")
+            Event.REFERENCE_FOUND.log("direction known: the reference is available again")
         if advice := direction.wiring_advice:
             if self._wiring.observe(now_ns, reason=advice):
                 Event.WIRING_DOUBTFUL.log("wiring: %s", advice, reason=advice)
         elif advice == "" and self._wiring.clear(now_ns):
-            Event.WIRING_FITS.log("the angles of the currents fit the wiring")
+            Event.WIRING_FITS.log("wiring: the phase angles match the configuration")
 
-    def _aged(self, age_ns: int, now_ns: int) -> None:
-        """Of the last reading. A backlog after a pause is no fault: it lasts for a moment."""
+    def _observe_age(self, age_ns: int, now_ns: int) -> None:
+        """The age of the last reading. The backlog after a pause is no fault: it does not last."""
         if age_ns > FRESH_NS:
             if self._age.observe(now_ns, lasting_ns=_OLD_NS):
                 Event.ADC_CLOCK.log(
-                    "ADC time stamps: scans are %.1f s old when they come, too old to be sent",
+                    "ADC timestamps: scans arrive %.1f s late, too old to send",
                     age_ns / 1e9,
                     device="ADC",
                 )
         elif self._age.clear(now_ns):
-            Event.ADC_CLOCK_GOOD.log("ADC scans come in time again", device="ADC")
+            Event.ADC_CLOCK_GOOD.log("ADC scans arrive in time again", device="ADC")
 
-    def _at_rail(self, phase: Phase, at_rail: bool, now_ns: int) -> bool:
-        fault = self._failed[phase]
-        if at_rail:
-            if fault.observe(now_ns):
+    def _observe_phase(self, phase: Phase, current: PhaseCurrent, now_ns: int) -> None:
+        """Saturation, or overload if the input is not saturated."""
+        saturated, overload = self._saturated[phase], self._overload[phase]
+        if current.at_rail:
+            if saturated.observe(now_ns):
                 Event.INPUT_FAILED.log(
-                    "%s: its input lies at the end of the ADC's range, so nothing is known of what"
-                    " flows, and nothing is sent; mend the input, or set channels.%s.input to"
-                    ' "" where there is no transformer',
+                    "%s: input saturated: current unknown, no telegrams sent; check the input"
+                    ' wiring, or set channels.%s.input to "" if it has no transformer',
                     phase,
                     phase,
                     phase=phase,
                 )
-        elif fault.clear(now_ns):
-            Event.INPUT_GOOD.log("%s: its input works again", phase, phase=phase)
-        return at_rail
-
-    def _clipped(self, phase: Phase, samples: int, now_ns: int) -> None:
-        fault = self._clipping[phase]
-        if samples:
-            if fault.observe(now_ns, count=samples):
+            return
+        if saturated.clear(now_ns):
+            Event.INPUT_GOOD.log("%s: input OK again", phase, phase=phase)
+        if samples := current.clipped_samples:
+            if overload.observe(now_ns, count=samples):
                 Event.CLIPPING.log(
-                    "%s clips: %d samples of a reading lie at the end of the ADC's range",
+                    "%s overload: signal exceeds the ADC range, the reading is too low",
                     phase,
-                    samples,
                     phase=phase,
                     clipped_samples=samples,
                 )
-        elif fault.clear(now_ns):
+        elif overload.clear(now_ns):
             Event.CLIPPING_ENDED.log(
-                "%s has not clipped for %d s; %d samples had",
+                "%s: no overload for %d s (%d samples clipped before)",
                 phase,
                 _QUIET_SECONDS,
-                fault.count,
+                overload.count,
                 phase=phase,
-                clipped_samples=fault.count,
+                clipped_samples=overload.count,
             )

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the ADC running and turns its scans into readings, one read a second.
+"""Keeps the ADC running and turns its scans into one reading per second.
 
-The metering says when the next reading's last scan is due; that is when the ADC is read. Where a
-driver delivers a little late, the wait adapts to it: a read that comes too early is repeated soon
-and makes the next one later. An ADC that is silent counts as stalled, is said so once, and is set
-up again every few seconds, since a lost trigger does not come back by itself. So is one whose scans
-make no reading for as long as that, whatever the reason.
+The metering reports when the last scan of the next reading is due, and the ADC is read at that
+time. If a driver delivers late, the sampler adapts: a read that finds nothing is repeated soon and
+makes the next one later. An ADC that delivers nothing is stalled. It is set up again every few
+seconds, because a lost trigger does not recover on its own. So is an ADC whose scans yield no
+reading for that time, whatever the reason.
 """
 
 import time
@@ -24,56 +24,61 @@ from csp1d.phase import Phase
 from csp1d.units import MS_NS
 
 _FIRST_SCAN_NS = 50 * MS_NS
-"""How often to look for the first scan after a start."""
+"""Interval of the reads before the first scan after a set-up."""
 
-_EARLIEST_NS = MS_NS // 2
-_LATEST_NS = 50 * MS_NS
+_MIN_LATENESS_NS = MS_NS // 2
+_MAX_LATENESS_NS = 50 * MS_NS
 """Limits of the wait between a scan's time and the read that finds it."""
 
 _RETRY_NS = 1 * MS_NS
-_RETRY_MOST_NS = 250 * MS_NS
+_MAX_RETRY_NS = 250 * MS_NS
 _STALLED_NS = 500 * MS_NS
 _SET_UP_AGAIN_NS = 5_000 * MS_NS
 _NO_READING_NS = 1_900 * MS_NS
-"""Scans for so long, and no reading of them: what was learnt of the ADC does not fit it."""
+"""Scans for this time without a reading: what was learned about the ADC does not apply to it."""
 _LEARNING_NS = 1_100 * MS_NS
-"""How much longer the first reading of an ADC may take that has no time stamps."""
-_AHEAD_NS = 10 * MS_NS
-"""A reading ends with its last scan, which stands for the time until the next one. One that ends
-later than that from now is told by a clock that is wrong."""
+"""Additional time for the first reading, for an ADC without timestamps."""
+_MAX_AHEAD_NS = 10 * MS_NS
+"""A reading ends one scan period after its last scan, thus slightly in the future. One that ends
+later than this has its time from a wrong clock."""
 _SEARCH_NS = 1_000 * MS_NS
 
 
 class Sampler:
-    """The ADC, present or not, and the metering behind it."""
+    """The ADC, present or not, and the metering of its scans."""
 
     def __init__(
         self, hat: Hat, config: Config, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
+        self.wake_ns = 0
         self.stalled = False
+        self.reading: Reading | None = None
+        """The last reading with valid currents, however old."""
+        self.reading_timestamp_seconds: float | None = None
+        """End of the last such reading, in Unix time."""
+        self.readings_total = 0
         self.failed: Reading | None = None
-        """The last reading, where an input has failed: to be looked at, and for nothing else."""
+        """The last reading if an input has failed: for diagnosis, its currents are not valid."""
         self.clipped_samples: dict[Phase, int] = {}
         self._hat = hat
+        self._config = config
         self._clock = clock
         self._scans_before = 0
         self._lost_before = 0
-        self._lateness_ns = _EARLIEST_NS
-        self._adc: DeviceSlot[Adc] = DeviceSlot("ADC", Event.ADC_LOST, Event.ADC_FOUND)
+        self._lateness_ns = _MIN_LATENESS_NS
+        self._adc: DeviceSlot[Adc] = DeviceSlot("ADC", Event.ADC_LOST, Event.ADC_FOUND, clock)
         self._events = MeasurementEvents()
         self._metering: Metering | None = None
-        self._config = config
-        self.wake_ns = 0
 
     @property
     def is_up(self) -> bool:
-        """Whether the ADC is there and delivers."""
+        """Whether the ADC is available and delivers data."""
         return self._adc.device is not None and not self.stalled
 
     @property
     def reconnects(self) -> int:
-        """How often the ADC was set up again after the first time."""
-        return max(0, self._adc.found_count - 1)
+        """ADC re-initialisations."""
+        return max(0, self._adc.open_count - 1)
 
     @property
     def scans_total(self) -> int:
@@ -84,19 +89,20 @@ class Sampler:
         return self._lost_before + (self._metering.lost_scans_total if self._metering else 0)
 
     def configure(self, config: Config) -> None:
-        """Swap the configuration: the ADC is set up anew."""
+        """Replace the configuration. The ADC is set up again, and the last reading discarded."""
         self._adc.reset()
         self._events.reset()
-        self._forget()
+        self._discard_metering()
+        self.reading = None
         self._config = config
         self.wake_ns = 0
 
     def search_now(self, now_ns: int) -> None:
-        """Devices came or went: look now rather than later."""
+        """A device appeared or disappeared: call `poll()` without delay."""
         self.wake_ns = now_ns
 
     def poll(self, now_ns: int) -> list[Reading]:
-        """Read if it is time to; the readings that became complete, but none that is no good."""
+        """Read the ADC if it is time. Returns the new readings, without those of failed inputs."""
         if now_ns < self.wake_ns:
             return []
         if self._metering is None and not self._open(now_ns):
@@ -108,44 +114,38 @@ class Sampler:
         lost_before = metering.lost_scans_total
         try:
             scans = adc.read()
-            # The time after the read: no scan in it is from later.
+            # The time after the read: no scan in it is later.
             now_ns = max(now_ns, self._clock())
             readings = metering.feed(scans, now_ns) if scans else []
         except (OSError, ScanFormatError) as error:
-            lost_to = error if isinstance(error, OSError) else OSError(str(error))
-            self._adc.mark_failed(lost_to, self._config.adc.device)
-            self._forget()
+            reason = error if isinstance(error, OSError) else OSError(str(error))
+            self._adc.mark_failed(reason, self._config.adc.device)
+            self._discard_metering()
             self.wake_ns = now_ns + _SEARCH_NS
             return []
-        readings = [each for each in readings if each.end_ns <= now_ns + _AHEAD_NS]
+        readings = [reading for reading in readings if reading.end_ns <= now_ns + _MAX_AHEAD_NS]
         lost = metering.lost_scans_total - lost_before
         self._events.on_readings(readings, lost, metering.clock_fault, now_ns)
         self._events.on_rate(metering.rate_fault, now_ns)
-        for reading in readings:
-            for phase, current in reading.phases.items():
-                total = self.clipped_samples.get(phase, 0)
-                self.clipped_samples[phase] = total + current.clipped_samples
-        self._plan(bool(scans), bool(readings), now_ns)
-        if readings:
-            self.failed = readings[-1] if readings[-1].failed_phases else None
-        return [reading for reading in readings if not reading.failed_phases]
+        self._schedule(bool(scans), bool(readings), now_ns)
+        return self._record(readings)
 
     def close(self) -> None:
         self._adc.close()
-        self._forget()
+        self._discard_metering()
 
     def _open(self, now_ns: int) -> bool:
-        adc = self._adc.ensure_open(self._start)
+        adc = self._adc.ensure_open(self._set_up)
         if adc is None:
             return False
         self._events.on_set_up(adc, now_ns)
-        self._heard_ns = self._set_up_ns = now_ns
-        self._complete_ns = now_ns + _LEARNING_NS
-        self._tries = 0
+        self._last_data_ns = now_ns
+        self._last_reading_ns = now_ns + _LEARNING_NS
+        self._retries = 0
         return True
 
-    def _start(self) -> Adc:
-        """An ADC that runs, with the metering for its scans."""
+    def _set_up(self) -> Adc:
+        """Start the ADC, and create the metering for its scans."""
         adc = self._hat.open_adc(self._config)
         try:
             channels, direction = self._config.channels.used(), None
@@ -159,47 +159,64 @@ class Sampler:
             raise DeviceError(str(error)) from error
         return adc
 
-    def _forget(self) -> None:
+    def _set_up_again(self, now_ns: int) -> None:
+        self.close()
+        self.wake_ns = now_ns
+
+    def _discard_metering(self) -> None:
         self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total
         self._metering = None
         self.stalled = False
         self.failed = None
 
-    def _plan(self, heard: bool, complete: bool, now_ns: int) -> None:
-        """When to read next, and whether the ADC is stalled."""
+    def _record(self, readings: list[Reading]) -> list[Reading]:
+        """Count the readings and keep the last one. Returns those with valid currents."""
+        for reading in readings:
+            for phase, current in reading.phases.items():
+                total = self.clipped_samples.get(phase, 0)
+                self.clipped_samples[phase] = total + current.clipped_samples
+        if readings:
+            self.failed = readings[-1] if readings[-1].failed_phases else None
+        valid = [reading for reading in readings if not reading.failed_phases]
+        if valid:
+            self.reading = valid[-1]
+            age_ns = self._clock() - self.reading.end_ns
+            self.reading_timestamp_seconds = time.time() - age_ns / 1e9
+            self.readings_total += len(valid)
+        return valid
+
+    def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:
+        """Decide when to read next, and whether the ADC is stalled or must be set up again."""
         assert self._metering is not None
-        if heard:
+        if has_data:
             self._adc.mark_working()
-            self._heard_ns = now_ns
+            self._last_data_ns = now_ns
             self.stalled = False
             self._events.on_data(now_ns)
-        if complete:
-            self._complete_ns = now_ns
-        elif heard and now_ns - self._complete_ns > _NO_READING_NS:
-            self.close()
-            self.wake_ns = now_ns
+        if has_reading:
+            self._last_reading_ns = now_ns
+        elif has_data and now_ns - self._last_reading_ns > _NO_READING_NS:
+            self._set_up_again(now_ns)
             return
         due_ns = self._metering.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
-            # The lateness creeps back, so that one bad second does not delay all that follow.
-            if complete and self._tries == 0:
-                self._lateness_ns = max(_EARLIEST_NS, self._lateness_ns - MS_NS // 10)
-            self._tries = 0
+            # Decrease the lateness slowly, so that one slow second does not delay all later ones.
+            if has_reading:
+                self._lateness_ns = max(_MIN_LATENESS_NS, self._lateness_ns - MS_NS // 10)
+            self._retries = 0
             self.wake_ns = due_ns + self._lateness_ns
             return
-        silent_ns = now_ns - max(self._heard_ns, due_ns or 0)
-        if silent_ns > _STALLED_NS and not heard:
+        if not has_data and now_ns - max(self._last_data_ns, due_ns or 0) > _STALLED_NS:
             self.stalled = True
-            self._complete_ns = now_ns
+            self._last_reading_ns = now_ns
             self._events.on_stall(now_ns)
-            if now_ns - max(self._heard_ns, self._set_up_ns) > _SET_UP_AGAIN_NS:
-                self.close()
+            if now_ns - self._last_data_ns > _SET_UP_AGAIN_NS:
+                self._set_up_again(now_ns)
                 self.stalled = True
-                self.wake_ns = now_ns
                 return
         if due_ns is None:
             self.wake_ns = now_ns + _FIRST_SCAN_NS
             return
-        self._tries += 1
-        self._lateness_ns = min(_LATEST_NS, self._lateness_ns + MS_NS)
-        self.wake_ns = now_ns + min(_RETRY_NS << min(self._tries, 8), _RETRY_MOST_NS)
+        self._retries += 1
+        self._lateness_ns = min(_MAX_LATENESS_NS, self._lateness_ns + MS_NS)
+        self.wake_ns = now_ns + min(_RETRY_NS << min(self._retries, 8), _MAX_RETRY_NS)

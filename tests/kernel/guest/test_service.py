@@ -61,7 +61,7 @@ def test_the_service_tells_its_state_and_its_journal_has_fields(unit: Board) -> 
     assert show("ActiveState") == "active"
     unit.wait_until_measuring()
     wait_for("the state in words", lambda: show("StatusText").startswith("Measuring"), 10)
-    assert show("StatusText") == "Measuring; P1 port open; nobody asks"
+    assert show("StatusText") == "Measuring; P1 port open; no request"
     assert int(show("WatchdogTimestampMonotonic")) > int(show("ActiveEnterTimestampMonotonic"))
 
     (started,) = [entry for entry in entries() if entry.get("CSP1D_EVENT") == "started"]

@@ -100,7 +100,7 @@ def test_discover_finds_the_hat_and_its_configuration_measures(board: InstalledB
     assert re.search(r"/dev/gpiochip\d+: csp1-hat, 4 lines, 1 named", found.stderr)
 
     CONFIG.write_text(found.stdout)
-    assert run("csp1d", "--check-config") == f"{CONFIG}: good\n"
+    assert run("csp1d", "--check-config") == f"{CONFIG}: OK\n"
     board.hat.tty.clear()
     run("systemctl", "reload", UNIT)
     board.wait_until_measuring(AMPERES)

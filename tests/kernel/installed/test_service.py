@@ -49,7 +49,7 @@ def test_sends_telegrams_and_is_nobody_of_importance(board: InstalledBoard) -> N
     assert isinstance(service, Service)
     check_unprivileged(service.pid)
     check_devices(board.hat)
-    assert show("StatusText") == "Measuring; P1 port open; telegrams asked for"
+    assert show("StatusText") == "Measuring; P1 port open; requesting"
 
 
 def test_exposure() -> None:

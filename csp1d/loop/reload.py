@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGHUP: read the configuration again and decide which parts it affects.
+
+Parts that are not affected continue without a break. A rejected configuration changes nothing.
+"""
+
+import enum
+from dataclasses import replace
+from pathlib import Path
+
+from csp1d.config import Config
+from csp1d.config_file import load
+from csp1d.errors import ConfigError
+from csp1d.events import Event
+from csp1d.interfaces import journal
+
+
+class Part(enum.Enum):
+    """A part of the daemon that can be reconfigured on its own."""
+
+    SAMPLER = enum.auto()
+    SENDER = enum.auto()
+    INDICATORS = enum.auto()
+    HTTP = enum.auto()
+
+
+def read_again(path: Path) -> Config | None:
+    """Return the new configuration, or None after logging why it is rejected."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        journal.log_rejected(error, "keeping the previous configuration")
+    except Exception:
+        # A bug in reading a file must not end a sensor that works with the previous one.
+        Event.INTERNAL_ERROR.log(
+            "configuration rejected; keeping the previous configuration; please report this",
+            exc_info=True,
+        )
+    return None
+
+
+def affected_parts(old: Config, new: Config) -> set[Part]:
+    """Return the parts that must be reconfigured to get from `old` to `new`."""
+    affected = {
+        Part.SAMPLER: _measurement(old) != _measurement(new),
+        Part.SENDER: (old.p1, old.direction) != (new.p1, new.direction),
+        Part.INDICATORS: old.leds != new.leds,
+        # A certificate may have been renewed under the same name.
+        Part.HTTP: old.http != new.http or new.http.tls_certificate != "",
+    }
+    return {part for part, is_affected in affected.items() if is_affected}
+
+
+def _measurement(config: Config) -> tuple[object, ...]:
+    """The part of the configuration that the ADC and the metering depend on."""
+    # `export_current` only affects the telegram.
+    direction = replace(config.direction, export_current="magnitude")
+    return config.adc, config.channels, config.measurement, direction

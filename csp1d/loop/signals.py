@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Process signals, and the loop's wait for a descriptor, a time or a signal.
+
+A signal handler only sets a flag. Python also writes a byte to a pipe (set_wakeup_fd), which ends
+the wait even if the signal arrives just before it begins.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from types import FrameType
+
+
+class Signals:
+    """SIGTERM and SIGINT set `stop`, SIGHUP sets `reload`; all end the wait."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self.reload = False
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def install(self) -> None:
+        """Install the handlers. Call it in the main thread."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(number, self._on_signal)
+
+    def wait(self, descriptors: dict[int, int], wake_ns: int) -> set[int]:
+        """Wait for a descriptor, a signal or `wake_ns` (CLOCK_MONOTONIC).
+
+        `descriptors` maps each descriptor to its selector events. Returns those that are ready.
+        """
+        seconds = max(0, wake_ns - time.monotonic_ns()) / 1e9
+        # A select() timeout may be late by 0.1 % (select_estimate_accuracy in the kernel's
+        # fs/select.c): nearly a millisecond before each reading. A timer's signal is not.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # A new selector per wait, of the kind that needs no descriptor: devices close theirs, and
+        # the kernel reuses the numbers.
+        with selectors.SelectSelector() as selector:
+            selector.register(self._reader, selectors.EVENT_READ)
+            for descriptor, events in descriptors.items():
+                selector.register(descriptor, events)
+            ready = {key.fd for key, _ in selector.select(seconds)}
+        # Unconditionally: select() does not report the byte of a signal that interrupted it.
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        return ready
+
+    def close(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # A SIGALRM from another process must not end this one during its last steps.
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """SIGALRM, the timer's, sets no flag: its arrival ends the wait."""
+        self.stop |= number in (signal.SIGTERM, signal.SIGINT)
+        self.reload |= number == signal.SIGHUP
