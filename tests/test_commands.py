@@ -85,13 +85,13 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {"c.toml": DEVICE},
         ["csp1d", "--config", "c.toml", "--check-config"],
         0,
-        "c.toml: good",
+        "c.toml: OK",
     ),
     "a missing configuration": (
         {},
         ["csp1d", "--config", "c.toml", "--check-config"],
         0,
-        "c.toml: good, as it is not there: all defaults",
+        "c.toml not found, using defaults",
     ),
     "an unknown key": (
         {"c.toml": "[adc]\ndevise = 'x'"},
@@ -233,8 +233,7 @@ def test_a_rejected_configuration_is_an_event_for_each_problem(
     assert capsys.readouterr().err == ""
     devise, serial = journal_entries
     assert devise["MESSAGE"] == (
-        f"configuration rejected, csp1d does not start: {file}: adc.devise: unknown key; "
-        "did you mean 'device'?"
+        f"configuration rejected: {file}: adc.devise: unknown key; did you mean 'device'?"
     )
     assert devise["MESSAGE_ID"] == Event.CONFIGURATION_REJECTED.message_id
     assert devise["PRIORITY"] == "3"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rhythm of the current led."""
+"""The timing of the current LED."""
 
 import pytest
 
@@ -21,7 +21,7 @@ MS = 1_000_000
         (49.9, 998, 798),
     ],
 )
-def test_twenty_milliseconds_of_light_an_ampere(
+def test_twenty_milliseconds_of_light_per_ampere(
     amperes: float, on_ms: int, trim_ms: int | None
 ) -> None:
     led = CurrentLed()
@@ -33,7 +33,9 @@ def test_twenty_milliseconds_of_light_an_ampere(
 
 
 @pytest.mark.parametrize(("late_ms", "rest_ms"), [(0, 196), (30, 166), (250, 0)])
-def test_what_is_left_to_light_is_told_however_late_it_is_asked(late_ms: int, rest_ms: int) -> None:
+def test_the_remaining_light_is_right_however_late_it_is_asked_for(
+    late_ms: int, rest_ms: int
+) -> None:
     led = CurrentLed()
     led.on_reading(49, 0)
     led.start(0)
@@ -42,7 +44,7 @@ def test_what_is_left_to_light_is_told_however_late_it_is_asked(late_ms: int, re
 
 
 @pytest.mark.parametrize("amperes", [50.0, 60.0, 2997.0])
-def test_from_fifty_amperes_on_the_light_reaches_past_the_next_reading(amperes: float) -> None:
+def test_from_fifty_amperes_the_light_extends_past_the_next_reading(amperes: float) -> None:
     led = CurrentLed()
     # Readings come a mains cycle around a second apart.
     led.on_reading(amperes, 0)
@@ -53,15 +55,15 @@ def test_from_fifty_amperes_on_the_light_reaches_past_the_next_reading(amperes: 
 @pytest.mark.parametrize(
     ("ready_ms", "start_ms"),
     [
-        # The first late, the next in time: each light begins with its second, or 8 ms before.
+        # The first late, the next in time: each light begins with its second, or up to 8 ms early.
         ([0, 1024, 2000, 3000, 4000], [0, 1024, 2016, 3008, 4000]),
         ([0, 995, 1990], [0, 995, 1990]),
-        # Much too early: the metering has begun anew.
+        # Much too early: the metering has restarted.
         ([0, 800, 1800], [0, 800, 1800]),
         ([0, 5000, 6000], [0, 5000, 6000]),
     ],
 )
-def test_behind_a_late_light_the_next_waits_for_its_second(
+def test_after_a_late_light_the_next_one_waits_for_its_second(
     ready_ms: list[int], start_ms: list[int]
 ) -> None:
     led = CurrentLed()

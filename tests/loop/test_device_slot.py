@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of a device that comes and goes."""
+"""What is logged of a device that disappears and returns."""
 
 import logging
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def in_use() -> Device:
     raise DeviceError("it is in use; stop the other")
 
 
-class Told:
-    """A slot, the clock that it sees, and what it says."""
+class Bench:
+    """A slot, its clock, and what it logs."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
@@ -42,114 +42,114 @@ class Told:
         )
 
     def seconds(self, count: float, opener: Callable[[], Device]) -> None:
-        """Look for it each second, for so long."""
+        """Search for the device once per second."""
         for _ in range(int(count)):
             self.slot.ensure_open(opener)
             self.now_ns += SECOND
 
-    def words(self) -> list[str]:
-        """What was said since the last call."""
-        said = [record.message for record in self._caplog.records]
+    def messages(self) -> list[str]:
+        """What was logged since the last call."""
+        messages = [record.message for record in self._caplog.records]
         self._caplog.clear()
-        return said
+        return messages
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
-    return Told(caplog)
+def bench(caplog: pytest.LogCaptureFixture) -> Bench:
+    return Bench(caplog)
 
 
-def test_a_device_that_is_there_is_no_news(told: Told) -> None:
-    told.seconds(5, Device)
-    assert told.words() == []
+def test_an_available_device_is_no_news(bench: Bench) -> None:
+    bench.seconds(5, Device)
+    assert bench.messages() == []
 
 
-def test_a_device_that_worked_and_fails_is_said_at_once_and_its_absence_is_nothing_new(
-    told: Told,
+def test_a_device_that_worked_and_fails_is_logged_at_once_and_its_absence_is_no_news(
+    bench: Bench,
 ) -> None:
-    told.seconds(3, Device)
-    told.slot.mark_failed(OSError(19, "No such device"), "its name")
-    assert told.words() == ["thing lost: its name: No such device"]
-    told.seconds(60, absent)
-    assert told.words() == []
-    told.seconds(1, forbidden)  # udev has not given it its group yet
-    told.seconds(1, Device)
-    assert told.words() == [], "it was opened, but has not worked yet"
-    told.slot.mark_working()
-    told.slot.mark_working()
-    assert told.words() == ["thing found"]
+    bench.seconds(3, Device)
+    bench.slot.mark_failed(OSError(19, "No such device"), "its name")
+    assert bench.messages() == ["thing lost: its name: No such device"]
+    bench.seconds(60, absent)
+    assert bench.messages() == []
+    bench.seconds(1, forbidden)  # udev has not given it its group yet
+    bench.seconds(1, Device)
+    assert bench.messages() == [], "it was opened, but has not worked yet"
+    bench.slot.mark_working()
+    bench.slot.mark_working()
+    assert bench.messages() == ["thing available again"]
 
 
-def test_a_device_that_is_missing_from_the_start_is_said_when_that_lasts(told: Told) -> None:
-    told.seconds(2, absent)
-    assert told.words() == []
-    told.seconds(60, absent)
-    assert told.words() == ["thing missing: it is not there; plug it in"]
-    told.seconds(2, Device)
-    assert told.words() == ["thing found"]
+def test_a_device_that_is_missing_from_the_start_is_logged_when_that_lasts(bench: Bench) -> None:
+    bench.seconds(2, absent)
+    assert bench.messages() == []
+    bench.seconds(60, absent)
+    assert bench.messages() == ["thing missing: it is not there; plug it in"]
+    bench.seconds(2, Device)
+    assert bench.messages() == ["thing available again"]
 
 
-def test_what_passes_while_devices_come_up_is_not_said(told: Told) -> None:
-    told.seconds(1, absent)
-    told.seconds(2, forbidden)
-    told.seconds(5, Device)
-    assert told.words() == []
+def test_what_passes_while_devices_appear_is_not_logged(bench: Bench) -> None:
+    bench.seconds(1, absent)
+    bench.seconds(2, forbidden)
+    bench.seconds(5, Device)
+    assert bench.messages() == []
 
 
-def test_a_new_reason_that_lasts_is_said_once(told: Told) -> None:
-    told.seconds(3, absent)
-    told.words()
+def test_a_new_reason_that_lasts_is_logged_once(bench: Bench) -> None:
+    bench.seconds(3, absent)
+    bench.messages()
     for _ in range(5):
-        told.seconds(4, forbidden)
-        told.seconds(4, in_use)
-        told.seconds(4, absent)
-    assert told.words() == [
+        bench.seconds(4, forbidden)
+        bench.seconds(4, in_use)
+        bench.seconds(4, absent)
+    assert bench.messages() == [
         "thing missing: it may not be opened; allow it",
         "thing missing: it is in use; stop the other",
     ]
 
 
-def test_a_device_that_opens_and_fails_again_and_again_is_said_once(told: Told) -> None:
+def test_a_device_that_opens_and_fails_repeatedly_is_logged_once(bench: Bench) -> None:
     for _ in range(60):
-        told.seconds(1, Device)
-        told.slot.mark_failed(OSError(5, "Input/output error"))
-    assert told.words() == ["thing lost: [Errno 5] Input/output error"]
-    told.seconds(2, Device)
-    assert told.words() == ["thing found"]
+        bench.seconds(1, Device)
+        bench.slot.mark_failed(OSError(5, "Input/output error"))
+    assert bench.messages() == ["thing lost: [Errno 5] Input/output error"]
+    bench.seconds(2, Device)
+    assert bench.messages() == ["thing available again"]
 
 
-def test_a_device_that_fails_before_it_has_worked_is_not_said_at_once(told: Told) -> None:
-    told.seconds(1, Device)
-    told.slot.mark_failed(OSError(5, "Input/output error"))
-    told.seconds(3, Device)
-    assert told.words() == []
+def test_a_device_that_fails_before_it_has_worked_is_not_logged_at_once(bench: Bench) -> None:
+    bench.seconds(1, Device)
+    bench.slot.mark_failed(OSError(5, "Input/output error"))
+    bench.seconds(3, Device)
+    assert bench.messages() == []
 
 
-def test_a_device_that_works_but_has_to_wait_for_udev_is_not_said(told: Told) -> None:
-    # As an LED does, whose trigger brings files that are root's for a moment.
-    told.seconds(3, Device)
-    told.slot.mark_failed(
+def test_a_device_that_works_but_has_to_wait_for_udev_is_not_logged(bench: Bench) -> None:
+    # As an LED does: the files of its trigger belong to root for a moment.
+    bench.seconds(3, Device)
+    bench.slot.mark_failed(
         DeviceError("duration may not be written; give the daemon's group the file")
     )
-    told.seconds(1, forbidden)
-    told.seconds(3, Device)
-    assert told.words() == []
+    bench.seconds(1, forbidden)
+    bench.seconds(3, Device)
+    assert bench.messages() == []
 
 
-def test_of_another_device_all_is_news(told: Told) -> None:
-    told.seconds(3, absent)
-    assert len(told.words()) == 1
-    told.slot.reset()
-    told.seconds(3, absent)
-    assert told.words() == ["thing missing: it is not there; plug it in"]
-    told.slot.reset()
-    told.seconds(2, Device)
-    assert told.words() == ["thing found"]
+def test_everything_about_another_device_is_news(bench: Bench) -> None:
+    bench.seconds(3, absent)
+    assert len(bench.messages()) == 1
+    bench.slot.reset()
+    bench.seconds(3, absent)
+    assert bench.messages() == ["thing missing: it is not there; plug it in"]
+    bench.slot.reset()
+    bench.seconds(2, Device)
+    assert bench.messages() == ["thing available again"]
 
 
-def test_what_is_said_has_its_fields(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    told.seconds(3, absent)
-    told.seconds(2, Device)
+def test_what_is_logged_has_its_fields(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.seconds(3, absent)
+    bench.seconds(2, Device)
     lost, found = caplog.records
     assert lost.levelno == logging.WARNING
     assert lost.__dict__["CSP1D_EVENT"] == "adc-lost"
@@ -158,3 +158,22 @@ def test_what_is_said_has_its_fields(told: Told, caplog: pytest.LogCaptureFixtur
     assert lost.__dict__["CSP1D_REASON"] == "it is not there; plug it in"
     assert found.levelno == logging.INFO
     assert found.__dict__["CSP1D_EVENT"] == "adc-found"
+
+
+def test_a_device_that_was_opened_again_has_not_worked_yet(bench: Bench) -> None:
+    bench.seconds(3, Device)
+    bench.slot.close()
+    bench.seconds(1, Device)
+    bench.slot.mark_failed(OSError(5, "Input/output error"))
+    assert bench.messages() == []
+
+
+def test_a_device_that_cannot_be_closed_is_gone_nevertheless(bench: Bench) -> None:
+    class Vanished(Device):
+        def close(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    bench.seconds(3, Vanished)
+    bench.slot.close()
+    assert bench.slot.device is None
+    assert bench.messages() == []

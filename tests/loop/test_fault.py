@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a fault is news: once when it begins, once when it has ended."""
+"""When a fault is reported: once when it begins, once when it has ended."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from csp1d.loop.fault import Fault
 
 SECOND = 1_000_000_000
 
-# What is seen by second ("" is a fault without a reason of its own, "good" none), how long a reason
-# has to last, how long it has to be good, and at which seconds something is to be told.
+# What is observed by second ("" is a fault without a reason of its own, "good" none), the time that
+# a reason must last, the time without the fault after which it ends, and the seconds of reports.
 STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
     "nothing was ever wrong": ({0: "good", 1: "good"}, 0, 0, []),
     "a fault that lasts": ({0: "", 1: "", 9: "", 10: "good", 11: "good"}, 0, 0, [0, 10]),
@@ -22,19 +22,19 @@ STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
     "another reason that lasts": ({0: "a", 2: "a", 3: "b", 5: "b", 6: "good"}, 2, 0, [2, 5, 6]),
     "no reason adds nothing": ({0: "a", 2: "a", 3: "", 6: "", 7: "good"}, 2, 0, [2, 7]),
     "a reason adds to none": ({0: "", 2: "", 3: "a", 5: "a", 6: "a"}, 2, 0, [2, 5]),
-    "reasons that take turns are told once": (
+    "reasons that alternate are reported once": (
         {0: "a", 2: "a", 3: "b", 5: "b", 6: "a", 9: "a", 10: "b", 13: "b"},
         2,
         0,
         [2, 5],
     ),
-    "where none ever lasts, one is told": (
+    "if none lasts, one is reported": (
         {0: "a", 1: "b", 3: "a", 5: "b", 7: "a", 9: "b", 11: "a", 12: "b", 13: "good"},
         2,
         0,
         [11, 13],
     ),
-    "ever new reasons come to an end": (
+    "the number of reasons is limited": (
         {second: f"reason {second}" for second in range(20)},
         0,
         0,
@@ -44,19 +44,19 @@ STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_what_is_news(story: str) -> None:
+def test_what_is_reported(story: str) -> None:
     seen, lasting, quiet, expected = STORIES[story]
     fault = Fault(int(quiet * SECOND))
-    told = []
-    for second, what in seen.items():
+    reported = []
+    for second, reason in seen.items():
         now_ns = int(second * SECOND)
-        if what == "good":
+        if reason == "good":
             is_news = fault.clear(now_ns)
         else:
-            is_news = fault.observe(now_ns, reason=what, lasting_ns=int(lasting * SECOND))
+            is_news = fault.observe(now_ns, reason=reason, lasting_ns=int(lasting * SECOND))
         if is_news:
-            told.append(second)
-    assert told == expected
+            reported.append(second)
+    assert reported == expected
 
 
 def test_it_counts_from_its_beginning_to_its_end() -> None:
@@ -69,7 +69,7 @@ def test_it_counts_from_its_beginning_to_its_end() -> None:
     assert fault.count == 1
 
 
-def test_reasons_are_told_anew_when_they_are_of_something_else_and_the_end_as_ever() -> None:
+def test_after_a_reset_reasons_are_reported_again_and_the_end_as_before() -> None:
     fault = Fault()
     assert fault.observe(0, reason="a")
     assert not fault.observe(1, reason="a")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three indicators over LEDs that come, go and refuse."""
+"""The three indicators, with LEDs that disappear, return and cannot be set."""
 
 import logging
 import time
@@ -20,22 +20,24 @@ ROLES = {
 
 
 class RecordedLed:
-    """What it shows, and for how long it was told to."""
+    """What the LED shows, and for how many milliseconds."""
 
-    def __init__(self, ends_by_itself: bool) -> None:
-        self._ends_by_itself = ends_by_itself
+    def __init__(self, turns_off_alone: bool) -> None:
+        self._turns_off_alone = turns_off_alone
         self.shows: bool | int | None = None
         self.refuses = False
+        self.writes = 0
 
     def switch(self, on: bool) -> None:
         if self.refuses:
             raise DeviceError("may not be written")
         self.shows = on
+        self.writes += 1
 
     def light(self, milliseconds: int) -> bool:
         self.switch(True)
         self.shows = milliseconds
-        return self._ends_by_itself
+        return self._turns_off_alone
 
     def close(self) -> None:
         pass
@@ -44,9 +46,9 @@ class RecordedLed:
 class LedHat(SimulatedHat):
     """A HAT with LEDs that are recorded."""
 
-    def __init__(self, ends_by_itself: bool = True) -> None:
+    def __init__(self, turns_off_alone: bool = True) -> None:
         super().__init__(parse(""))
-        self.leds = {role: RecordedLed(ends_by_itself) for role in ROLES.values()}
+        self.leds = {role: RecordedLed(turns_off_alone) for role in ROLES.values()}
 
     def open_led(self, name: str) -> RecordedLed:  # type: ignore[override]
         return self.leds[ROLES[name]]
@@ -62,9 +64,9 @@ def test_at_the_start_power_is_on_and_the_others_are_off() -> None:
     assert indicators.lit == {"power": True, "current": False, "p1": False}
 
 
-@pytest.mark.parametrize("ends_by_itself", [True, False])
-def test_no_current_ends_the_light_of_the_reading_before(ends_by_itself: bool) -> None:
-    hat = LedHat(ends_by_itself)
+@pytest.mark.parametrize("turns_off_alone", [True, False])
+def test_no_current_ends_the_light_of_the_reading_before(turns_off_alone: bool) -> None:
+    hat = LedHat(turns_off_alone)
     indicators = Indicators(hat, Config())
     indicators.on_reading(60.0)
     assert hat.leds["current"].shows == 1500
@@ -73,19 +75,19 @@ def test_no_current_ends_the_light_of_the_reading_before(ends_by_itself: bool) -
     assert not indicators.lit["current"]
 
 
-@pytest.mark.parametrize(("ends_by_itself", "shows"), [(True, 20), (False, False)])
-def test_who_ends_the_light(ends_by_itself: bool, shows: int | bool) -> None:
-    hat = LedHat(ends_by_itself)
+@pytest.mark.parametrize(("turns_off_alone", "shows"), [(True, 20), (False, False)])
+def test_what_ends_the_light(turns_off_alone: bool, shows: int | bool) -> None:
+    hat = LedHat(turns_off_alone)
     indicators = Indicators(hat, Config())
     indicators.on_reading(1.0)
     off_ns = indicators.off_ns
     assert off_ns is not None
-    assert indicators.wake_ns == (None if ends_by_itself else off_ns), "nobody wakes for nothing"
+    assert indicators.wake_ns == (None if turns_off_alone else off_ns), "no wake-up without need"
     indicators.poll(off_ns)
     assert hat.leds["current"].shows == shows
 
 
-def test_the_last_of_a_long_light_is_set_anew() -> None:
+def test_the_end_of_a_long_light_is_set_again() -> None:
     hat = LedHat()
     indicators = Indicators(hat, Config())
     indicators.on_reading(12.0)
@@ -95,7 +97,7 @@ def test_the_last_of_a_long_light_is_set_anew() -> None:
     assert hat.leds["current"].shows != 240
 
 
-def test_replugged_leds_show_again_what_they_should() -> None:
+def test_leds_that_were_unplugged_show_their_state_again() -> None:
     hat = LedHat()
     indicators = Indicators(hat, Config())
     indicators.on_request(True)
@@ -108,7 +110,7 @@ def test_replugged_leds_show_again_what_they_should() -> None:
     assert 1000 < (shown["current"] or 0) <= 1500
 
 
-def test_an_led_that_refuses_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_led_that_cannot_be_set_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     hat = LedHat()
     hat.leds["p1"].refuses = True
@@ -123,10 +125,12 @@ def test_an_led_that_refuses_is_said_once(caplog: pytest.LogCaptureFixture) -> N
     hat.leds["p1"].refuses = False
     indicators.reopen_missing()
     indicators.reopen_missing()
-    assert caplog.records[-1].message == "LED csp1:yellow:p1 found"
+    assert caplog.records[-1].message == "LED csp1:yellow:p1 available again"
 
 
-def test_files_that_are_roots_for_a_moment_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_belong_to_root_for_a_moment_are_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     hat = LedHat()
     now_ns = 0
@@ -146,11 +150,11 @@ def test_files_that_are_roots_for_a_moment_are_no_news(caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-def test_a_lamp_that_does_not_go_dark_by_itself_is_said_once(
+def test_an_led_that_does_not_turn_off_alone_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    hat = LedHat(ends_by_itself=False)
+    hat = LedHat(turns_off_alone=False)
     indicators = Indicators(hat, Config())
     for _ in range(3):
         indicators.on_reading(20.0)
@@ -163,4 +167,23 @@ def test_a_lamp_that_does_not_go_dark_by_itself_is_said_once(
         "led-trigger-lost",
         "led-trigger-found",
     ]
-    assert "LED csp1:yellow:current: the kernel's trigger transient is not" in caplog.messages[0]
+    assert "LED csp1:yellow:current: kernel LED trigger transient not loaded" in caplog.messages[0]
+
+
+def test_the_request_led_is_written_when_the_request_changes() -> None:
+    hat = LedHat()
+    indicators = Indicators(hat, Config())
+    hat.leds["p1"].writes = 0
+    for _ in range(3):
+        indicators.on_request(True)
+    assert hat.leds["p1"].shows is True
+    assert hat.leds["p1"].writes == 1
+
+
+def test_at_the_end_only_power_stays_on() -> None:
+    hat = LedHat()
+    indicators = Indicators(hat, Config())
+    indicators.on_request(True)
+    indicators.on_reading(60.0)
+    indicators.close()
+    assert hat.shown() == {"power": True, "current": False, "p1": False}

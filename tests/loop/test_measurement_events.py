@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the journal is told of a measurement that goes wrong."""
+"""What is logged of a measurement with faults."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SECOND = 1_000_000_000
 
 
 def reading(clipped: dict[Phase, int], end_ns: int) -> Reading:
-    # More than half a second's samples are meant to lie at one end.
+    # More than half of a second's samples at one end make a saturated input.
     phases = {
         phase: PhaseCurrent(1, 2, 0, count, count > 2000)
         for phase in Phase
@@ -33,14 +33,14 @@ Step = Callable[[MeasurementEvents, int], None]
 
 def fed(lost: int = 0, clock: str | None = None, **clipped: int) -> Step:
     """A second's reading."""
-    of_phase = {Phase(phase): samples for phase, samples in clipped.items()}
+    samples_by_phase = {Phase(phase): samples for phase, samples in clipped.items()}
     return lambda events, now_ns: events.on_readings(
-        [reading(of_phase, now_ns)], lost, clock, now_ns
+        [reading(samples_by_phase, now_ns)], lost, clock, now_ns
     )
 
 
 def late(seconds: float) -> Step:
-    """A reading that is so old when it comes."""
+    """A reading that is this old when it arrives."""
     return lambda events, now_ns: events.on_readings(
         [reading({}, now_ns - int(seconds * SECOND))], 0, None, now_ns
     )
@@ -70,7 +70,7 @@ def heard(events: MeasurementEvents, now_ns: int) -> None:
     events.on_data(now_ns)
 
 
-# What is seen, a step a second, and what is said of it.
+# What is observed, one step per second, and what is logged.
 STORIES: dict[str, tuple[list[Step], list[str]]] = {
     "all is well": ([heard, fed()] * 20, []),
     "a backlog after a pause": ([late(3), late(2), fed()], []),
@@ -98,7 +98,7 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         [no_reading(lost=400)] + [no_reading()] * 30 + [fed()],
         ["scans-lost 400", "scans-complete 400"],
     ),
-    "readings alone tell that the loss is over": (
+    "only readings end a loss": (
         [no_reading(lost=400)] + [no_reading()] * 30,
         ["scans-lost 400"],
     ),
@@ -118,12 +118,12 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         [directed("weak"), directed()] * 10 + [directed()] * 12,
         ["reference-lost", "reference-found"],
     ),
-    "the wiring is doubtful until it is seen to be right": (
+    "the wiring is doubtful until it matches": (
         [directed(), *[directed(advice="swap")] * 20, directed(), *[directed(advice="")] * 5],
         ["wiring-doubtful", "wiring-fits"],
     ),
-    "another advice is told, one again is not": (
-        [directed(advice=words) for words in ("swap", "turn", "swap", "turn")],
+    "another advice is logged, a repeated one is not": (
+        [directed(advice=advice) for advice in ("swap", "turn", "swap", "turn")],
         ["wiring-doubtful", "wiring-doubtful"],
     ),
     "the wiring fits": ([directed(advice=None), *[directed(advice="")] * 20], []),
@@ -144,7 +144,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_each_fault_is_told_once_and_its_end_once(
+def test_each_fault_is_logged_once_and_its_end_once(
     story: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -155,24 +155,24 @@ def test_each_fault_is_told_once_and_its_end_once(
     assert logged(caplog) == expected
 
 
-def test_what_is_said_of_the_direction_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_logged_of_the_direction_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     events = MeasurementEvents()
     directed("the reference has 0.1 V, less than")(events, 0)
     directed(advice="swap them")(events, SECOND)
-    # After a new configuration all that is wrong is news.
+    # After a new configuration, faults are reported again.
     events.reset()
     directed("the ADC has no input 'x'", "swap them")(events, 2 * SECOND)
     assert caplog.messages == [
-        "direction unknown, all counts as import: the reference has 0.1 V, less than",
+        "direction unknown, all current counts as import: the reference has 0.1 V, less than",
         "wiring: swap them",
-        "direction unknown, all counts as import: the ADC has no input 'x'",
+        "direction unknown, all current counts as import: the ADC has no input 'x'",
         "wiring: swap them",
     ]
     reasons = [record.__dict__["CSP1D_REASON"] for record in caplog.records]
     assert reasons[:2] == ["the reference has 0.1 V, less than", "swap them"]
 
 
-def test_what_a_set_up_tells_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_faults_of_a_set_up_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
     events = MeasurementEvents()
@@ -188,3 +188,25 @@ def test_what_a_set_up_tells_is_said_once(caplog: pytest.LogCaptureFixture) -> N
     adc.rate_fault = None
     events.on_set_up(adc, 0)
     assert logged(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (at_rate("says 1, gives 2"), "adc-rate-refused"),
+        (fed(clock="they go back"), "adc-clock"),
+        (directed("weak"), "reference-lost"),
+        (directed(advice="swap"), "wiring-doubtful"),
+    ],
+)
+def test_after_a_new_configuration_a_fault_is_logged_again(
+    step: Step, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = MeasurementEvents()
+    step(events, 0)
+    step(events, SECOND)
+    assert logged(caplog) == [name]
+    events.reset()
+    step(events, 2 * SECOND)
+    step(events, 3 * SECOND)
+    assert logged(caplog) == [name] * 2

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sampler: when it reads, and what it does not believe."""
+"""When the sampler reads the ADC, when it sets it up again, and what it discards."""
 
 import dataclasses
+import itertools
 import logging
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from signals import START_NS, codes_of, current, hat_format, pack
 
 from csp1d.config import Config
+from csp1d.errors import ScanFormatError
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.sampler import Sampler
@@ -23,7 +25,7 @@ AMPERES = 10.0
 
 
 class Board(SimulatedHat):
-    """Its own clock, and an ADC on it: all scans up to the time of the read."""
+    """A clock, and an ADC on it. A read returns all scans up to the time of the read."""
 
     rate_fault: str | None = None
     reference_fault = ""
@@ -35,25 +37,37 @@ class Board(SimulatedHat):
         self.stop_ns = 0
         self.late_ns = 0
         """How long after its time a scan can be read."""
+        self.burst = 1
+        """The number of scans that can be read at a time."""
         self.reads = 0
+        self.opened_ns: list[int] = []
         self.l2_at_rail = False
+        self.loses_all = False
+        self.fault: OSError | ScanFormatError | None = None
+        self.closed = 0
         self._read = 0
 
     def open_adc(self, config: Config) -> "Board":  # type: ignore[override]
+        self.opened_ns.append(self.now_ns)
         return self
 
     def read(self) -> bytes:
-        """The process is stopped before it comes to read."""
+        """The process may be stopped before the read."""
         self.now_ns, self.stop_ns = self.now_ns + self.stop_ns, 0
         self.reads += 1
+        if self.fault:
+            raise self.fault
         end = max(0, self.now_ns - self.late_ns - START_NS) * RATE // SECOND
+        end -= end % self.burst
         numbers, self._read = np.arange(self._read, end), end
+        if self.loses_all:
+            return b""
         codes = codes_of(current(numbers / RATE, 50.0, AMPERES))
         l2 = np.zeros_like(codes) if self.l2_at_rail else codes
         return pack(self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE))
 
     def close(self) -> None:
-        pass
+        self.closed += 1
 
 
 def run(board: Board, sampler: Sampler, seconds: float) -> list[Reading]:
@@ -65,7 +79,7 @@ def run(board: Board, sampler: Sampler, seconds: float) -> list[Reading]:
 
 
 @pytest.mark.parametrize("stop_seconds", [0.5, 1.5, 3.0])
-def test_stopped_before_the_read_it_still_believes_the_stamps(
+def test_after_a_stop_before_the_read_timestamps_are_still_used(
     stop_seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -82,7 +96,7 @@ def test_stopped_before_the_read_it_still_believes_the_stamps(
     assert readings[-1].amperes(Phase.L1) == pytest.approx(AMPERES, rel=1e-3)
 
 
-def test_a_failed_input_gives_no_reading_but_can_be_looked_at() -> None:
+def test_a_failed_input_gives_no_reading_but_can_be_inspected() -> None:
     board = Board()
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     assert run(board, sampler, 3)
@@ -99,6 +113,18 @@ def test_a_failed_input_gives_no_reading_but_can_be_looked_at() -> None:
     assert sampler.failed is None
 
 
+def test_an_adc_that_was_silent_for_a_while_is_not_set_up_again_when_it_delivers_data() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 3)
+    board.loses_all = True
+    assert run(board, sampler, 4) == []
+    assert sampler.stalled
+    board.loses_all = False
+    assert run(board, sampler, 3)
+    assert len(board.opened_ns) == 1
+
+
 @pytest.mark.parametrize("late_ms", [0, 2, 7, 30])
 def test_it_learns_how_late_a_driver_delivers(late_ms: int) -> None:
     board = Board()
@@ -110,13 +136,101 @@ def test_it_learns_how_late_a_driver_delivers(late_ms: int) -> None:
     while len(ages_ns) < 40:
         board.now_ns = sampler.wake_ns
         ages_ns += [board.now_ns - reading.end_ns for reading in sampler.poll(board.now_ns)]
-    # Within a scan of the soonest, but for the tries by which it sees that it need not be later.
+    # Within a scan of the earliest possible, except when it tries to be earlier.
     assert sorted(ages_ns)[20] < board.late_ns + 2 * MILLISECOND
     assert max(ages_ns) < board.late_ns + 5 * MILLISECOND
     assert 40 <= board.reads < 60
 
 
-def test_what_does_not_come_is_looked_for_ever_less_often() -> None:
+def test_after_a_driver_was_late_for_a_while_the_readings_come_in_time_again() -> None:
+    board = Board()
+    board.late_ns = 30 * MILLISECOND
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 40)
+    board.late_ns = 0
+
+    run(board, sampler, 1)
+    ages_ns = []
+    for _ in range(300):
+        board.now_ns = sampler.wake_ns
+        ages_ns += [board.now_ns - reading.end_ns for reading in sampler.poll(board.now_ns)]
+    # A tenth of a millisecond per reading, down to half a millisecond and a scan.
+    assert ages_ns[0] > 25 * MILLISECOND
+    assert ages_ns[150] < 20 * MILLISECOND
+    assert max(ages_ns[-3:]) < 2 * MILLISECOND
+
+
+def test_a_driver_that_becomes_very_late_has_not_stalled_and_is_not_waited_for_longer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 3)
+    board.late_ns = 100 * MILLISECOND
+    assert len(run(board, sampler, 30)) >= 29
+    assert caplog.messages == []
+    # It tries at least 50 ms after the scan's time.
+    board.late_ns = 0
+    run(board, sampler, 1)
+    reading = run(board, sampler, 1)[-1]
+    assert sampler.reading is reading
+    assert 45 < (board.now_ns - reading.end_ns) / MILLISECOND < 52
+
+
+def test_an_adc_that_delivers_in_bursts_of_a_second_has_not_stalled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 3)
+    board.burst, board.late_ns = RATE, 300 * MILLISECOND
+    assert len(run(board, sampler, 20)) >= 18
+    assert caplog.messages == []
+
+
+def test_a_stalled_adc_is_set_up_again_every_few_seconds_and_counts_on() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 3)
+    scans_total = sampler.scans_total
+    assert sampler.is_up
+    assert (len(board.opened_ns), sampler.reconnects) == (1, 0)
+    board.late_ns = 3600 * SECOND
+    run(board, sampler, 17)
+    assert sampler.stalled
+    assert not sampler.is_up
+    assert sampler.reconnects == len(board.opened_ns) - 1 == 3
+    gaps = [after - before for before, after in itertools.pairwise(board.opened_ns[1:])]
+    assert gaps == pytest.approx([5 * SECOND] * 2, rel=0.1)
+    assert sampler.scans_total == scans_total
+    board.late_ns = 0
+    run(board, sampler, 3)
+    assert sampler.is_up
+    assert sampler.scans_total > scans_total
+
+
+def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    readings_total = len(run(board, sampler, 3))
+    assert sampler.readings_total == readings_total
+    feed = Metering.feed
+
+    def nothing(self: Metering, scans: bytes, read_ns: int | None = None) -> list[Reading]:
+        feed(self, scans, read_ns)
+        return []
+
+    monkeypatch.setattr(Metering, "feed", nothing)
+    run(board, sampler, 10)
+    gaps = [after - before for before, after in itertools.pairwise(board.opened_ns[1:])]
+    assert len(gaps) >= 2
+    # The first reading of an ADC may take longer; reads come at most a second apart.
+    assert min(gaps) > 3.0 * SECOND
+    assert max(gaps) < 4.2 * SECOND
+    assert not sampler.stalled
+
+
+def test_an_adc_that_delivers_nothing_is_read_less_and_less_often() -> None:
     board = Board()
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     run(board, sampler, 3)
@@ -126,7 +240,7 @@ def test_what_does_not_come_is_looked_for_ever_less_often() -> None:
     assert 20 < board.reads < 40
 
 
-def test_a_reading_from_the_future_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_from_the_future_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board()
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     assert run(board, sampler, 3)
@@ -134,10 +248,78 @@ def test_a_reading_from_the_future_is_not_taken(monkeypatch: pytest.MonkeyPatch)
 
     def ahead(self: Metering, scans: bytes, read_ns: int | None = None) -> list[Reading]:
         readings = feed(self, scans, read_ns)
-        return [dataclasses.replace(each, end_ns=board.now_ns + shift_ns) for each in readings]
+        end_ns = board.now_ns + shift_ns
+        return [dataclasses.replace(reading, end_ns=end_ns) for reading in readings]
 
     monkeypatch.setattr(Metering, "feed", ahead)
     shift_ns = 9 * MILLISECOND
     assert run(board, sampler, 3)
     shift_ns = 11 * MILLISECOND
     assert run(board, sampler, 3) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (OSError(19, "No such device"), "ADC lost: csp1-hat-adc: No such device"),
+        (ScanFormatError("half a scan"), "ADC lost: csp1-hat-adc: half a scan"),
+    ],
+)
+def test_an_adc_that_fails_is_searched_for_each_second_and_counts_on(
+    fault: OSError | ScanFormatError, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    board.l2_at_rail = True
+    run(board, sampler, 3)
+    scans_total = sampler.scans_total
+    assert scans_total >= 2 * RATE
+    assert sampler.failed
+    caplog.clear()
+    board.fault = fault
+    run(board, sampler, 1)
+    assert board.closed == 1
+    assert not sampler.is_up
+    assert sampler.failed is None
+    run(board, sampler, 4)
+    assert 4 <= len(board.opened_ns) <= 6
+    assert caplog.messages == [message]
+    board.fault, board.l2_at_rail = None, False
+    assert run(board, sampler, 3)
+    assert sampler.is_up
+    assert sampler.scans_total > scans_total + 2 * RATE
+    assert caplog.messages[1] == "ADC available again"
+
+
+def test_an_adc_without_a_configured_input_is_closed_again() -> None:
+    board = Board()
+    board.format = dataclasses.replace(board.format, channels=board.format.channels[:2])
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 2)
+    assert not sampler.is_up
+    assert len(board.opened_ns) == board.closed >= 2
+    board.format = hat_format(rate=RATE)
+    sampler.search_now(board.now_ns)
+    assert run(board, sampler, 2)
+    assert sampler.is_up
+
+
+def test_a_new_configuration_discards_the_reading_and_reports_faults_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    board.rate_fault = "adc.sampling_frequency_hz: 4000 is rejected"
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 3)
+    assert sampler.reading
+    timestamp, scans_total = sampler.reading_timestamp_seconds, sampler.scans_total
+    assert caplog.messages == [board.rate_fault]
+    sampler.configure(Config())
+    assert sampler.reading is None
+    # They are of the time since the start.
+    assert (sampler.reading_timestamp_seconds, sampler.scans_total) == (timestamp, scans_total)
+    assert sampler.wake_ns <= board.now_ns
+    run(board, sampler, 3)
+    assert sampler.reading
+    assert caplog.messages == [board.rate_fault] * 2
