@@ -33,13 +33,14 @@ class FrequencyMeter:
     `amperes_per_code` of each channel serves to find the strongest one.
     """
 
+    _expected_hertz: float  # set by _search, then by _track
+    _center: float  # this and _waves are set by _prepare
+    _waves: Floats
+
     def __init__(self, amperes_per_code: Sequence[float]) -> None:
         self._amperes_per_code = amperes_per_code
-        self._expected_hertz = 0.0
         self._certain = False
         self._half = 0
-        self._center = 0.0
-        self._waves: Floats = np.empty((3, 2, 0))
 
     def measure(self, series: Floats, period_ns: float) -> float | None:
         """Hertz; None if no channel carries a coherent current.

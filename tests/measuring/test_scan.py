@@ -56,6 +56,15 @@ def test_text_that_is_not_a_type(text: str, message: str) -> None:
         ScanType.parse(text)
 
 
+def test_the_message_shows_how_a_type_is_written() -> None:
+    with pytest.raises(ScanTypeError) as caught:
+        ScanType.parse("u16")
+    assert str(caught.value) == (
+        "'u16' is not a scan type: write it like le:s12/16>>4"
+        " (be or le, s or u, BITS/STORAGE, XREPEAT if above 1, >>SHIFT)"
+    )
+
+
 def scan_format(*types: str, timestamp: bool) -> ScanFormat:
     channels = tuple(
         Channel(f"voltage{index}", f"phase {index}", index, ScanType.parse(text), 1.0)
