@@ -142,6 +142,6 @@ class FrequencyMeter:
         length = series.shape[1]
         seconds = length * period_ns / SECOND_NS
         low, high = math.ceil(_SLOWEST_HERTZ * seconds), int(_FASTEST_HERTZ * seconds)
-        spectrum = np.abs(np.fft.rfft(series * np.hanning(length), axis=1))[:, low : high + 1]
+        spectrum = np.abs(np.fft.rfft(series * np.hanning(length)))[:, low : high + 1]
         lines = (spectrum * np.array(self._amperes_per_code)[:, None]).max(axis=0)
         self._expected_hertz = (low + int(lines.argmax())) / seconds
