@@ -33,13 +33,14 @@ class FrequencyMeter:
     `amperes_per_code` of each channel serves to find the strongest one.
     """
 
+    _expected_hertz: float  # set by _search, then by _track
+    _center: float  # this and _waves are set by _prepare
+    _waves: Floats
+
     def __init__(self, amperes_per_code: Sequence[float]) -> None:
         self._amperes_per_code = amperes_per_code
-        self._expected_hertz = 0.0
         self._certain = False
         self._half = 0
-        self._center = 0.0
-        self._waves: Floats = np.empty((6, 0))
 
     def measure(self, series: Floats, period_ns: float) -> float | None:
         """Hertz; None if no channel carries a coherent current.
@@ -58,7 +59,6 @@ class FrequencyMeter:
         return hertz
 
     def _track(self, series: Floats, period_ns: float) -> float | None:
-        hertz = None
         for _ in range(3):
             hertz = self._estimate(series, period_ns)
             if hertz is None or not _SLOWEST_HERTZ <= hertz <= _FASTEST_HERTZ:
@@ -74,41 +74,43 @@ class FrequencyMeter:
         self._prepare(per_hertz, series.shape[1])
         half = self._half
         recent = series[:, -2 * half :]
-        halves = self._phasors(recent, slice(0, 2))
+        halves = self._phasors(recent, 0)
         amperes = [
-            min(map(abs, phasors)) * factor
-            for phasors, factor in zip(halves, self._amperes_per_code, strict=True)
+            min(map(abs, phasors)) * self._amperes_per_code[row]
+            for row, phasors in enumerate(halves)
         ]
-        best, share = None, 0.0
+        best = None
         for row in sorted(range(len(amperes)), key=amperes.__getitem__, reverse=True):
-            coherent, steady, row_share = self._assess(recent[row], halves[row])
+            coherent, steady, sure = self._assess(recent[row], halves[row])
             # A load that switches in a pattern can have equal halves: prefer a steady one.
             if steady or (coherent and best is None):
-                best, share = row, row_share
+                best = row, sure
             if steady:
                 break
         if best is None:
             return None
-        first, second = halves[best]
-        if share < _SURE:
-            for side in (slice(2, 4), slice(4, 6)):
-                (beside,) = self._phasors(recent[best : best + 1], side)
+        row, sure = best
+        first, second = halves[row]
+        if not sure:
+            for side in (1, 2):
+                (beside,) = self._phasors(recent[row : row + 1], side)
                 if sum(map(abs, beside)) > abs(first) + abs(second):
                     return None  # more than 1 Hz away, where the angle is ambiguous
         turned = cmath.phase(second * first.conjugate())
         angle = math.remainder(turned - 2 * math.pi * self._center * half, 2 * math.pi)
         return (self._center + angle / (2 * math.pi * half)) / per_hertz
 
-    def _assess(self, row: Floats, halves: tuple[complex, complex]) -> tuple[bool, bool, float]:
+    def _assess(self, row: Floats, halves: tuple[complex, complex]) -> tuple[bool, bool, bool]:
         """Of a channel: whether its fundamental is coherent (exceeds the noise, with the same
-        amplitude in both halves), whether its power is steady, too, and the fundamental's share.
+        amplitude in both halves), whether its power is steady, too, and the frequency within 1 Hz.
         """
         quarters = row.reshape(4, -1)
         power = (np.einsum("qs,qs->q", quarters, quarters) * (2 / self._half)).tolist()
         weaker, stronger = sorted(map(abs, halves))
-        share = 2 * weaker**2 / sum(power) if weaker else 0.0
-        coherent = share > _SHARE and weaker > _STEADY * stronger
-        return coherent, coherent and min(power) > _STEADY**2 * max(power), share
+        fundamental, whole = 2 * weaker**2, sum(power)
+        coherent = fundamental > _SHARE * whole and weaker > _STEADY * stronger
+        steady = coherent and min(power) > _STEADY**2 * max(power)
+        return coherent, steady, fundamental > _SURE * whole
 
     def _prepare(self, per_hertz: float, length: int) -> None:
         """Weights for `_phasors`, at the expected frequency and 1/half-window beside it."""
@@ -124,15 +126,15 @@ class FrequencyMeter:
         sample = np.arange(half)
         # Hann: the sum of the weights is half their number, so 4 / half makes amplitudes.
         hann = np.sin(np.pi * (sample + 0.5) / half) ** 2 * (4 / half)
-        angles = [2 * np.pi * (center + side / half) * sample for side in (0, -1, 1)]
-        self._waves = np.array(
-            [hann * wave for angle in angles for wave in (np.cos(angle), -np.sin(angle))]
-        )
+        turns = [turn * sample for turn in (center, center - 1 / half, center + 1 / half)]
+        angles = 2 * np.pi * np.array(turns)
+        self._waves = hann * np.stack([np.cos(angles), -np.sin(angles)], axis=1)
 
-    def _phasors(self, rows: Floats, waves: slice) -> list[tuple[complex, complex]]:
-        """Phasors of both halves of each row; waves: 0, 1 at the center, 2 to 5 beside it."""
+    def _phasors(self, rows: Floats, side: int) -> list[tuple[complex, complex]]:
+        """Phasors of both halves of each row; side 0: at the expected frequency, 1: below it, 2:
+        above it."""
         halves = rows.reshape(len(rows), 2, self._half)
-        phasors = np.einsum("chs,ws->chw", halves, self._waves[waves]).tolist()
+        phasors = np.einsum("chs,ws->chw", halves, self._waves[side]).tolist()
         return [(complex(*first), complex(*second)) for first, second in phasors]
 
     def _search(self, series: Floats, period_ns: float) -> None:
@@ -140,6 +142,6 @@ class FrequencyMeter:
         length = series.shape[1]
         seconds = length * period_ns / SECOND_NS
         low, high = math.ceil(_SLOWEST_HERTZ * seconds), int(_FASTEST_HERTZ * seconds)
-        spectrum = np.abs(np.fft.rfft(series * np.hanning(length), axis=1))[:, low : high + 1]
+        spectrum = np.abs(np.fft.rfft(series * np.hanning(length)))[:, low : high + 1]
         lines = (spectrum * np.array(self._amperes_per_code)[:, None]).max(axis=0)
         self._expected_hertz = (low + int(lines.argmax())) / seconds

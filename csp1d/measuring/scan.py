@@ -179,4 +179,4 @@ class ScanFormat:
         if not self.timestamp:
             return Scans(codes, None)
         stamps = _codes_of(records["timestamp"], self.timestamp.type)
-        return Scans(codes, np.ascontiguousarray(stamps).astype(np.int64, copy=False))
+        return Scans(codes, np.ascontiguousarray(stamps, np.int64))

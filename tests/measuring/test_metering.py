@@ -408,6 +408,16 @@ def test_a_configured_phase_must_be_there() -> None:
         Metering(made, {L3: ChannelConfig()}, MeasurementConfig())
 
 
+def test_scans_are_counted() -> None:
+    made, metering = hat_format(), metering_of(hat_format())
+    times = seconds(3.5)
+    data = pack(made, [codes_of(current(times, 50.0, 10.0))] * 3, stamps_of(times))
+    assert metering.scans_total == 0
+    for begin, end, scans in ((0, 1600, 100), (1600, 1600, 100), (1600, len(data), 14_000)):
+        metering.feed(data[begin:end])
+        assert metering.scans_total == scans
+
+
 def test_part_of_a_scan_is_rejected() -> None:
     with pytest.raises(ScanFormatError, match="whole scans"):
         metering_of(hat_format()).feed(bytes(15))

@@ -2,6 +2,7 @@
 """Types, layouts and codes, against the kernel's rules in their simplest form."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def test_a_type_may_omit_defaults(text: str) -> None:
 def test_text_that_is_not_a_type(text: str, message: str) -> None:
     with pytest.raises(ScanTypeError, match=message):
         ScanType.parse(text)
+
+
+def test_the_message_shows_how_a_type_is_written() -> None:
+    with pytest.raises(ScanTypeError) as caught:
+        ScanType.parse("u16")
+    assert str(caught.value) == (
+        "'u16' is not a scan type: write it like le:s12/16>>4"
+        " (be or le, s or u, BITS/STORAGE, XREPEAT if above 1, >>SHIFT)"
+    )
 
 
 def scan_format(*types: str, timestamp: bool) -> ScanFormat:
@@ -170,6 +180,79 @@ def test_the_timestamp_comes_last(index: int) -> None:
     channel = Channel("voltage3", "L1", 3, ScanType.parse("le:u16/16>>0"), 1.0)
     with pytest.raises(ScanFormatError, match="must be the highest"):
         ScanFormat(4000, (channel,), Timestamp(index, TIME.type))
+
+
+U16, S64 = ScanType.parse("le:u16/16>>0"), ScanType.parse("le:s64/64>>0")
+FIRST = Channel("voltage0", "L1", 0, U16, 1.0)
+SECOND = Channel("voltage1", "L2", 1, U16, 1.0)
+
+# What is passed to ScanFormat, and the message.
+MESSAGES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"sampling_frequency_hz": 199.0},
+        "sampling_frequency_hz: must be between 200 and 10000000, or 0 if unknown, got 199.0",
+    ),
+    ({"channels": ()}, "channels: a scan needs at least one channel"),
+    (
+        {"channels": (FIRST, replace(SECOND, index=0))},
+        "channels: each needs its own index, got 0, 0",
+    ),
+    (
+        {"channels": (FIRST, replace(SECOND, id="voltage0"))},
+        "channels: each needs its own id, got voltage0, voltage0",
+    ),
+    (
+        {"channels": (FIRST, replace(SECOND, phase="L1"))},
+        "channels: each needs its own phase, got L1, L1",
+    ),
+    (
+        {"channels": (FIRST, replace(SECOND, scale=-1e13))},
+        "channels: the scale of voltage1 must be between -1e+12 and 1e+12, got -10000000000000.0",
+    ),
+    (
+        {"channels": (FIRST, replace(SECOND, offset=10**60))},
+        f"channels: the offset of voltage1 must be between -1e+12 and 1e+12, got 1{'0' * 39}",
+    ),
+    (
+        {"timestamp": Timestamp(2, ScanType.parse("le:s32/32>>0"))},
+        "timestamp: type: must have 64 bits, got le:s32/32>>0",
+    ),
+    (
+        {"timestamp": Timestamp(1, S64)},
+        "timestamp: index: must be the highest, since the timestamp is last in a scan, got 1"
+        " (voltage1 has 1)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), MESSAGES)
+def test_messages_name_the_field_and_the_value(changed: dict[str, Any], message: str) -> None:
+    good = {"sampling_frequency_hz": 4000.0, "channels": (FIRST, SECOND), "timestamp": None}
+    with pytest.raises(ScanFormatError) as caught:
+        ScanFormat(**good | changed)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("hertz", [0, 200, 1e7])
+def test_the_slowest_and_the_fastest_rate(hertz: float) -> None:
+    assert ScanFormat(hertz, (FIRST,)).sampling_frequency_hz == hertz
+
+
+def test_the_largest_scale_and_offset() -> None:
+    for number in (1e12, -1e12):
+        assert ScanFormat(0, (replace(FIRST, scale=number, offset=number),)).scan_bytes == 2
+
+
+def test_timestamps_of_any_byte_order() -> None:
+    made = replace(
+        scan_format("le:u16/16", timestamp=True),
+        timestamp=Timestamp(99, ScanType.parse("be:u64/64>>0")),
+    )
+    stamp = 1_700_000_000_123_456_789
+    decoded = made.decode(bytes(8) + stamp.to_bytes(8, "big"))
+    assert decoded.timestamps is not None
+    assert decoded.timestamps.dtype == np.int64
+    assert decoded.timestamps.tolist() == [stamp]
 
 
 def test_part_of_a_scan_is_rejected() -> None:

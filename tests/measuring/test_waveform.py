@@ -5,7 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from signals import Array, codes_of, current, hat_format, metering_of, pack, stamps_of
+from signals import (
+    Array,
+    codes_of,
+    config_of,
+    current,
+    directed,
+    hat_format,
+    metering_of,
+    pack,
+    stamps_of,
+)
 
 from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
 from csp1d.measuring.direction import DirectionMeter
@@ -65,7 +75,7 @@ def test_it_shows_the_current_up_to_the_end_of_the_reading() -> None:
         assert max(l1) == pytest.approx(10 * np.sqrt(2), rel=0.01)
         assert l2 == pytest.approx([value / 2 for value in l1], abs=0.1)
         assert l3 == pytest.approx([0.0] * len(l1), abs=0.1)
-        assert waveform.reference is None
+        assert (waveform.reference, waveform.reference_unit) == (None, "")
 
 
 def test_it_has_the_configured_polarity_and_gain() -> None:
@@ -97,6 +107,14 @@ def test_the_reference_has_its_unit_and_sign(
         assert waveform.reference == pytest.approx(
             [value * rms / 10 for value in waveform.current_amperes[Phase.L1]]
         )
+
+
+def test_without_a_channel_for_the_reference_it_has_none() -> None:
+    made, times = hat_format(), np.arange(4400) / 4000
+    data = pack(made, [codes_of(current(times, 50, 10.0))] * 3, stamps_of(times))
+    (reading,) = directed(made, config_of({})).feed(data)
+    assert reading.waveform
+    assert (reading.waveform.reference, reading.waveform.reference_unit) == (None, "")
 
 
 def test_lost_scans_do_not_shift_it() -> None:

@@ -18,7 +18,7 @@ def positions_of(first: int, losses: list[int]) -> list[int]:
     return list(itertools.accumulate((lost + 1 for lost in losses), initial=first))
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(
     first=st.integers(0, 5),
     losses=LOSSES,
