@@ -111,7 +111,8 @@ class Metering:
         self._hertz = self._frequency.measure(series, span.period_ns)
         if self._hertz:
             cycle = self._cycle(span)
-            end -= (end - start) % cycle
+            # A boundary at the end itself counts, although rounding may put it after the end.
+            end = min(end, start + math.floor((end - start) / cycle + 1e-6) * cycle)
         window = Window.of(span.positions, start, end)
         currents = centered[: len(self._cts)]
         rows = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)

@@ -434,3 +434,15 @@ def test_all_bits_of_24_count() -> None:
 
 def test_the_period_of_even_stamps_is_exact() -> None:
     assert estimate_period_ns(stamps_of(seconds(0.5, 4120))) == pytest.approx(1e9 / 4120, rel=1e-6)
+
+
+@pytest.mark.parametrize("rate", [3906.25, 4000])
+def test_a_cycle_that_ends_at_the_second_belongs_to_its_window(rate: float) -> None:
+    form = hat_format(rate=rate)
+    times = np.arange(int(20 * rate)) / rate
+    codes = [codes_of(current(times, 60, amperes)) for amperes in (24, 10, 3)]
+    metering, data = metering_of(form), pack(form, codes, stamps_of(times))
+    size = int(rate * 0.37) * form.scan_bytes
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    seconds = [reading.window_seconds for part in parts for reading in metering.feed(part)]
+    assert seconds == [pytest.approx(1.0, abs=1e-4)] * 20
