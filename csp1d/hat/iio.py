@@ -11,7 +11,7 @@ all scans there.
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from csp1d.config import ChannelConfig, Config
@@ -19,7 +19,6 @@ from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
 from csp1d.hat.device import Driver, open_error
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
-from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 HRTIMER_PREFIX = "hrtimer:"
@@ -70,19 +69,22 @@ class IioAdc(Driver):
         self._on_close.callback((self._buffer / "enable").write_text, "0")
 
     def _set_up(self, config: Config, configfs: Path) -> None:
-        adc, channels, reference = config.adc, config.channels.used(), config.reference()
+        adc = config.adc
         self._write(self._buffer / "enable", "0")
         holders = [self._folder]
         if adc.trigger:
             holders.append(self._attach_trigger(adc.trigger, configfs))
-        inputs = [channel.input for channel in (*channels.values(), reference) if channel]
+        used = (*config.channels.used().values(), config.reference())
+        inputs = [channel.input for channel in used if channel]
         rate = self._set_rate(holders, adc.sampling_frequency_hz, inputs)
-        selected, timestamp = self._select(channels, reference), self._select_timestamp()
+        selected, timestamp = self._select(config), self._select_timestamp()
         if not rate and timestamp is None:
-            # Neither the driver nor timestamps give the rate: use the configured one.
+            # Neither the driver nor timestamps give the rate: use the configured one. With
+            # timestamps the rate may be unknown (0): they give it later.
             rate = adc.sampling_frequency_hz
         self.format = ScanFormat(rate, selected, timestamp)
         length = int(adc.buffer_seconds * (rate or adc.sampling_frequency_hz))
+        # Twice the buffer, since the driver adds scans during a read.
         self._read_bytes = length * 2 * self.format.scan_bytes
         # The kernel lowers a watermark that is above a new length.
         self._write(self._buffer / "length", str(length))
@@ -105,18 +107,16 @@ class IioAdc(Driver):
                 parts.append(os.read(self.fileno(), self._read_bytes))
         return b"".join(parts)
 
-    def _select(
-        self, channels: Mapping[Phase, ChannelConfig], reference: ChannelConfig | None
-    ) -> tuple[Channel, ...]:
+    def _select(self, config: Config) -> tuple[Channel, ...]:
         """Enable only the elements that are used, and read their layout in a scan."""
         for name in sysfs.elements(self._elements):
             self._write(self._elements / f"in_{name}_en", "0")
         selected = [
-            self._enable(phase, config, f"channels.{phase}.input", f"channels.{phase}")
-            for phase, config in channels.items()
+            self._enable(phase, channel, f"channels.{phase}.input", f"channels.{phase}")
+            for phase, channel in config.channels.used().items()
         ]
-        if reference:
-            table = "channels.(direction.phase)"
+        if reference := config.reference():
+            table = f"channels.{config.direction.phase}"
             try:
                 selected.append(self._enable("reference", reference, "direction.input", table))
             except (DeviceError, ValueError) as error:

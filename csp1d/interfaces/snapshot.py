@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from csp1d import __version__
-from csp1d.measuring.reading import CURRENT_NS, Reading
+from csp1d.measuring.reading import SHOWN_NS, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Status
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
-    if reading is None or now_ns - reading.end_ns > CURRENT_NS:
+    if reading is None or now_ns - reading.end_ns > SHOWN_NS:
         return None
     return reading
 

@@ -11,7 +11,7 @@ later it may fire: at 250 Hz, 4 ms for up to a quarter of a second, 32 ms for tw
 (kernel/time/timer.c, "Level Offset Granularity"). So the last `_TRIM_MS` are set again.
 """
 
-from csp1d.measuring.reading import CURRENT_NS
+from csp1d.measuring.reading import SHOWN_NS
 from csp1d.units import MS_NS, SECOND_NS
 
 _MS_PER_AMPERE = 20
@@ -41,7 +41,7 @@ class CurrentLed:
         """A reading of L1+L2+L3 is ready: call `start()` at `start_ns`, which may be now."""
         self._on_ms = round(total_amperes * _MS_PER_AMPERE)
         if total_amperes >= _CONTINUOUS_AMPERES:
-            self._on_ms = CURRENT_NS // MS_NS
+            self._on_ms = SHOWN_NS // MS_NS
         self.start_ns = now_ns
         if self._lit_ns is not None:
             second_ns = self._lit_ns + SECOND_NS - _EARLY_NS

@@ -106,6 +106,7 @@ class Daemon:
         self._indicators.on_request(bool(self._sender.requested))
         readings = self._sampler.poll(now_ns)
         if readings:
+            # After a pause there may be several; only the newest can be fresh.
             self._publish(readings[-1])
         if changed or readings or now_ns >= self._search_ns:
             self._search_ns = now_ns + _SEARCH_NS
@@ -136,6 +137,7 @@ class Daemon:
         """Pass a new reading to the parts that send or show it."""
         age_ns = time.monotonic_ns() - reading.end_ns
         self._sender.on_reading(reading)
+        # The sender checks the age itself.
         if age_ns <= FRESH_NS:
             self._indicators.on_reading(sum(reading.amperes(phase) for phase in Phase))
 

@@ -43,6 +43,7 @@ class Metering:
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
+        # One row per CT, then the reference if it has a channel.
         self._rows = [ct.row for ct in self._cts]
         amperes_per_code = [abs(ct.amperes_per_code) for ct in self._cts]
         self._direction = direction
@@ -123,15 +124,17 @@ class Metering:
         direction, stop = None, end - int(span.positions[0])
         if self._direction:
             fundamentals = phasors(series, stop, cycle) if cycle else None
+            # If the reference has no row, this is a CT, and measure() reports the fault first.
             reference = series[-1]
             rms = math.sqrt(float(reference @ reference) / len(reference))
             direction = self._direction.measure(fundamentals, phases, rms)
         # Before close_window, which drops the scans of the span.
         waveform = self._waveform(series, math.ceil(stop), span)
+        end_ns = self._timeline.close_window(end, cycle)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,
-            end_ns=self._timeline.close_window(end, cycle),
+            end_ns=end_ns,
             window_seconds=(end - start) * span.period_ns / SECOND_NS,
             phases=phases,
             frequency_hertz=self._hertz,

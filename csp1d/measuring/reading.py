@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FRESH_NS = SECOND_NS
 """Maximum age of a reading that is sent, from its end."""
 
-CURRENT_NS = 1500 * MS_NS
+SHOWN_NS = 1500 * MS_NS
 """Maximum age of a reading that is shown as current: one second until the next, and a margin."""
 
 
@@ -46,7 +46,7 @@ class DirectionReading:
     """RMS of the fundamental in phase with the voltage, positive for import; None if the reference
     cannot be used."""
     exporting: frozenset[Phase]
-    """The phases that export. In doubt, a phase imports."""
+    """The phases that export. A sign stays until two readings clearly contradict it."""
     reference_fault: str
     """The reason why the reference cannot be used; "" if it can."""
     wiring_advice: str | None

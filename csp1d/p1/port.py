@@ -3,7 +3,8 @@
 
 The caller reports what happened (the request line changed, a reading is ready, the port accepted
 bytes, time passed) and carries out the returned actions in order. Every call passes the time and
-the number of bytes that the port still holds (`waiting`): only the kernel knows what has left.
+the number of bytes that the port still holds (`held`): only the kernel knows what has left. Bytes
+in the FIFO of a UART (16 bytes, 1.4 ms) count as left.
 
 At most one telegram is under way. It ends in one of three ways: its last byte leaves the port
 (sent), the request ends before that (aborted; DSMR 5.0.2 section 5.7.1 requires the transfer to
@@ -162,17 +163,18 @@ class P1Port:
         """The time of the next call of `on_timer()`, None for never."""
         return self._under_way.check_ns if self.state is SENDING else None
 
-    def on_request(self, high: bool, now_ns: int, waiting: int) -> list[Action]:
+    def on_request(self, high: bool, now_ns: int, held: int) -> list[Action]:
         """The request line is high or low."""
         if not high:
-            self._count_if_sent(waiting)
+            # A telegram whose last byte has left is sent, not aborted.
+            self._count_if_sent(held)
         before = self._take(REQUEST_HIGH if high else REQUEST_LOW)
         if before is self.state:
             return []
         if high:
             self.counts.requests += 1
             self._requested_since_ns = now_ns
-            return self._start(now_ns, waiting)
+            return self._start(now_ns, held)
         if before is not SENDING:
             return []
         self.counts.aborted += 1
@@ -180,11 +182,11 @@ class P1Port:
         self._unsent = self._unsent or self._under_way.telegram
         return [Flush()]
 
-    def on_reading(self, telegram: Telegram, now_ns: int, waiting: int) -> list[Action]:
+    def on_reading(self, telegram: Telegram, now_ns: int, held: int) -> list[Action]:
         """A reading is ready. It replaces an older one that was not sent."""
-        actions = self._expire(now_ns, waiting, superseded=True)
+        actions = self._expire(now_ns, held, superseded=True)
         self._unsent = telegram
-        return actions + self._start(now_ns, 0 if actions else waiting)
+        return actions + self._start(now_ns, 0 if actions else held)
 
     def forget(self) -> None:
         """Discard the reading that has not been sent."""
@@ -194,23 +196,23 @@ class P1Port:
         """The port accepted this number of bytes of the last `Write`."""
         self._under_way.rest = self._under_way.rest[count:]
 
-    def on_writable(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_writable(self, now_ns: int, held: int) -> list[Action]:
         """The port accepts bytes again."""
-        actions = self._expire(now_ns, waiting)
+        actions = self._expire(now_ns, held)
         return [Write(self._under_way.rest, None)] if self.wants_writable else actions
 
-    def on_timer(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_timer(self, now_ns: int, held: int) -> list[Action]:
         """The time `wake_ns` has come."""
-        actions = self._expire(now_ns, waiting)
+        actions = self._expire(now_ns, held)
         if self.state is SENDING:
             self._under_way.schedule_check(now_ns)
         # A telegram that was sent or dropped leaves the port empty.
         return actions + self._start(now_ns)
 
-    def on_port_opened(self, now_ns: int, waiting: int) -> list[Action]:
+    def on_port_opened(self, now_ns: int, held: int) -> list[Action]:
         """The port is open."""
         self._take(PORT_OPENED)
-        return self._start(now_ns, waiting)
+        return self._start(now_ns, held)
 
     def on_port_lost(self) -> None:
         """The port is lost. How much of a telegram under way has left it is unknown."""
@@ -224,8 +226,8 @@ class P1Port:
         before, self.state = self.state, TRANSITIONS[self.state, event]
         return before
 
-    def _count_if_sent(self, waiting: int) -> None:
-        if self.state is SENDING and not self._under_way.rest and not waiting:
+    def _count_if_sent(self, held: int) -> None:
+        if self.state is SENDING and not self._under_way.rest and not held:
             self._take(SENT)
             self.counts.sent += 1
             self._start_interval()
@@ -233,22 +235,25 @@ class P1Port:
     def _start_interval(self) -> None:
         self._not_before_ns = self._under_way.telegram.end_ns + self._interval_ns
 
-    def _expire(self, now_ns: int, waiting: int, superseded: bool = False) -> list[Action]:
+    def _expire(self, now_ns: int, held: int, superseded: bool = False) -> list[Action]:
         """Count the telegram under way if it is sent, drop it if it is stale or the port stuck."""
-        self._count_if_sent(waiting)
+        self._count_if_sent(held)
         if self.state is not SENDING:
             return []
         current = self._under_way
-        has_begun = waiting + len(current.rest) < len(current.telegram.data)
+        has_begun = held + len(current.rest) < len(current.telegram.data)
         is_stuck = now_ns >= current.stuck_ns
         is_stale = now_ns > current.expires_ns
-        if not ((is_stale and not has_begun) or (is_stuck and (is_stale or superseded))):
+        # A telegram that has begun may finish. A stuck port keeps it until there is a better one.
+        never_began = is_stale and not has_begun
+        gave_up = is_stuck and (is_stale or superseded)
+        if not (never_began or gave_up):
             return []
         self._take(DROPPED)
         self.counts.dropped += 1
         return [Flush()]
 
-    def _start(self, now_ns: int, waiting: int = 0) -> list[Action]:
+    def _start(self, now_ns: int, held: int = 0) -> list[Action]:
         telegram = self._unsent
         if self.state is not WAITING or telegram is None:
             return []
@@ -261,4 +266,4 @@ class P1Port:
         self._under_way = _UnderWay(telegram, now_ns)
         write = Write(telegram.data, max(telegram.end_ns, self._requested_since_ns))
         # Bytes in the port that belong to no telegram under way must not be sent.
-        return [Flush(), write] if waiting else [write]
+        return [Flush(), write] if held else [write]

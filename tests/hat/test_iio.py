@@ -149,7 +149,7 @@ def test_the_reference_is_one_more_channel(tree: Tree) -> None:
         (
             {"scan_elements/in_voltage3_type": "le:s16/16>>0"},
             "voltage3",
-            "(direction.phase).type 'be:s24/32>>0' does not fit",
+            "channels.L1.type 'be:s24/32>>0' does not fit",
         ),
         ({"scan_elements/in_voltage3_type": "x"}, "voltage3", "'x' is not a scan type"),
     ],

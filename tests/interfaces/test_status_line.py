@@ -5,7 +5,7 @@ import pytest
 
 from csp1d.interfaces.service import status_line
 from csp1d.interfaces.snapshot import Snapshot
-from csp1d.measuring.reading import CURRENT_NS, PhaseCurrent, Reading
+from csp1d.measuring.reading import SHOWN_NS, PhaseCurrent, Reading
 from csp1d.phase import Phase
 
 END_NS = 7_000_000_000
@@ -21,8 +21,8 @@ LINES: list[tuple[Snapshot, int, str]] = [
         END_NS,
         "ADC not found or not delivering data; P1 port open; no request",
     ),
-    (UP, END_NS + CURRENT_NS, "Measuring; P1 port open; requesting"),
-    (UP, END_NS + CURRENT_NS + 1, "Waiting for a reading; P1 port open; requesting"),
+    (UP, END_NS + SHOWN_NS, "Measuring; P1 port open; requesting"),
+    (UP, END_NS + SHOWN_NS + 1, "Waiting for a reading; P1 port open; requesting"),
     (
         Snapshot(adc_up=True, p1_request=False),
         END_NS,
@@ -35,7 +35,7 @@ LINES: list[tuple[Snapshot, int, str]] = [
     ),
     (
         Snapshot(adc_up=True, failed=FAILED, p1_up=True, p1_request=False),
-        END_NS + CURRENT_NS + 1,
+        END_NS + SHOWN_NS + 1,
         "Waiting for a reading; P1 port open; no request",
     ),
 ]
