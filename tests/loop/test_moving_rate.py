@@ -129,7 +129,7 @@ def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
         stamps = now_ns + np.arange(250_000, kept_ns + 1, 250_000)
         now_ns += pause_ns
         stamping.start_read(len(stamps), now_ns)
-        taken = stamping.take(stamps, len(stamps))
+        taken = stamping.next_stamps(stamps, len(stamps))
         assert taken is not None
         assert len(taken) == len(stamps)
         newest_ns = int(stamps[-1])
