@@ -59,7 +59,7 @@ class ReadClock:
     def stamp_last(self, scans: int) -> tuple[float, float] | None:
         """Return the time of the first of the last `scans` scans, and their spacing (ns).
 
-        None until reads span a second: before that, the rate is unknown.
+        None until reads span a second, and for more scans than an ADC can deliver in that time.
         """
         while self._queue:
             self._process(*self._queue.popleft())
@@ -74,6 +74,8 @@ class ReadClock:
             steered = (target - self._next_ns) / scans
             spacing = float(np.clip(steered, 0.99 * spacing, 1.01 * spacing))
             spacing = min(spacing, (self._read_ns - self._next_ns) / scans)
+            if spacing < SECOND_NS / FASTEST_HERTZ:
+                return None
         first = self._next_ns
         self._next_ns += scans * spacing
         return first, spacing

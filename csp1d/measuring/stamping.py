@@ -80,9 +80,11 @@ class Stamping:
 
     def check_rate(self, period_ns: float) -> bool:
         """Whether the rate is possible for an ADC and as before; if not, reject the timestamps."""
+        if self._by_count:
+            return True
         hertz = SECOND_NS / period_ns if period_ns > 0 else float("inf")
         least, most = SLOWEST_HERTZ, FASTEST_HERTZ
-        if self._first_hertz and not self._by_count:
+        if self._first_hertz:
             least, most = ((1 + change) * self._first_hertz for change in (-_SPEED_OFF, _SPEED_OFF))
         if least <= hertz <= most:
             self._first_hertz = self._first_hertz or hertz
