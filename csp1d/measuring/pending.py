@@ -48,10 +48,6 @@ class PendingScans:
         self._times[1, before : self.count] = np.arange(self.next_position, after)
         self.next_position = after
 
-    def replace_stamps(self, stamps: Integers) -> None:
-        """Replace the stamps of all scans."""
-        self._times[0, : self.count] = stamps
-
     def insert_lost(self, index: int, lost: int) -> None:
         """Shift positions from `index` on: `lost` scans were lost before it."""
         self._times[1, index : self.count] += lost

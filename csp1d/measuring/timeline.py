@@ -132,7 +132,7 @@ class Timeline:
         fault = self._stamping.fault
         stamps = self._stamping.next_stamps(timestamps, scans)
         if self._stamping.fault != fault:
-            self._restart(self._pending.count)
+            self._restart()
         if stamps is None:
             return scans
         self._pending.append([row[: len(stamps)] for row in codes], stamps)
@@ -149,7 +149,7 @@ class Timeline:
                 # Now there are twice as many stamps, which give a far better period.
                 clock = self._set_clock(count)
                 if not self._stamping.check_rate(clock.period_ns):
-                    self._restart(0)
+                    self._restart()
                     continue
             late = self._find_lost(clock, count)
             if late is None:
@@ -164,7 +164,7 @@ class Timeline:
             clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
             self._fitted = count
             if not self._stamping.check_rate(clock.period_ns):
-                self._restart(count)
+                self._restart()
                 continue
             positions = pending.positions[:count]
             after = int(positions[-1]) + 1
@@ -207,8 +207,8 @@ class Timeline:
             return None
         clock = self._set_clock(count)
         if not self._stamping.check_rate(clock.period_ns):
-            self._restart(0)
-            return self._learn_clock()
+            self._restart()
+            return None
         self._align_grid(clock)
         return clock
 
@@ -226,15 +226,10 @@ class Timeline:
         self._grid_ns = self._second_ns = clock.time_ns(position) + SECOND_NS
         self._fitted = self._next_candidate = 0
 
-    def _restart(self, scans: int) -> None:
-        """The timestamps were rejected: drop `scans` scans and stamp the others by count."""
+    def _restart(self) -> None:
+        """Drop the clock and all scans: their timestamps were rejected."""
         self._clock = None
-        self._pending.drop(scans)
-        stamps = self._stamping.restamp(self._pending.count)
-        if stamps is None:
-            self._pending.drop(self._pending.count)
-        else:
-            self._pending.replace_stamps(stamps)
+        self._pending.drop(self._pending.count)
 
     def _scans_to_decide(self, clock: SampleClock) -> int | None:
         """Number of pending scans that decides on the window; None if more are needed.
