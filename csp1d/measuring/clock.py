@@ -35,7 +35,6 @@ class SampleClock:
         self.is_fitted = False
         """Whether `fit` has adjusted the line."""
         self._blocks: deque[list[tuple[int, int]]] = deque(maxlen=_BLOCKS)
-        self._position, self._time_ns = 0, 0
         self.restart(stamps, positions)
 
     def time_ns(self, position: float) -> int:
@@ -106,8 +105,8 @@ class SampleClock:
         y_mean = sum(late for _, late in kept) / len(kept)
         spread = sum((ahead - x_mean) ** 2 for ahead, _ in kept)
         slope = sum((ahead - x_mean) * (late - y_mean) for ahead, late in kept) / spread
-        rest = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
-        return slope, x_mean, y_mean, math.sqrt(rest / len(kept) / spread)
+        residuals = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
+        return slope, x_mean, y_mean, math.sqrt(residuals / len(kept) / spread)
 
 
 def estimate_period_ns(stamps: Integers) -> float:

@@ -170,7 +170,7 @@ def test_stamps_follow_each_other_and_keep_to_the_line_of_early_reads() -> None:
     reads = [(1000 * number + (40 if number % 3 else 0), 1000) for number in range(30)]
     found = stamped(reads)
     assert found[0] is None
-    ends = []
+    ends: list[float] = []
     for stamp, (at_ms, scans) in zip(found[1:], reads[1:], strict=True):
         assert stamp is not None
         first, spacing = stamp

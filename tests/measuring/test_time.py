@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Late stamps, lost scans, stalls, clocks that are none, and ADCs without timestamps."""
+"""Late stamps, lost scans, stalls, invalid clocks, and ADCs without timestamps."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ HERTZ = 50.25
 L1, L2, L3 = Phase
 
 Lateness = Callable[[int], Array]
-"""Nanoseconds for so many scans."""
+"""Returns the lateness of that number of scans in nanoseconds."""
 
 
 def on_time(count: int) -> Array:
@@ -37,18 +37,18 @@ def jitter(count: int) -> Array:
 
 
 def queued(count: int) -> Array:
-    """As late, but stamps do not overtake each other."""
+    """As late as with `jitter`, but in order."""
     times = np.arange(count) * 1e9 / RATE
     return np.asarray(np.maximum.accumulate(times + jitter(count)) - times)
 
 
 def handler(count: int) -> Array:
-    """A handler that is late a little as a rule and a millisecond at times."""
+    """An interrupt handler that is usually a little late, sometimes by a millisecond."""
     return 1e6 + np.random.default_rng(2).exponential(2e5, count)
 
 
 def hiccups(count: int) -> Array:
-    """Held up three times, catching up after: once for long, once astride the end of a second."""
+    """Delayed three times: once for long, once across the end of a second."""
     late, scan = np.random.default_rng(3).uniform(0, 5e4, count), np.arange(count)
     for first, held_ns in ((7900, 168e6), (12000, 40e6), (15950, 30e6)):
         late = np.maximum(late, (held_ns - (scan - first) * 245e3) * (scan >= first))
@@ -62,7 +62,7 @@ def run(
     rate: float = RATE,
     said_rate: float | None = None,
 ) -> tuple[Metering, list[Reading]]:
-    """Readings of 10 A on all phases, of which scans were lost: (first, how many)."""
+    """Readings of 10 A on all phases; `lost` lists lost scans as (first, count)."""
     made = hat_format(rate=rate, said_rate=said_rate)
     times = np.arange(round(length * rate)) / rate
     kept = np.ones(len(times), bool)
@@ -115,14 +115,14 @@ def test_lost_scans_are_counted(
     metering, readings = run(5.1, lost, lateness)
     assert metering.lost_scans_total == sum(expected)
     if lateness is hiccups:
-        # Scans lost while all stamps were late may have been lost at any time of that.
+        # While all stamps are late, the time of a loss is unknown.
         assert sum(reading.lost_scans for reading in readings) == sum(expected)
     else:
         assert [reading.lost_scans for reading in readings] == expected
     for reading in readings:
         if lateness is not hiccups:
             assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.002)
-        # A part of a cycle is missing at worst: half of it of 50.
+        # At worst a part of one cycle in 50 is missing.
         assert reading.amperes(L1) == pytest.approx(
             10.0, rel=5e-3 if reading.lost_scans or lateness is hiccups else 2e-4
         )
@@ -166,7 +166,7 @@ def test_after_a_stall_comes_a_fresh_second(first: int, stall: float, lateness: 
     gap, back = first / RATE, first / RATE + stall
     before = [reading for reading in readings if seconds_of(reading) <= gap + 1e-4]
     after = readings[len(before) :]
-    # A window is over at the last boundary of a cycle in its second: at 1.990 s, the second one.
+    # A window ends at the last cycle boundary of its second; the second one at 1.990 s.
     assert len(before) == int(gap + 0.009)
     assert len(after) == int(8.1 - back)
     assert all(reading.lost_scans == 0 for reading in readings)
@@ -174,7 +174,7 @@ def test_after_a_stall_comes_a_fresh_second(first: int, stall: float, lateness: 
         assert reading.amperes(L1) == pytest.approx(10.0, rel=3e-4)
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.002)
     begin = seconds_of(after[0]) - after[0].window_seconds
-    # The handler above is never less than 1 ms late, which nothing can tell.
+    # A lateness that is always there, 1 ms with `handler`, cannot be detected.
     assert begin == pytest.approx(back, abs=1.1e-3)
 
 
@@ -197,15 +197,15 @@ def test_a_reading_follows_a_hole_soon() -> None:
     kept[5000:5100] = False
     data = pack(made, [codes_of(current(times, 50.0, 10.0))[kept]] * 3, stamps_of(times)[kept])
     metering = metering_of(made)
-    came = [
+    counts = [
         count
         for count in range(kept.sum())
         if metering.feed(data[count * made.scan_bytes : (count + 1) * made.scan_bytes])
     ]
-    # The second is over with scan 7899 here; 60 ms more make sure of it.
-    assert came[0] == 3999
-    assert 7899 <= came[1] <= 7899 + 0.07 * RATE
-    assert came[2] == 11899
+    # The second ends with scan 7899; 60 ms later the loss is certain.
+    assert counts[0] == 3999
+    assert 7899 <= counts[1] <= 7899 + 0.07 * RATE
+    assert counts[2] == 11899
 
 
 def test_when_the_next_reading_is_due() -> None:
@@ -303,17 +303,17 @@ def test_what_is_no_clock_is_not_used(stamps: Array, why: str, at_least: int, li
             assert START_NS < reading.end_ns <= START_NS + 6_000_000_000
 
 
-def fed_live(metering: Metering, data: bytes, scan_bytes: int, each: int = 1000) -> list[Reading]:
-    """So many scans a read, each read when they are there."""
+def fed_live(metering: Metering, data: bytes, scan_bytes: int, count: int = 1000) -> list[Reading]:
+    """Readings of reads of `count` scans, each as soon as these have been sampled."""
     readings = []
-    for begin in range(0, len(TIMES), each):
-        chunk = data[begin * scan_bytes : (begin + each) * scan_bytes]
-        readings += metering.feed(chunk, START_NS + (begin + each) * 250_000)
+    for begin in range(0, len(TIMES), count):
+        chunk = data[begin * scan_bytes : (begin + count) * scan_bytes]
+        readings += metering.feed(chunk, START_NS + (begin + count) * 250_000)
     return readings
 
 
 @pytest.mark.parametrize("speed", [0.5, 0.75, 1.3, 2.0])
-def test_a_clock_that_runs_fast_or_slow_is_told_by_the_reads(speed: float) -> None:
+def test_a_clock_that_runs_fast_or_slow_is_detected_by_the_reads(speed: float) -> None:
     made = hat_format()
     metering = metering_of(made)
     stamps = START_NS + (TIMES * speed * 1e9).astype(np.int64)
@@ -326,7 +326,7 @@ def test_a_clock_that_runs_fast_or_slow_is_told_by_the_reads(speed: float) -> No
 
 
 @pytest.mark.parametrize("said_rate", [1000, 3000, 6000, 8000, 12000])
-def test_stamps_are_believed_against_what_the_device_says(said_rate: float) -> None:
+def test_timestamps_override_the_rate_that_the_device_reports(said_rate: float) -> None:
     made = hat_format(said_rate=said_rate)
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD)
@@ -372,7 +372,7 @@ def test_jumps_of_the_clock_never_give_a_wrong_reading(
         assert not live or reading.end_ns <= START_NS + 7_100_000_000
 
 
-def test_a_clock_that_is_not_monotonic_is_told_by_the_read() -> None:
+def test_a_clock_that_is_not_monotonic_is_detected_by_the_read() -> None:
     made = hat_format()
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD + 17 * 10**17)
@@ -383,7 +383,7 @@ def test_a_clock_that_is_not_monotonic_is_told_by_the_read() -> None:
 
 
 @pytest.mark.parametrize("at", [1990, 2000, 2100, 3000, 4100, 9000])
-def test_a_clock_that_stops_is_given_up(at: int) -> None:
+def test_a_clock_that_stops_is_rejected(at: int) -> None:
     made = hat_format()
     metering = metering_of(made)
     codes = codes_of(current(TIMES, HERTZ, 10.0))
@@ -444,7 +444,7 @@ def live(
     held_up: tuple[float, float] = (0, 0),
     rate: float = 4040.0,
 ) -> tuple[Metering, list[Reading]]:
-    """Reads of an ADC that says 4000 S/s: `lost` (at, seconds), `held_up` (from, to) the reader."""
+    """Reads of an ADC that reports 4000 S/s; `lost`: (at, seconds), `held_up`: (from, to)."""
     made = hat_format(rate=rate, said_rate=RATE, timestamp=False)
     random = np.random.default_rng(1)
     times = np.arange(round(length * rate)) / rate
@@ -460,10 +460,10 @@ def live(
         end = round(at * rate)
         chunk = codes[begin:end][kept[begin:end]]
         read_ns = START_NS + round((at + abs(random.normal(0, 3e-4))) * 1e9)
-        came = metering.feed(pack(made, [chunk] * 3), read_ns)
-        # Nothing is newer than the read: it would look fresh when it is not.
-        assert all(reading.end_ns <= read_ns for reading in came)
-        readings += came
+        new = metering.feed(pack(made, [chunk] * 3), read_ns)
+        # A reading that ends after its read would look fresh when it is not.
+        assert all(reading.end_ns <= read_ns for reading in new)
+        readings += new
         begin = end
     return metering, readings
 
@@ -481,18 +481,18 @@ def test_a_replay_without_timestamps_goes_by_the_rate_from_zero() -> None:
 
 
 @pytest.mark.parametrize("length", [3, 60, 600])
-def test_reads_tell_the_rate_when_nobody_has_asked_before(length: int) -> None:
-    asked, unasked = ReadClock(), ReadClock()
+def test_reads_give_the_rate_even_if_stamps_are_needed_late(length: int) -> None:
+    used, unused = ReadClock(), ReadClock()
     for second in range(length):
-        for clock in (asked, unasked):
+        for clock in (used, unused):
             clock.add_read(4040, START_NS + second * 1_000_000_000)
-        asked.stamp_last(4040)
-    found = unasked.stamp_last(4040)
+        used.stamp_last(4040)
+    found = unused.stamp_last(4040)
     assert found is not None
     first_ns, spacing_ns = found
     assert spacing_ns == pytest.approx(1e9 / 4040, rel=1e-6)
     assert first_ns + 4040 * spacing_ns == pytest.approx(START_NS + (length - 1) * 1e9, abs=1e5)
-    assert asked.stamp_last(0) == pytest.approx((first_ns + 4040 * spacing_ns, spacing_ns), abs=1e5)
+    assert used.stamp_last(0) == pytest.approx((first_ns + 4040 * spacing_ns, spacing_ns), abs=1e5)
 
 
 @pytest.mark.parametrize("rate", [2800.0, 3550.0, 4040.0, 4600.0, 5000.0, 8000.0])
