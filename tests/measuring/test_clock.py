@@ -95,7 +95,7 @@ def test_lateness_that_ends_is_no_loss_among_uneven_stamps() -> None:
 
 
 def test_a_clock_that_was_late_before_uneven_stamps_lost_scans_before_them() -> None:
-    assert find_lost(uneven(200) + 6 * P, P) == [(0, 6)]
+    assert find_lost(uneven(200) + 6.0 * P, P) == [(0, 6)]
     assert find_lost(uneven(200) + 0.45 * P, P) == []
 
 
