@@ -34,7 +34,7 @@ class SampleClock:
         self.period_ns = period_ns
         self.is_fitted = False
         """Whether `fit` has adjusted the line."""
-        self._blocks: deque[list[tuple[int, int]]] = deque(maxlen=_BLOCKS)
+        self._blocks: deque[list[list[int]]] = deque(maxlen=_BLOCKS)
         self.restart(stamps, positions)
 
     def time_ns(self, position: float) -> int:
@@ -71,10 +71,9 @@ class SampleClock:
         skipped = len(stamps) - _SEGMENTS * length
         earliest = late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
         earliest += np.arange(skipped, len(stamps), length)
-        self._blocks.appendleft(
-            list(zip(positions[earliest].tolist(), stamps[earliest].tolist(), strict=True))
-        )
-        points: list[tuple[int, int]] = []
+        block = np.column_stack((positions[earliest], stamps[earliest])).tolist()
+        self._blocks.appendleft(block)
+        points: list[list[int]] = []
         for block in self._blocks:
             points = points + block
             slope, x_mean, y_mean, error = self._fit_line(points)
@@ -86,7 +85,7 @@ class SampleClock:
         self.is_fitted = True
         self._position, self._time_ns = last, time_ns
 
-    def _fit_line(self, points: Sequence[tuple[int, int]]) -> tuple[float, float, float, float]:
+    def _fit_line(self, points: Sequence[Sequence[int]]) -> tuple[float, float, float, float]:
         """Fit a line to the lateness of these positions and stamps.
 
         Returns its slope, a position and the lateness there, and the standard error of the slope.
@@ -104,7 +103,7 @@ class SampleClock:
         x_mean = sum(ahead for ahead, _ in kept) / len(kept)
         y_mean = sum(late for _, late in kept) / len(kept)
         spread = sum((ahead - x_mean) ** 2 for ahead, _ in kept)
-        slope = sum((ahead - x_mean) * (late - y_mean) for ahead, late in kept) / spread
+        slope = sum((ahead - x_mean) * late for ahead, late in kept) / spread
         residuals = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
         return slope, x_mean, y_mean, math.sqrt(residuals / len(kept) / spread)
 

@@ -72,8 +72,8 @@ class ReadClock:
         if scans:
             # Reach the line at the end of these scans, but never a time after their read.
             steered = (target - self._next_ns) / scans
-            spacing = float(np.clip(steered, 0.99 * spacing, 1.01 * spacing))
-            spacing = min(spacing, (self._read_ns - self._next_ns) / scans)
+            latest = min(1.01 * spacing, (self._read_ns - self._next_ns) / scans)
+            spacing = min(max(steered, 0.99 * spacing), latest)
             if spacing < SECOND_NS / FASTEST_HERTZ:
                 return None
         first = self._next_ns
@@ -99,13 +99,13 @@ class ReadClock:
                 if self._next_ns is not None:
                     self._next_ns += lost_ns
                 lag -= lost_ns
-        self._lagging = (self._read_ns, lag) if lag >= self._tolerated_lag_ns() else None
+        self._lagging = self._read_ns, lag
 
     def _tolerated_lag_ns(self) -> float:
         """Return how far a read may lag: the usual jitter of reads and LAG_NS."""
         times = np.array(self._points)
-        rest = times[:, 1] - self._period_ns * times[:, 0]
-        return float(LAG_NS + np.ptp(rest))
+        residuals = times[:, 1] - self._period_ns * times[:, 0]
+        return float(LAG_NS + np.ptp(residuals))
 
     def _add_point(self) -> None:
         """Add the last read to the points, and fit the line to them."""
@@ -117,8 +117,8 @@ class ReadClock:
         if np.ptp(x) == 0 or np.ptp(y) < _LEARN_NS:
             return
         slope, level = _fit_line(x, y)
-        rest = y - slope * x
-        early = rest <= np.sort(rest)[(len(rest) - 1) // 2]
+        residuals = y - slope * x
+        early = residuals <= np.sort(residuals)[(len(residuals) - 1) // 2]
         if len(points) > _FEW_POINTS and np.ptp(x[early]) > 0:
             slope, level = _fit_line(x[early], y[early])
         if SECOND_NS / FASTEST_HERTZ <= slope <= SECOND_NS / SLOWEST_HERTZ:
@@ -130,5 +130,5 @@ def _fit_line(x: Floats, y: Floats) -> tuple[float, float]:
     """Return slope and value at x = 0 of the least-squares line."""
     x_mean, y_mean = float(np.add.reduce(x)) / len(x), float(np.add.reduce(y)) / len(y)
     ahead = x - x_mean
-    slope = float(ahead @ (y - y_mean)) / float(ahead @ ahead)
+    slope = float(ahead @ y) / float(ahead @ ahead)
     return slope, y_mean - slope * x_mean
