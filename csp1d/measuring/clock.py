@@ -110,11 +110,6 @@ class SampleClock:
 
 def estimate_period_ns(stamps: Integers) -> float:
     """Estimate the period of samples; late stamps and one gap among them do no harm."""
-    steps = np.diff(stamps)
-    median = float(np.median(steps))
-    even = np.abs(steps - median) < median / 4
-    if even.mean() > 0.9:
-        return float(steps[even].mean())
     lag = len(stamps) // 8
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
     length = len(stamps) // _SEGMENTS

@@ -38,9 +38,6 @@ class Stamping:
                 " set sampling_frequency_hz in [adc] or in the capture to the rate of the ADC"
             )
         self._read_clock = ReadClock()
-        self._next_by_count: tuple[float, float] | None = None
-        self._read_ns: int | None = None
-        self._remaining = 0
         self._scans_before = 0
         self._newest_ns: int | None = None
         self._speed_start: tuple[int, int] | None = None
@@ -49,6 +46,7 @@ class Stamping:
         """Least lag of a read's newest stamp so far."""
         self._first_hertz: float | None = None
         """The first rate measured from the stamps."""
+        self.start_read(0, None)
 
     @property
     def least_loss_ns(self) -> float:
@@ -57,7 +55,8 @@ class Stamping:
 
     def start_read(self, scans: int, read_ns: int | None) -> None:
         """Begin a read of `scans` scans that returned at `read_ns` (None in a replay)."""
-        self._remaining, self._read_ns, self._next_by_count = scans, read_ns, None
+        self._remaining, self._read_ns = scans, read_ns
+        self._next_by_count: tuple[float, float] | None = None
         if read_ns is not None:
             self._read_clock.add_read(scans, read_ns)
 

@@ -193,3 +193,32 @@ def test_a_lag_that_lasts_is_a_loss_of_whole_scans(lag_ms: int) -> None:
     assert abs(jumps[:4]).max() <= max(10, lag_ms) + 1e-6
     if lag_ms > 10:
         assert firsts[-1] == pytest.approx(6000, abs=1)
+
+
+def test_the_line_follows_an_adc_that_drifts_after_a_loss_too() -> None:
+    """By 0.5 % in 200 reads, of which the last 64 make the line."""
+    clock, at_ns = ReadClock(), float(START_NS)
+    error: list[float | None] = []
+    for number in range(260):
+        at_ns += SECOND * (1 + 25e-6 * number)
+        clock.add_read(0 if number == 30 else 1000, round(at_ns))
+        stamp = clock.stamp_last(0 if number == 30 else 1000)
+        error.append(stamp and stamp[1] / (MS * (1 + 25e-6 * number)) - 1)
+    assert all(part is not None and abs(part) < 1e-3 for part in error[100:])
+
+
+def test_scans_without_timestamps_and_rate_have_no_time() -> None:
+    with pytest.raises(ValueError, match="nor a known rate") as refusal:
+        metering_of(hat_format(said_rate=0, timestamp=False))
+    assert str(refusal.value) == (
+        "the scans have neither timestamps nor a known rate; set sampling_frequency_hz in [adc]"
+        " or in the capture to the rate of the ADC"
+    )
+
+
+def test_a_replay_without_timestamps_begins_at_zero() -> None:
+    made = hat_format(timestamp=False)
+    metering = metering_of(made)
+    (reading,) = metering.feed(pack(made, [np.full(4000, 32768)] * 3))
+    assert reading.end_ns == pytest.approx(SECOND, abs=1)
+    assert reading.window_seconds == pytest.approx(1, abs=1e-9)
