@@ -641,3 +641,69 @@ def test_a_reading_that_cannot_be_complete_yet_is_due_after_the_newest_scan() ->
     for begin, end in pairwise((6000, 6001, 6100, 6200)):
         metering.feed(data[begin * size : end * size])
         assert metering.due_ns == GOOD[kept][end - 1] + 7_500_000
+
+
+@pytest.mark.parametrize(
+    ("reported", "fault"),
+    [(0, False), (3300, True), (3360, False), (4960, False), (5050, True)],
+)
+def test_a_reported_rate_may_be_off_by_a_fifth(reported: float, fault: bool) -> None:
+    made = hat_format(said_rate=reported)
+    metering = metering_of(made)
+    data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD)
+    assert metering.rate_fault is None
+    metering.feed(data[: 3000 * made.scan_bytes])
+    assert metering.rate_fault is None
+    metering.feed(data[3000 * made.scan_bytes :])
+    assert (metering.rate_fault is not None) == fault
+
+
+@pytest.mark.parametrize(("lost", "readings"), [(198, 3), (202, 2)])
+def test_a_window_that_lost_more_than_a_twentieth_gives_no_reading(
+    lost: int, readings: int
+) -> None:
+    metering, found = run(3.04, [(5000, lost)])
+    assert metering.lost_scans_total == lost
+    assert len(found) == readings
+    assert sum(reading.lost_scans for reading in found) == (lost if readings == 3 else 0)
+
+
+@pytest.mark.parametrize(("late_ms", "waits"), [(4.9, False), (5.1, True)])
+def test_a_reading_is_due_later_after_a_stamp_that_is_late(late_ms: float, waits: bool) -> None:
+    made = hat_format()
+    stamps = GOOD.copy()
+    stamps[5000] += round(late_ms * 1e6)
+    metering = metering_of(made)
+    data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps)
+    metering.feed(data[: 5001 * made.scan_bytes])
+    due_ns = metering.due_ns
+    assert due_ns is not None
+    assert due_ns - START_NS == pytest.approx(2.045e9 if waits else 1.985e9, abs=15e6)
+    metering.feed(data[5001 * made.scan_bytes : 5002 * made.scan_bytes])
+    assert metering.due_ns == pytest.approx(START_NS + 1.985e9, abs=15e6)
+
+
+@pytest.mark.parametrize("hertz", [50.0, 50.25, 60.0])
+def test_a_reading_is_complete_with_the_scan_before_it_is_due(hertz: float) -> None:
+    """At a cycle boundary, with half a millisecond for a mains frequency that moves."""
+    made = hat_format()
+    data = pack(made, [codes_of(current(TIMES, hertz, 10.0))] * 3, GOOD)
+    metering, size, begin = metering_of(made), made.scan_bytes, 0
+    assert metering.due_ns is None
+    metering.feed(data[:size])
+    assert metering.due_ns == START_NS + 1_000_000_000
+    ends = [START_NS]
+    for number in range(5):
+        metering.feed(data[max(size, begin * size) : (begin + 3000) * size])
+        due_ns = metering.due_ns
+        assert due_ns is not None
+        assert due_ns <= START_NS + (number + 1) * 1_000_000_000
+        if number:
+            cycles = (due_ns - 500_000 - ends[-1]) * hertz / 1e9
+            on_second = due_ns == START_NS + (number + 1) * 1_000_000_000
+            assert on_second or cycles == pytest.approx(round(cycles), abs=1e-3)
+        last = int(np.searchsorted(GOOD, due_ns - 2000))
+        assert metering.feed(data[(begin + 3000) * size : (last - 1) * size]) == []
+        (reading,) = metering.feed(data[(last - 1) * size : last * size])
+        ends.append(reading.end_ns)
+        begin = last
