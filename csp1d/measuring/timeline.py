@@ -75,11 +75,12 @@ class Timeline:
         self._stamping = Stamping(scan_format)
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
-        self._start = 0.0
-        self._second_ns = 0
-        self._grid_ns = 0
-        self._fitted = 0  # pending scans to which the clock was fitted
-        self._next_candidate = 0  # pending scans needed for the next try to complete a window
+        # Set with the clock, by `_align_grid`.
+        self._start: float
+        self._second_ns: int
+        self._grid_ns: int
+        self._fitted: int  # pending scans to which the clock was fitted
+        self._next_candidate: int  # pending scans needed for the next try to complete a window
 
     @property
     def clock_fault(self) -> str | None:
