@@ -134,7 +134,7 @@ def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
     lost = _whole_periods(step, period_ns)
     if lost is None:
         return _lost_in_jitter(late, period_ns)
-    lost[max(0, len(lost) - _CONFIRM_CLEAN) :] = 0
+    lost[-_CONFIRM_CLEAN:] = 0
     lost = np.concatenate(([before], lost))
     return [(int(index), int(lost[index])) for index in np.flatnonzero(lost)]
 

@@ -123,6 +123,8 @@ def test_a_step_within_the_noise_of_the_floor_is_no_loss() -> None:
         (late(3, 3, 0, 0), False),
         (late(0, 0, 3, 3), True),
         (late(0, 0.2, 3, 3), True),
+        (late(-3.3, -3, 3, 3.3), False),
+        (late(3, 6, 5, 8), False),
     ],
 )
 def test_stamps_are_settled_unless_uneven_ones_step(lateness: Array, settled: bool) -> None:
