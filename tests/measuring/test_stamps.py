@@ -222,3 +222,31 @@ def test_a_replay_without_timestamps_begins_at_zero() -> None:
     (reading,) = metering.feed(pack(made, [np.full(4000, 32768)] * 3))
     assert reading.end_ns == pytest.approx(SECOND, abs=1)
     assert reading.window_seconds == pytest.approx(1, abs=1e-9)
+
+
+def test_timestamps_are_used_for_each_read_until_they_are_rejected() -> None:
+    """A reading ends by the timestamps, here 40 ms before the reads."""
+    made = hat_format()
+    metering, ends = metering_of(made), []
+    scans = 400
+    for number in range(1, 31):
+        read_ns = START_NS + number * 100 * MS
+        stamps = read_ns - 40 * MS + 250_000 * np.arange(-scans, 0)
+        data = pack(made, [np.full(scans, 32768)] * 3, stamps)
+        ends += [reading.end_ns for reading in metering.feed(data, read_ns)]
+    assert ends == pytest.approx(
+        [START_NS + second * SECOND - 40 * MS for second in (1, 2, 3)], abs=2
+    )
+
+
+def test_a_large_read_is_decoded_in_parts_with_one_line_of_stamps() -> None:
+    """Without timestamps: the stamps of a backlog of several seconds follow each other."""
+    clock_free = hat_format(timestamp=False)
+    metering = metering_of(clock_free)
+    ends = []
+    for second, count in ((0, 4000), (1, 4000), (2, 4000), (9, 28_000), (10, 4000)):
+        data = pack(clock_free, [np.full(count, 32768)] * 3)
+        ends += [reading.end_ns for reading in metering.feed(data, START_NS + second * SECOND)]
+    assert metering.lost_scans_total == 0
+    assert np.diff(ends) == pytest.approx(SECOND, rel=1e-3)
+    assert ends[-1] == pytest.approx(START_NS + 10 * SECOND, abs=SECOND)
