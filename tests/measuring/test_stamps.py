@@ -9,6 +9,7 @@ from signals import START_NS, Array, hat_format, metering_of, pack
 
 from csp1d.measuring.counting import ReadClock
 from csp1d.measuring.metering import Metering
+from csp1d.measuring.stamping import Stamping
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -195,14 +196,15 @@ def test_a_lag_that_lasts_is_a_loss_of_whole_scans(lag_ms: int) -> None:
         assert firsts[-1] == pytest.approx(6000, abs=1)
 
 
-def test_the_line_follows_an_adc_that_drifts_after_a_loss_too() -> None:
+@pytest.mark.parametrize("lost_at", [None, 30])
+def test_the_line_follows_an_adc_that_drifts(lost_at: int | None) -> None:
     """By 0.5 % in 200 reads, of which the last 64 make the line."""
     clock, at_ns = ReadClock(), float(START_NS)
     error: list[float | None] = []
     for number in range(260):
         at_ns += SECOND * (1 + 25e-6 * number)
-        clock.add_read(0 if number == 30 else 1000, round(at_ns))
-        stamp = clock.stamp_last(0 if number == 30 else 1000)
+        clock.add_read(0 if number == lost_at else 1000, round(at_ns))
+        stamp = clock.stamp_last(0 if number == lost_at else 1000)
         error.append(stamp and stamp[1] / (MS * (1 + 25e-6 * number)) - 1)
     assert all(part is not None and abs(part) < 1e-3 for part in error[100:])
 
@@ -250,3 +252,23 @@ def test_a_large_read_is_decoded_in_parts_with_one_line_of_stamps() -> None:
     assert metering.lost_scans_total == 0
     assert np.diff(ends) == pytest.approx(SECOND, rel=1e-3)
     assert ends[-1] == pytest.approx(START_NS + 10 * SECOND, abs=SECOND)
+
+
+@pytest.mark.parametrize("part", [1000, 250])
+def test_scans_after_a_bad_timestamp_are_stamped_up_to_the_read(part: int) -> None:
+    stamping = Stamping(hat_format())
+    for second in range(4):
+        read_ns = START_NS + second * SECOND
+        stamps = read_ns + MS * np.arange(-999, 1)
+        if second == 3:
+            stamps[600:] -= 10 * SECOND
+        stamping.start_read(1000, read_ns)
+        found: list[int] = []
+        while len(found) < 1000:
+            rest = stamps[len(found) :][:part]
+            new = stamping.next_stamps(rest, len(rest))
+            assert new is not None
+            found += new.tolist()
+        assert (stamping.fault is not None) == (second == 3)
+    assert found[:600] == stamps[:600].tolist()
+    assert found[600:] == (read_ns + MS * np.arange(-400, 0)).tolist()
