@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a sample was taken, and how many were lost before it.
 
-An ADC samples evenly, but a driver stamps its scans late: by an interrupt's latency as a rule, by
-milliseconds at times, never early. So the time of a sample lies on the straight line that touches
-the stamps from below (its slope is the ADC's own period, whatever the device says), and a sample
-that is missing shows as a step of whole periods by which all later stamps stay late. Everything
-here works on positions: the count of a sample, lost ones included.
+An ADC samples evenly, but its driver stamps scans late: usually by the latency of an interrupt,
+sometimes by milliseconds, never early. So the times of the samples form the straight line that
+touches the stamps from below. Its slope is the true period, whatever rate the device reports. After
+lost samples all stamps stay late by whole periods. A position is the count of a sample, lost ones
+included.
 """
 
 import math
@@ -18,52 +18,52 @@ from csp1d.measuring.arrays import Floats, Integers
 from csp1d.units import SECOND_NS
 
 CONFIRM_SECONDS = 0.06
-"""How long stamps have to stay late to tell lost scans from lateness, where stamps jitter."""
+"""If stamps jitter, scans count as lost after the stamps stayed late for this time."""
 
 _SEGMENTS = 16
 _BLOCKS = 8
 _SLOPE_ERROR = 1e-5
 _CONFIRM_CLEAN = 4
+"""Stamps that must follow lost scans, if stamps are even: a single late stamp is no loss."""
 
 
 class SampleClock:
-    """The line through the earliest stamps: time from position, and back."""
+    """The line through the earliest stamps. Converts positions to times and back."""
 
     def __init__(self, period_ns: float, stamps: Integers, positions: Integers) -> None:
         self.period_ns = period_ns
         self.is_fitted = False
-        """Whether a whole block of stamps has shaped the line."""
-        self._blocks: deque[list[tuple[int, int]]] = deque(maxlen=_BLOCKS)
-        self._position, self._time_ns = 0, 0
+        """Whether `fit` has adjusted the line."""
+        self._blocks: deque[list[list[int]]] = deque(maxlen=_BLOCKS)
         self.restart(stamps, positions)
 
     def time_ns(self, position: float) -> int:
-        """Time at which the sample at a position was taken."""
+        """Time of the sample at `position`."""
         return self._time_ns + round(self.period_ns * (position - self._position))
 
     def position(self, time_ns: int) -> float:
-        """Position (fractional) of a time."""
+        """Fractional position at `time_ns`."""
         return self._position + (time_ns - self._time_ns) / self.period_ns
 
     def lateness_ns(self, stamps: Integers, positions: Integers) -> Floats:
-        """How far stamps lie behind the line."""
+        """Return how much later each stamp is than the line."""
         late = (positions - self._position).astype(np.float64)
         late *= -self.period_ns
         late += stamps - self._time_ns
         return late
 
     def restart(self, stamps: Integers, positions: Integers) -> None:
-        """Touch the earliest of these stamps; keep the period, forget what was before."""
+        """Move the line to the earliest of these stamps. Keep the period, drop older stamps."""
         self._blocks.clear()
         self._position, self._time_ns = int(positions[0]), int(stamps[0])
         self._time_ns += round(float(self.lateness_ns(stamps, positions).min()))
 
     def fit(self, stamps: Integers, positions: Integers, late: Floats) -> None:
-        """Take further stamps into account; `late` is their lateness.
+        """Fit the line to further stamps; `late` is their lateness.
 
-        The line is fitted to the earliest stamp of each sixteenth of a block. The last block alone
-        makes it where its stamps are even, so that it follows the drift of the ADC; more of them
-        where they are late at random.
+        These stamps are a block, and the earliest stamp of each sixteenth of it is a point. If
+        stamps are even, the points of the last block are enough, and the line follows the drift of
+        the ADC. If they are late at random, the points of previous blocks are used, too.
         """
         length = len(stamps) // _SEGMENTS
         if length == 0:
@@ -71,13 +71,12 @@ class SampleClock:
         skipped = len(stamps) - _SEGMENTS * length
         earliest = late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
         earliest += np.arange(skipped, len(stamps), length)
-        self._blocks.appendleft(
-            list(zip(positions[earliest].tolist(), stamps[earliest].tolist(), strict=True))
-        )
-        points: list[tuple[int, int]] = []
+        block = np.column_stack((positions[earliest], stamps[earliest])).tolist()
+        self._blocks.appendleft(block)
+        points: list[list[int]] = []
         for block in self._blocks:
             points = points + block
-            slope, x_mean, y_mean, error = self._line(points)
+            slope, x_mean, y_mean, error = self._fit_line(points)
             if error < _SLOPE_ERROR * self.period_ns:
                 break
         last = int(positions[-1])
@@ -86,17 +85,17 @@ class SampleClock:
         self.is_fitted = True
         self._position, self._time_ns = last, time_ns
 
-    def _line(self, points: Sequence[tuple[int, int]]) -> tuple[float, float, float, float]:
-        """How the line of these positions and stamps lies to this one: its slope, a position and
-        the lateness there, and the standard error of the slope.
+    def _fit_line(self, points: Sequence[Sequence[int]]) -> tuple[float, float, float, float]:
+        """Fit a line to the lateness of these positions and stamps.
 
-        By hand, since these are too few to be worth numpy's calls.
+        Returns its slope, a position and the lateness there, and the standard error of the slope.
+        Plain Python is faster than numpy for so few points.
         """
         seen = []
         for position, stamp in points:
             ahead = position - self._position
             seen.append((ahead, stamp - self._time_ns - self.period_ns * ahead))
-        # A sixteenth may be late as a whole, while a driver was held up.
+        # All stamps of a sixteenth may be late because the driver was delayed.
         level = _median([late for _, late in seen])
         scatter = _median([abs(late - level) for _, late in seen])
         most = level + 6 * scatter + self.period_ns / 4
@@ -104,18 +103,13 @@ class SampleClock:
         x_mean = sum(ahead for ahead, _ in kept) / len(kept)
         y_mean = sum(late for _, late in kept) / len(kept)
         spread = sum((ahead - x_mean) ** 2 for ahead, _ in kept)
-        slope = sum((ahead - x_mean) * (late - y_mean) for ahead, late in kept) / spread
-        rest = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
-        return slope, x_mean, y_mean, math.sqrt(rest / len(kept) / spread)
+        slope = sum((ahead - x_mean) * late for ahead, late in kept) / spread
+        residuals = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
+        return slope, x_mean, y_mean, math.sqrt(residuals / len(kept) / spread)
 
 
 def estimate_period_ns(stamps: Integers) -> float:
-    """The period of samples, in spite of late stamps and of one gap among them."""
-    steps = np.diff(stamps)
-    median = float(np.median(steps))
-    even = np.abs(steps - median) < median / 4
-    if even.mean() > 0.9:
-        return float(steps[even].mean())
+    """Estimate the period of samples; late stamps and one gap among them do no harm."""
     lag = len(stamps) // 8
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
     length = len(stamps) // _SEGMENTS
@@ -128,27 +122,27 @@ def estimate_period_ns(stamps: Integers) -> float:
 
 
 def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
-    """Lost scans: (index of the sample after them, how many), by index.
+    """Find lost scans: a list of (index of the sample after them, number lost).
 
-    `late` is the lateness of successive stamps against a clock that was right before the first of
-    them. Lost scans that have not been followed by enough samples yet are left for the next time.
+    `late` is the lateness of successive stamps by a clock that was right before the first of them.
+    A loss that too few samples follow is left for the next call.
     """
     before = max(0, round(float(late[0]) / period_ns))
     step = late[1:] - late[:-1]
-    if len(step) == 0 or _greatest(step) < period_ns / 4:
+    if len(step) == 0 or _largest_magnitude(step) < period_ns / 4:
         return [(0, before)] if before else []
     lost = _whole_periods(step, period_ns)
     if lost is None:
         return _lost_in_jitter(late, period_ns)
-    lost[max(0, len(lost) - _CONFIRM_CLEAN) :] = 0
+    lost[-_CONFIRM_CLEAN:] = 0
     lost = np.concatenate(([before], lost))
     return [(int(index), int(lost[index])) for index in np.flatnonzero(lost)]
 
 
 def is_settled(late: Floats, period_ns: float) -> bool:
-    """Whether the latest stamps can be understood: even ones, or late ones without a step.
+    """Whether the latest stamps are even, or uneven without a step.
 
-    Amid a step of uneven stamps it is not known yet whether scans are late or lost.
+    Within a step of uneven stamps it is not yet known whether scans are late or lost.
     """
     middle = len(late) // 2
     if abs(float(late[:middle].min()) - float(late[middle:].min())) < period_ns / 2:
@@ -162,36 +156,36 @@ def confirm_scans(period_ns: float) -> int:
 
 
 def _whole_periods(step: Floats, period_ns: float) -> Integers | None:
-    """How many scans each step of lateness is, where stamps are even enough to tell."""
+    """Return each step of lateness in periods; None if the stamps are too uneven."""
     lost: Integers = np.rint(step / period_ns).astype(np.int64)
     if lost.min() < 0 or float(np.abs(step - period_ns * lost).max()) > period_ns / 4:
         return None
     return lost
 
 
-def _greatest(values: Floats) -> float:
+def _largest_magnitude(values: Floats) -> float:
     return max(float(np.maximum.reduce(values)), -float(np.minimum.reduce(values)))
 
 
 def _median(values: Sequence[float]) -> float:
-    # Near enough for what it serves here.
+    # The upper one of the two middle values is good enough here.
     return sorted(values)[len(values) // 2]
 
 
 def _lost_in_jitter(late: Floats, period_ns: float) -> list[tuple[int, int]]:
-    """What later stamps never fall below is no lateness: steps of that floor are lost scans."""
+    """Find lost scans among uneven stamps: steps of the minimum of all later lateness."""
     confirm = confirm_scans(period_ns)
     floor = np.minimum.accumulate(late[::-1])[::-1]
-    # The floor of the last samples is not known yet.
+    # The floor of the last samples is still unknown.
     floor[-confirm:] = floor[max(0, len(floor) - confirm)]
-    # Steps no greater than the floor's own noise are not told from it.
+    # A step within the noise of the floor is no loss.
     noise = 0.0
     if (count := len(late) // confirm) >= 3:
         earliest = late[: count * confirm].reshape(count, confirm).min(axis=1)
         noise = 4 * float(np.median(np.abs(np.diff(earliest))))
     found = []
     rises = np.flatnonzero(np.diff(floor, prepend=0.0) > period_ns / 4)
-    # The floor begins to rise in the late stamps before a gap: rises close together are one.
+    # The floor begins to rise at late stamps before a gap: combine rises that are close together.
     groups = np.split(rises, np.flatnonzero(np.diff(rises) > confirm) + 1) if len(rises) else []
     after = -1
     for group in groups:

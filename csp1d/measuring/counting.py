@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A time axis for scans that have no timestamps, from when they were read.
+"""Times for scans without timestamps, from the times of the reads.
 
-A read returns all scans that there are, so their count and the time of the read give a point on
-the line of count against time, late by the way of the data and sometimes by much more. The line
-through the earlier half of the recent points is the ADC's clock, whatever rate the device says.
-Scans that were lost show as a lag that stays. That is rougher than timestamps by far: a loss of
-less than some 10 ms is not seen. While nobody asks for stamps, a read is only noted.
+A read returns all scans that are available. So its time and the count of all scans give a point of
+the line of time over count. The point is late by the transfer, sometimes by much more, and the line
+through the earlier half of the recent points is the ADC's clock, whatever rate the device reports.
+After lost scans all reads stay late. This is much less accurate than timestamps: it misses losses
+shorter than about 10 ms. Reads are queued and processed only when stamps are needed.
 """
 
 from collections import deque
@@ -20,15 +20,15 @@ _POINTS = 64
 _FEW_POINTS = 5
 _SPACING_NS = 250 * MS_NS
 _LEARN_NS = SECOND_NS
-"""How far apart reads have to be to tell the rate."""
-_NOTED_NS = 64 * SECOND_NS
-"""Reads longer ago are forgotten where nobody has asked since."""
+"""Minimum time between the first and the last point for a line."""
+_QUEUED_NS = 64 * SECOND_NS
+"""Queued reads older than this are dropped."""
 LAG_NS = 10 * MS_NS
-"""A lag up to here, beyond what reads jitter, is taken for lateness."""
+"""A read that lags more than this, beyond the usual jitter, may follow lost scans."""
 
 
 class ReadClock:
-    """Makes up the stamps that an ADC without timestamps does not give."""
+    """Stamps the scans of an ADC that has no timestamps."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -36,33 +36,33 @@ class ReadClock:
         self._period_ns = 0.0
         self._read_ns = 0
         self._line_ns = 0.0
-        """Where the line is at `_count`."""
+        """Time of the line at `_count`."""
         self._next_ns: float | None = None
-        self._lag_at: tuple[int, float] | None = None
-        self._noted: deque[tuple[int, int]] = deque()
+        self._lagging: tuple[int, float] | None = None
+        self._queue: deque[tuple[int, int]] = deque()
 
-    def read(self, scans: int, read_ns: int) -> None:
-        """A read at that time has returned so many scans. To be told of every read."""
-        self._noted.append((scans, read_ns))
-        while read_ns - self._noted[0][1] > _NOTED_NS:
-            self._noted.popleft()
+    def add_read(self, scans: int, read_ns: int) -> None:
+        """Queue a read that returned `scans` scans at `read_ns`. Every read must be added."""
+        self._queue.append((scans, read_ns))
+        while read_ns - self._queue[0][1] > _QUEUED_NS:
+            self._queue.popleft()
 
-    def _take(self, scans: int, read_ns: int) -> None:
+    def _process(self, scans: int, read_ns: int) -> None:
         self._count += scans
         self._read_ns = read_ns
         self._line_ns += scans * self._period_ns
         if self._period_ns:
-            self._watch_lag(scans)
-        if not self._lag_at:
-            self._learn()
+            self._find_loss(scans)
+        if not self._lagging:
+            self._add_point()
 
-    def stamp(self, scans: int) -> tuple[float, float] | None:
-        """Time of the first of the last so many scans and their spacing, in nanoseconds.
+    def stamp_last(self, scans: int) -> tuple[float, float] | None:
+        """Return the time of the first of the last `scans` scans, and their spacing (ns).
 
-        None while the rate is not known: the first reads are a second apart at least.
+        None until reads span a second, and for more scans than an ADC can deliver in that time.
         """
-        while self._noted:
-            self._take(*self._noted.popleft())
+        while self._queue:
+            self._process(*self._queue.popleft())
         if not self._period_ns:
             return None
         target = min(self._line_ns, self._read_ns)
@@ -70,25 +70,27 @@ class ReadClock:
             self._next_ns = target - scans * self._period_ns
         spacing = self._period_ns
         if scans:
-            # Onto the line by the end of these scans, but never ahead of when they were read.
+            # Reach the line at the end of these scans, but never a time after their read.
             steered = (target - self._next_ns) / scans
-            spacing = float(np.clip(steered, 0.99 * spacing, 1.01 * spacing))
-            spacing = min(spacing, (self._read_ns - self._next_ns) / scans)
+            latest = min(1.01 * spacing, (self._read_ns - self._next_ns) / scans)
+            spacing = min(max(steered, 0.99 * spacing), latest)
+            if spacing < SECOND_NS / FASTEST_HERTZ:
+                return None
         first = self._next_ns
         self._next_ns += scans * spacing
         return first, spacing
 
-    def _watch_lag(self, scans: int) -> None:
-        """Two lagging reads between which the ADC kept running: what lags is lost."""
+    def _find_loss(self, scans: int) -> None:
+        """If two reads lag and the ADC kept running between them, the lag is lost scans."""
         lag = self._read_ns - self._line_ns
-        if lag < self._tolerance_ns():
-            self._lag_at = None
+        if lag < self._tolerated_lag_ns():
+            self._lagging = None
             return
-        if self._lag_at:
-            before_ns, before_lag = self._lag_at
+        if self._lagging:
+            before_ns, before_lag = self._lagging
             if scans and self._read_ns - before_ns > 0.75 * scans * self._period_ns:
                 lost_ns = round(min(lag, before_lag) / self._period_ns) * self._period_ns
-                # The line goes on behind the loss as if it had always been so much later.
+                # After the loss the line continues as if it had always been later.
                 self._line_ns += lost_ns
                 self._points = deque(
                     ((count, time_ns + lost_ns) for count, time_ns in self._points),
@@ -97,16 +99,16 @@ class ReadClock:
                 if self._next_ns is not None:
                     self._next_ns += lost_ns
                 lag -= lost_ns
-        self._lag_at = (self._read_ns, lag) if lag >= self._tolerance_ns() else None
+        self._lagging = self._read_ns, lag
 
-    def _tolerance_ns(self) -> float:
-        """How far a read may lag: what reads do anyway, and some more."""
+    def _tolerated_lag_ns(self) -> float:
+        """Return how far a read may lag: the usual jitter of reads and LAG_NS."""
         times = np.array(self._points)
-        rest = times[:, 1] - self._period_ns * times[:, 0]
-        return float(LAG_NS + np.ptp(rest))
+        residuals = times[:, 1] - self._period_ns * times[:, 0]
+        return float(LAG_NS + np.ptp(residuals))
 
-    def _learn(self) -> None:
-        """Take the read for a point of the line."""
+    def _add_point(self) -> None:
+        """Add the last read to the points, and fit the line to them."""
         if self._points and self._read_ns - self._points[-1][1] < _SPACING_NS:
             return
         self._points.append((float(self._count), float(self._read_ns)))
@@ -114,19 +116,19 @@ class ReadClock:
         x, y = points[:, 0] - points[-1, 0], points[:, 1] - points[-1, 1]
         if np.ptp(x) == 0 or np.ptp(y) < _LEARN_NS:
             return
-        slope, level = _fitted_line(x, y)
-        rest = y - slope * x
-        early = rest <= np.sort(rest)[(len(rest) - 1) // 2]
+        slope, level = _fit_line(x, y)
+        residuals = y - slope * x
+        early = residuals <= np.sort(residuals)[(len(residuals) - 1) // 2]
         if len(points) > _FEW_POINTS and np.ptp(x[early]) > 0:
-            slope, level = _fitted_line(x[early], y[early])
+            slope, level = _fit_line(x[early], y[early])
         if SECOND_NS / FASTEST_HERTZ <= slope <= SECOND_NS / SLOWEST_HERTZ:
             self._period_ns = slope
             self._line_ns = float(points[-1, 1]) + level
 
 
-def _fitted_line(x: Floats, y: Floats) -> tuple[float, float]:
-    """Slope, and level at x = 0, of the line through these points that has the least squares."""
+def _fit_line(x: Floats, y: Floats) -> tuple[float, float]:
+    """Return slope and value at x = 0 of the least-squares line."""
     x_mean, y_mean = float(np.add.reduce(x)) / len(x), float(np.add.reduce(y)) / len(y)
     ahead = x - x_mean
-    slope = float(ahead @ (y - y_mean)) / float(ahead @ ahead)
+    slope = float(ahead @ y) / float(ahead @ ahead)
     return slope, y_mean - slope * x_mean

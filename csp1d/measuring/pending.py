@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scans that no window has used up yet, in rows that sums run over fast."""
+"""Scans not yet used by a window, one contiguous row per channel."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _FIRST_CAPACITY = 4096
 
 
 class PendingScans:
-    """Codes (as floats, exact to 53 bits), stamps and positions of successive scans."""
+    """Codes (floats, exact up to 53 bits), stamps and positions of successive scans."""
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -31,11 +31,11 @@ class PendingScans:
 
     @property
     def positions(self) -> Integers:
-        """(count,) counts of samples, lost ones included."""
+        """(count,) sample counts, lost samples included."""
         return self._times[1, : self.count]
 
     def append(self, codes: Sequence[Array], stamps: Integers) -> None:
-        """Take scans: a row of codes for each channel."""
+        """Add scans: one row of codes per channel, and their stamps."""
         before, self.count = self.count, self.count + len(stamps)
         if self.count > self._times.shape[1]:
             spare = ((0, 0), (0, 2 * self.count - self._times.shape[1]))
@@ -48,17 +48,13 @@ class PendingScans:
         self._times[1, before : self.count] = np.arange(self.next_position, after)
         self.next_position = after
 
-    def restamp(self, stamps: Integers) -> None:
-        """Give all scans other stamps."""
-        self._times[0, : self.count] = stamps
-
     def insert_lost(self, index: int, lost: int) -> None:
-        """Scans were lost before the one at `index`."""
+        """Shift positions from `index` on: `lost` scans were lost before it."""
         self._times[1, index : self.count] += lost
         self.next_position += lost
 
     def drop(self, count: int) -> None:
-        """Forget the oldest scans."""
+        """Remove the `count` oldest scans."""
         left = self.count - count
         for rows in (self._codes, self._times):
             rows[:, :left] = rows[:, count : self.count]

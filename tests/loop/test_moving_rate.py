@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sampler on an ADC whose rate is not what it says, or not what it was.
+"""The sampler with an ADC that reports a wrong rate or changes its rate.
 
-Its clock is one of the test's. The current rises by 2 A a second, so a reading tells its own time.
+The test provides the clock. The current rises by 2 A per second and so shows the time of a reading.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def amperes_at(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @dataclass
 class Run:
-    """A sampler, the scans that its ADC has, and what it made of them."""
+    """A sampler, the scans of its ADC, and the readings made from them."""
 
     times: npt.NDArray[np.float64]
     format: ScanFormat
@@ -47,7 +47,7 @@ class Run:
         self.sampler = Sampler(self, Config(), lambda: self.now_ns)  # type: ignore[arg-type]
 
     def open_adc(self, config: Config) -> Adc:
-        """A buffer that begins to fill now."""
+        """Open an ADC whose buffer begins to fill now."""
         return RunningAdc(self)
 
     def play(self, seconds: float) -> "Run":
@@ -86,8 +86,8 @@ class RunningAdc:
 
 
 def check(run: Run) -> None:
-    """Each reading is of a second that is over, and of none before the one that it claims; while
-    the clock is learnt it may be of one somewhat later, which makes it look older."""
+    """Check that each reading is from the time that it claims. While the clock is learnt, it may be
+    from a later time, which makes it look older."""
     for now, reading in run.readings:
         end = (reading.end_ns - BEGIN_NS) / SECOND_NS
         assert end <= now
@@ -97,14 +97,14 @@ def check(run: Run) -> None:
 
 @pytest.mark.parametrize("timestamp", [True, False])
 @pytest.mark.parametrize("rate", [2000, 2500, 3000, 3200, 3500, 8000])
-def test_an_adc_that_takes_another_rate_is_measured_again(rate: int, timestamp: bool) -> None:
+def test_an_adc_that_changes_its_rate_is_measured_again(rate: int, timestamp: bool) -> None:
     times = np.concatenate([np.arange(0, 8, 1 / 4000), np.arange(8, 20, 1 / rate)])
     run = Run(times, hat_format(timestamp=timestamp)).play(19.9)
     check(run)
     assert max(run.pauses()) < 5
     assert len(run.readings) >= 14
     assert run.turns < 20 * 15
-    # What was taken for lost until it was clear, and not what a wrong period makes of it.
+    # Only the scans that seem lost until the rate is known.
     assert run.sampler.lost_scans_total < 5000
 
 
@@ -119,7 +119,7 @@ def test_a_gap_while_the_rate_is_learnt_ages_no_reading(at: float, seconds: floa
 
 
 def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
-    """The daemon is stopped again and again, longer than the buffer keeps scans."""
+    """The daemon is stopped repeatedly, for longer than the buffer holds scans."""
     stamping, newest_ns = Stamping(hat_format()), BEGIN_NS
     now_ns = BEGIN_NS
     for number in range(40):
@@ -129,7 +129,7 @@ def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
         stamps = now_ns + np.arange(250_000, kept_ns + 1, 250_000)
         now_ns += pause_ns
         stamping.start_read(len(stamps), now_ns)
-        taken = stamping.take(stamps, len(stamps))
+        taken = stamping.next_stamps(stamps, len(stamps))
         assert taken is not None
         assert len(taken) == len(stamps)
         newest_ns = int(stamps[-1])
@@ -138,9 +138,11 @@ def test_pauses_of_the_reads_are_no_fault_of_the_stamps() -> None:
 
 
 @pytest.mark.parametrize("timestamp", [True, False])
-@pytest.mark.parametrize("said", [20_000.0, 100_000.0, 1e6])
-def test_a_rate_that_is_said_too_high_delays_nothing(said: float, timestamp: bool) -> None:
-    run = Run(np.arange(8 * 4000) / 4000, hat_format(said_rate=said, timestamp=timestamp)).play(7.9)
+@pytest.mark.parametrize("reported", [20_000.0, 100_000.0, 1e6])
+def test_a_reported_rate_that_is_too_high_delays_nothing(reported: float, timestamp: bool) -> None:
+    run = Run(np.arange(8 * 4000) / 4000, hat_format(said_rate=reported, timestamp=timestamp)).play(
+        7.9
+    )
     check(run)
     assert run.readings[0][0] < 2.7
     assert len(run.readings) >= 5

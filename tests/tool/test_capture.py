@@ -234,7 +234,7 @@ def test_values_that_are_not_timestamps_are_reported(name: Path) -> None:
     wrong = replay(load(name), ALL, MEASUREMENT)
     assert len(list(wrong)) == 3
     assert wrong.metering.clock_fault is not None
-    assert wrong.metering.clock_fault.startswith("not used, since they ")
+    assert wrong.metering.clock_fault.startswith("not used because they ")
 
 
 def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:
@@ -283,7 +283,7 @@ def test_exit_codes_and_messages_of_the_commands(
     change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
     code, lines, messages = csp1ctl("replay", name)
     assert (code, lines.count("\n"), messages.count("\n")) == (0, 3, 1)
-    assert messages.startswith(f"csp1ctl: {name}: timestamps not used, since they ")
+    assert messages.startswith(f"csp1ctl: {name}: timestamps not used because they ")
     change(name, sampling_frequency_hz=math.nan)
     code, lines, messages = csp1ctl("replay", name)
     assert (code, lines) == (2, "")
