@@ -2,7 +2,7 @@
 """Handle of the virtual HAT: feed scans, drive the request line, read the output.
 
 Runs as root in the guest, on the kernel module csp1_hat; tests/kernel/module/csp1_hat.c describes
-the files behind it.  All times are CLOCK_MONOTONIC nanoseconds, the clock of
+its files.  All times are CLOCK_MONOTONIC nanoseconds, the clock of
 ``time.monotonic_ns()``.
 
     hat = Hat()
