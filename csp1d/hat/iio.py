@@ -161,17 +161,17 @@ class IioAdc(Driver):
         return channel
 
     def _select_timestamp(self) -> Timestamp | None:
-        element = self._elements / "in_timestamp"
-        if not Path(f"{element}_en").exists():
+        enable = self._elements / "in_timestamp_en"
+        if not enable.exists():
             return None
-        self._write(Path(f"{element}_en"), "1")
+        self._write(enable, "1")
         # The default, CLOCK_REALTIME, jumps.
         clock = self._folder / "current_timestamp_clock"
         if clock.exists():
             self._write(clock, "monotonic")
         return Timestamp(
-            int(self._read(Path(f"{element}_index"))),
-            ScanType.parse(self._read(Path(f"{element}_type"))),
+            int(self._read(self._elements / "in_timestamp_index")),
+            ScanType.parse(self._read(self._elements / "in_timestamp_type")),
         )
 
     def _set_rate(self, holders: list[Path], rate: float, inputs: Iterable[str]) -> float:

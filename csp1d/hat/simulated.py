@@ -44,14 +44,16 @@ _WORK_NS = 300 * MS_NS
 """Until it raises the line again."""
 
 
-class SimulatedHat:
+class SimulatedHat(Driver):
     """See `Hat`. Plays a scenario from its construction on."""
 
     def __init__(self, scenario: Scenario) -> None:
+        super().__init__("simulated HAT")
         self.player = Player(scenario, time.monotonic_ns())
         self._line = SimulatedLine(self.player)
         self._port = SimulatedPort(self._line)
-        self._never_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        # Never readable.
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
 
     @property
     def port_path(self) -> str:
@@ -72,10 +74,7 @@ class SimulatedHat:
         return self._port
 
     def open_led(self, name: str) -> "SimulatedLed":
-        return SimulatedLed(name)
-
-    def fileno(self) -> int:
-        return self._never_fd
+        return SimulatedLed(f"simulated LED {name}")
 
     def changed(self) -> bool:
         self._line.play(time.monotonic_ns())
@@ -304,9 +303,6 @@ class SimulatedPort(Driver):
 
 class SimulatedLed(Driver):
     """See `Led`. `Indicators` remembers what it shows."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"simulated LED {name}")
 
     def switch(self, on: bool) -> None:
         self._check_open()
