@@ -160,8 +160,10 @@ class HttpServer:
     def _serve(self, connection: socket.socket, client: str) -> None:
         begin = time.monotonic()
         try:
-            reply = self._reply(connection, begin + _REQUEST_SECONDS)
-            _send(connection, reply, begin + _SECONDS)
+            rest = memoryview(self._reply(connection, begin + _REQUEST_SECONDS))
+            while rest:
+                _wait_until(begin + _SECONDS, connection)
+                rest = rest[connection.send(rest) :]
             _linger(connection, time.monotonic() + _LINGER_SECONDS)
         except OSError as error:
             log.debug("HTTP client %s: %s", client, error)
@@ -212,13 +214,6 @@ def _read_head(connection: socket.socket, end: float) -> bytes:
             break
         head += part
     return head
-
-
-def _send(connection: socket.socket, reply: bytes, end: float) -> None:
-    rest = memoryview(reply)
-    while rest:
-        _wait_until(end, connection)
-        rest = rest[connection.send(rest) :]
 
 
 # Called on the underlying socket: an SSLSocket would start a TLS shutdown.

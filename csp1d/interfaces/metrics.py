@@ -51,7 +51,7 @@ class SnapshotCollector(Collector):
                 peak.add_metric([phase], values.peak_amperes)
                 offset.add_metric([phase], values.dc_offset_amperes)
         yield from (current, peak, offset)
-        yield _gauge(
+        yield GaugeMetricFamily(
             "csp1d_mains_frequency_hertz",
             "Mains frequency; absent without a steady current.",
             reading.frequency_hertz if reading else None,
@@ -66,34 +66,44 @@ class SnapshotCollector(Collector):
 
 
 def _measuring(state: Snapshot) -> Iterator[Metric]:
-    yield _gauge(
+    yield GaugeMetricFamily(
         "csp1d_reading_timestamp_seconds",
         "End of the last reading, in Unix time.",
         state.reading_timestamp_seconds,
     )
-    yield _counter("csp1d_readings", "Readings.", state.readings_total)
-    yield _counter("csp1d_scans", "Scans read from the ADC.", state.scans_total)
-    yield _counter("csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total)
+    yield CounterMetricFamily("csp1d_readings", "Readings.", state.readings_total)
+    yield CounterMetricFamily("csp1d_scans", "Scans read from the ADC.", state.scans_total)
+    yield CounterMetricFamily(
+        "csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total
+    )
     clipped = CounterMetricFamily(
         "csp1d_clipped_samples", "Samples at a limit of the ADC range.", labels=["phase"]
     )
     for phase, count in state.clipped_samples_total.items():
         clipped.add_metric([phase], count)
     yield clipped
-    yield _gauge("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
-    yield _counter("csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total)
+    yield GaugeMetricFamily("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
+    yield CounterMetricFamily(
+        "csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total
+    )
 
 
 def _p1(state: Snapshot) -> Iterator[Metric]:
     counts = state.port
-    yield _gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
-    yield _gauge("csp1d_p1_request", "1 while the request line is active.", state.p1_request)
-    yield _counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
-    yield _counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
-    yield _counter(
+    yield GaugeMetricFamily("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
+    yield GaugeMetricFamily(
+        "csp1d_p1_request", "1 while the request line is active.", state.p1_request
+    )
+    yield CounterMetricFamily(
+        "csp1d_p1_requests", "Rising edges of the request line.", counts.requests
+    )
+    yield CounterMetricFamily("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
+    yield CounterMetricFamily(
         "csp1d_telegrams_aborted", "Telegrams aborted by a falling request.", counts.aborted
     )
-    yield _counter("csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped)
+    yield CounterMetricFamily(
+        "csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped
+    )
     latency = HistogramMetricFamily(
         "csp1d_telegram_latency_seconds",
         "Time from the later of the reading's end and the rising request line to the write.",
@@ -109,14 +119,3 @@ def _p1(state: Snapshot) -> Iterator[Metric]:
 
 def _by_phase(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=["phase"])
-
-
-def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text)
-    if value is not None:
-        family.add_metric([], value)
-    return family
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=value)

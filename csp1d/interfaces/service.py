@@ -38,7 +38,9 @@ class ServiceManager:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._watchdog = _is_watchdog_enabled()
+        # As sd_watchdog_enabled(3), which systemd-python lacks: WATCHDOG_PID, if set, names it.
+        process = os.environ.get("WATCHDOG_PID", str(os.getpid()))
+        self._watchdog = "WATCHDOG_USEC" in os.environ and process == str(os.getpid())
 
     def ready(self) -> None:
         self._notify("READY=1")
@@ -74,9 +76,3 @@ class ServiceManager:
             self._socket.sendto(state.encode(), address)
         except OSError as error:
             log.debug("cannot notify the service manager of %r: %s", state, error)
-
-
-def _is_watchdog_enabled() -> bool:
-    # As sd_watchdog_enabled(3), which systemd-python lacks: WATCHDOG_PID, if set, is the process.
-    process = os.environ.get("WATCHDOG_PID", str(os.getpid()))
-    return "WATCHDOG_USEC" in os.environ and process == str(os.getpid())

@@ -51,7 +51,8 @@ class Snapshot:
 
     def status(self, now_ns: int) -> Status:
         """The content of /status.json."""
-        failed, off_ns = self.fresh_failed(now_ns), self.current_led_off_ns
+        reading, failed = self.fresh(now_ns), self.fresh_failed(now_ns)
+        off_ns = self.current_led_off_ns
         leds: dict[str, bool | None] = {role: self.leds_lit.get(role) for role in _LED_ROLES}
         if leds["current"] and off_ns is not None and now_ns >= off_ns:
             leds["current"] = False
@@ -60,7 +61,7 @@ class Snapshot:
             adc_up=self.adc_up,
             p1_up=self.p1_up,
             p1_request=self.p1_request,
-            reading=_live(self.fresh(now_ns), now_ns),
+            reading=_live(reading, now_ns) if reading else None,
             failed_phases=failed.failed_phases if failed else (),
             scans_lost_total=self.scans_lost_total,
             telegrams=self.port,
@@ -75,9 +76,7 @@ def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
     return reading
 
 
-def _live(reading: Reading | None, now_ns: int) -> LiveReading | None:
-    if reading is None:
-        return None
+def _live(reading: Reading, now_ns: int) -> LiveReading:
     return LiveReading(
         sequence=reading.sequence,
         age_seconds=round((now_ns - reading.end_ns) / 1e9, 3),
