@@ -7,7 +7,6 @@ wrong, and so would be every current.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ class Capture:
             raise _error(self.scans_path, reason) from error
 
 
-def save(name: str | os.PathLike[str], scan_format: ScanFormat, chunks: Iterable[bytes]) -> int:
+def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> int:
     """Write NAME.json and NAME.bin, each chunk at once; returns the number of scans.
 
     Raises CaptureError if a file cannot be written.
@@ -103,7 +102,7 @@ def save(name: str | os.PathLike[str], scan_format: ScanFormat, chunks: Iterable
     return written // scan_format.scan_bytes
 
 
-def load(name: str | os.PathLike[str]) -> Capture:
+def load(name: str | Path) -> Capture:
     """Read NAME.json and check that NAME.bin fits it. Raises CaptureError."""
     json_path, scans_path = _paths(name)
     try:
@@ -165,5 +164,5 @@ def _error(path: Path, reason: str, key: str = "") -> CaptureError:
     return CaptureError([Problem(path, key, reason)])
 
 
-def _paths(name: str | os.PathLike[str]) -> tuple[Path, Path]:
-    return Path(f"{os.fspath(name)}.json"), Path(f"{os.fspath(name)}.bin")
+def _paths(name: str | Path) -> tuple[Path, Path]:
+    return Path(f"{name}.json"), Path(f"{name}.bin")

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -101,30 +102,24 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="private key (PEM), if not in the file of the certificate",
     )
+    both = [common, client]
     parser = argparse.ArgumentParser(
         prog="csp1ctl", description="Set up, calibrate and watch csp1d.", parents=[common]
     )
     parser.add_argument("--version", action="version", version=f"csp1ctl {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    add = partial(commands.add_parser, parents=[common])
 
-    telegram = commands.add_parser(
-        "telegram", parents=[common], help="print the telegram for three currents"
-    )
+    telegram = add("telegram", help="print the telegram for three currents")
     for phase in Phase:
         telegram.add_argument(phase.lower(), metavar=phase, type=_AMPERES, help="amperes")
 
-    commands.add_parser(
-        "discover", parents=[common], help="find devices and print a configuration for them"
-    )
+    add("discover", help="find devices and print a configuration for them")
 
-    status = commands.add_parser(
-        "status", parents=[common, client], help="print the state of the running daemon"
-    )
+    status = add("status", parents=both, help="print the state of the running daemon")
     status.add_argument("--json", action="store_true", help="print /status.json as served")
 
-    watch = commands.add_parser(
-        "watch", parents=[common, client], help="show the state of the running daemon until Ctrl-C"
-    )
+    watch = add("watch", parents=both, help="show the state of the running daemon until Ctrl-C")
     watch.add_argument(
         "--fuse",
         metavar="AMPERES",
@@ -133,37 +128,14 @@ def _parser() -> argparse.ArgumentParser:
         help="current at which a bar is full and turns red (default 80)",
     )
 
-    calibrate = commands.add_parser(
-        "calibrate", parents=[common], help="find noise floor and gain with the running daemon"
-    )
-    _add_calibrations(calibrate, [common, client])
-
-    record = commands.add_parser(
-        "record", parents=[common], help="record scans of the ADC (stop the daemon first)"
-    )
-    record.add_argument("seconds", metavar="SECONDS", type=_SECONDS)
-    record.add_argument("name", metavar="NAME", help="write NAME.json and NAME.bin")
-
-    replay = commands.add_parser(
-        "replay", parents=[common], help="measure a capture, one JSON line per reading"
-    )
-    replay.add_argument("name", metavar="NAME", help="read NAME.json and NAME.bin")
-    return parser
-
-
-def _add_calibrations(
-    calibrate: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]
-) -> None:
+    calibrate = add("calibrate", help="find noise floor and gain with the running daemon")
     yes = argparse.ArgumentParser(add_help=False)
     yes.add_argument("--yes", action="store_true", help="write the drop-in without confirmation")
     kinds = calibrate.add_subparsers(metavar="WHAT", dest="kind", required=True)
-    zero = kinds.add_parser(
-        "zero", parents=[*parents, yes], help="find the noise floor, with no current flowing"
-    )
+    add_kind = partial(kinds.add_parser, parents=[*both, yes])
+    zero = add_kind("zero", help="find the noise floor, with no current flowing")
     zero.add_argument("phases", metavar="PHASE", nargs="*", type=_phase, help="default: all")
-    gain = kinds.add_parser(
-        "gain", parents=[*parents, yes], help="find the gain, against a reference meter"
-    )
+    gain = add_kind("gain", help="find the gain, against a reference meter")
     gain.add_argument(
         "points",
         metavar="POINT",
@@ -171,6 +143,14 @@ def _add_calibrations(
         type=_point,
         help="reading of the reference meter at a steady load, such as L1=10.02 (default: ask)",
     )
+
+    record = add("record", help="record scans of the ADC (stop the daemon first)")
+    record.add_argument("seconds", metavar="SECONDS", type=_SECONDS)
+    record.add_argument("name", metavar="NAME", help="write NAME.json and NAME.bin")
+
+    replay = add("replay", help="measure a capture, one JSON line per reading")
+    replay.add_argument("name", metavar="NAME", help="read NAME.json and NAME.bin")
+    return parser
 
 
 if __name__ == "__main__":

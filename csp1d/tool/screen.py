@@ -3,35 +3,12 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from csp1d.status import LiveReading, Status, rows
-
-
-def is_drawable() -> bool:
-    """Whether the terminal can move its cursor."""
-    return not Console().is_dumb_terminal
-
-
-class Screen:
-    """Occupies the whole terminal while entered, and then restores what was on it."""
-
-    def __init__(self) -> None:
-        self._live = Live(console=Console(highlight=False), screen=True, auto_refresh=False)
-
-    def __enter__(self) -> "Screen":
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._live.stop()
-
-    def show(self, content: RenderableType) -> None:
-        self._live.update(content, refresh=True)
 
 
 def screen(

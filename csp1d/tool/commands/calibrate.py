@@ -8,7 +8,7 @@ by its sequence number, and only if its window began after the calibration did.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -40,8 +40,6 @@ _TIMEOUT_SECONDS = 5.0
 
 Load = tuple[Phase, float]
 """A phase and the reading of the reference meter for it, in amperes."""
-
-Currents = Mapping[Phase, tuple[PhaseCurrent, ...]]
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
@@ -162,11 +160,8 @@ def _is_usable(points: Mapping[Phase, Point], before: Mapping[Phase, Correction]
 def _are_measured(config: Config, phases: Sequence[Phase]) -> bool:
     """Whether the phases are configured, and given once each; prints what is wrong."""
     used = config.channels.used()
-    wrong = [
-        f"{phase} is not measured: channels.{phase}.input is empty"
-        for phase in phases
-        if phase not in used
-    ]
+    missing = [phase for phase in phases if phase not in used]
+    wrong = [f"{phase} is not measured: channels.{phase}.input is empty" for phase in missing]
     wrong += [f"{phase} is given twice" for phase in Phase if phases.count(phase) > 1]
     for reason in wrong:
         print(f"csp1ctl: {reason}", file=sys.stderr)
@@ -181,7 +176,7 @@ def _corrections(config: Config) -> Mapping[Phase, Correction]:
 
 
 def _find(
-    phases: Sequence[Phase] | Mapping[Phase, object], find: Callable[[Phase], Correction]
+    phases: Iterable[Phase], find: Callable[[Phase], Correction]
 ) -> Mapping[Phase, Correction]:
     """The correction of each phase. Raises RefusedError with all reasons if any phase has none."""
     found, reasons = {}, []
@@ -195,7 +190,7 @@ def _find(
     return found
 
 
-def _measure(client: Client, phases: Sequence[Phase]) -> Currents:
+def _measure(client: Client, phases: Sequence[Phase]) -> Mapping[Phase, tuple[PhaseCurrent, ...]]:
     """Ten successive readings. Raises DeviceError if there are none, or none of these phases."""
     currents: dict[Phase, list[PhaseCurrent]] = {phase: [] for phase in phases}
     readings = islice(_new_readings(client), _STALE_READINGS, _STALE_READINGS + READINGS)

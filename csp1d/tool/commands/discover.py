@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from csp1d.config import Config
 from csp1d.exits import DEVICE_MISSING, OK
-from csp1d.hat.hardware import GpioChip, Hardware, IioDevice, LedDevice, SerialPort, find_hardware
+from csp1d.hat.hardware import GpioChip, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.tool.suggest_config import (
     ROLES,
     adc_fault,
@@ -24,6 +24,8 @@ from csp1d.tool.suggest_config import (
     missing,
     port_fault,
 )
+
+_NO_TRANSIENT = " (trigger transient missing: modprobe ledtrig-transient)"
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
@@ -43,8 +45,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 def report(hardware: Hardware) -> Iterator[str]:
     """The devices by kind, a line or more each; "+" marks those of the configuration."""
-    adc, line = choose_adc(hardware.adcs), choose_line(hardware.chips)
-    port = choose_port(hardware.ports)
+    adc, port = choose_adc(hardware.adcs), choose_port(hardware.ports)
+    chosen_chip, chosen_line = choose_line(hardware.chips) or (None, None)
     yield "ADCs (IIO devices)"
     for device in hardware.adcs:
         yield from _adc_lines(device, is_chosen=device == adc)
@@ -57,14 +59,15 @@ def report(hardware: Hardware) -> Iterator[str]:
     yield from _none(hardware.ports)
     yield "GPIO chips"
     for chip in hardware.chips:
-        chosen = line.line.name if line and line.chip == chip else None
+        chosen = chosen_line.name if chosen_line and chosen_chip == chip else None
         yield from _chip_lines(chip, chosen)
     unseen_chips = tuple(text for text in hardware.unseen if "gpiochip" in text)
     yield from _none(hardware.chips or unseen_chips)
     yield "LEDs"
     leds = [choose_led(hardware.leds, role) for role in ROLES]
     for led in hardware.leds:
-        yield _led_line(led, is_chosen=led in leds)
+        hint = "" if led.has_transient else _NO_TRANSIENT
+        yield _line(led in leds, f"{led.name}{hint}")
     yield from _none(hardware.leds)
     for link in hardware.links:
         yield f"Named by udev: {link}"
@@ -121,8 +124,3 @@ def _chip_lines(chip: GpioChip, chosen: str | None) -> Iterator[str]:
         if line.user or line.name == chosen:
             state = line_fault(line) or ("in use by csp1d" if line.user else "free")
             yield f"  {_line(line.name == chosen, f'{line.offset} {line.name}: {state}')}"
-
-
-def _led_line(led: LedDevice, is_chosen: bool) -> str:
-    note = "" if led.has_transient else " (trigger transient missing: modprobe ledtrig-transient)"
-    return _line(is_chosen, f"{led.name}{note}")

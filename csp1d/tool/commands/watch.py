@@ -32,16 +32,22 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
 
 def _draw(client: Client, watch: Watch, fuse_amperes: float) -> None:
     # Late, since a pipe needs no screen.
-    from csp1d.tool.screen import Screen, is_drawable, screen
+    from rich.console import Console
+    from rich.live import Live
 
-    if not is_drawable():
+    from csp1d.tool.screen import screen
+
+    console = Console(highlight=False)
+    if console.is_dumb_terminal:
+        # It cannot move its cursor.
         _print(client, watch)
         return
-    with Screen() as terminal:
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         for _ in _ticks(_REFRESH_SECONDS):
             _ask(client, watch)
             rate = watch.telegrams_per_second
-            terminal.show(screen(client.url, watch.status, rate, watch.notes, fuse_amperes))
+            content = screen(client.url, watch.status, rate, watch.notes, fuse_amperes)
+            live.update(content, refresh=True)
 
 
 def _print(client: Client, watch: Watch) -> None:
