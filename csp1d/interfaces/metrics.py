@@ -7,12 +7,10 @@ An unknown value is absent: 0 would mean "no current".
 import time
 from collections.abc import Callable, Iterator
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily as Histogram
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from csp1d import __version__
@@ -34,7 +32,7 @@ class SnapshotCollector(Collector):
         yield from self._currents(state)
         yield from _measuring(state)
         yield from _p1(state)
-        build = GaugeMetricFamily("csp1d_build_info", "1, with the version.", labels=["version"])
+        build = Gauge("csp1d_build_info", "1, with the version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
 
@@ -51,7 +49,7 @@ class SnapshotCollector(Collector):
                 peak.add_metric([phase], values.peak_amperes)
                 offset.add_metric([phase], values.dc_offset_amperes)
         yield from (current, peak, offset)
-        yield GaugeMetricFamily(
+        yield Gauge(
             "csp1d_mains_frequency_hertz",
             "Mains frequency; absent without a steady current.",
             reading.frequency_hertz if reading else None,
@@ -66,45 +64,35 @@ class SnapshotCollector(Collector):
 
 
 def _measuring(state: Snapshot) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
+    yield Gauge(
         "csp1d_reading_timestamp_seconds",
         "End of the last reading, in Unix time.",
         state.reading_timestamp_seconds,
     )
-    yield CounterMetricFamily("csp1d_readings", "Readings.", state.readings_total)
-    yield CounterMetricFamily("csp1d_scans", "Scans read from the ADC.", state.scans_total)
-    yield CounterMetricFamily(
-        "csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total
-    )
-    clipped = CounterMetricFamily(
+    yield Counter("csp1d_readings", "Readings.", state.readings_total)
+    yield Counter("csp1d_scans", "Scans read from the ADC.", state.scans_total)
+    yield Counter("csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total)
+    clipped = Counter(
         "csp1d_clipped_samples", "Samples at a limit of the ADC range.", labels=["phase"]
     )
     for phase, count in state.clipped_samples_total.items():
         clipped.add_metric([phase], count)
     yield clipped
-    yield GaugeMetricFamily("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
-    yield CounterMetricFamily(
-        "csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total
-    )
+    yield Gauge("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
+    yield Counter("csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total)
 
 
 def _p1(state: Snapshot) -> Iterator[Metric]:
     counts = state.port
-    yield GaugeMetricFamily("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
-    yield GaugeMetricFamily(
-        "csp1d_p1_request", "1 while the request line is active.", state.p1_request
-    )
-    yield CounterMetricFamily(
-        "csp1d_p1_requests", "Rising edges of the request line.", counts.requests
-    )
-    yield CounterMetricFamily("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
-    yield CounterMetricFamily(
+    yield Gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
+    yield Gauge("csp1d_p1_request", "1 while the request line is active.", state.p1_request)
+    yield Counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
+    yield Counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
+    yield Counter(
         "csp1d_telegrams_aborted", "Telegrams aborted by a falling request.", counts.aborted
     )
-    yield CounterMetricFamily(
-        "csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped
-    )
-    latency = HistogramMetricFamily(
+    yield Counter("csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped)
+    latency = Histogram(
         "csp1d_telegram_latency_seconds",
         "Time from the later of the reading's end and the rising request line to the write.",
     )
@@ -117,5 +105,5 @@ def _p1(state: Snapshot) -> Iterator[Metric]:
     yield latency
 
 
-def _by_phase(name: str, text: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, labels=["phase"])
+def _by_phase(name: str, text: str) -> Gauge:
+    return Gauge(name, text, labels=["phase"])
