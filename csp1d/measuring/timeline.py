@@ -79,6 +79,7 @@ class Timeline:
         self._start: float
         self._second_ns: int
         self._grid_ns: int
+        self._grid_is_new: bool
         self._fitted: int  # pending scans to which the clock was fitted
         self._next_candidate: int  # pending scans needed for the next try to complete a window
 
@@ -180,6 +181,7 @@ class Timeline:
         self._fitted -= used
         self._start = position
         self._second_ns += SECOND_NS
+        self._grid_is_new = False
         self._grid_ns = self._second_ns
         if cycle:
             cycles = math.floor((clock.position(self._second_ns) - position) / cycle + 1e-6)
@@ -217,6 +219,7 @@ class Timeline:
         self._start = float(position)
         self._grid_ns = self._second_ns = clock.time_ns(position) + SECOND_NS
         self._fitted = self._next_candidate = 0
+        self._grid_is_new = True
 
     def _restart(self) -> None:
         """Drop the clock and all scans: their timestamps were rejected."""
@@ -257,6 +260,8 @@ class Timeline:
         pending = self._pending
         late = clock.lateness_ns(pending.stamps[:count], pending.positions[:count])
         for index, lost in find_lost(late, clock.period_ns):
+            if index == 0 and self._grid_is_new:
+                continue  # the grid starts at this scan: its stamp is late
             if lost * clock.period_ns >= self._stamping.least_loss_ns:
                 pending.insert_lost(index, lost)
                 late[index:] -= lost * clock.period_ns

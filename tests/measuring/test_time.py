@@ -707,3 +707,23 @@ def test_a_reading_is_complete_with_the_scan_before_it_is_due(hertz: float) -> N
         (reading,) = metering.feed(data[(last - 1) * size : last * size])
         ends.append(reading.end_ns)
         begin = last
+
+
+@pytest.mark.parametrize("rate", [400, RATE])
+@pytest.mark.parametrize("change", [0.85, 0.9, 1.1, 1.15])
+@pytest.mark.parametrize("after", [0.3, 0.5, 0.7])
+def test_an_adc_whose_rate_settles_in_its_first_second_is_measured(
+    after: float, change: float, rate: int
+) -> None:
+    """By the line of the first second its first scan is late: nothing was lost before it."""
+    made = hat_format(rate=rate)
+    steps = np.concatenate(
+        [np.ones(round(after * rate)), np.full(rate // 2, change), np.full(8 * rate, 0.98)]
+    )
+    times = np.cumsum(steps) / rate
+    readings = metering_of(made).feed(
+        pack(made, [codes_of(current(times, HERTZ, 10.0))] * 3, stamps_of(times))
+    )
+    assert len(readings) >= 6
+    for reading in readings[2:]:
+        assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-2)
