@@ -118,7 +118,7 @@ def captures(data: bytes) -> None:
     Path(f"{name}.bin").write_bytes(scans)
     config = Config()
     try:
-        replay = capture.replay(capture.load(name), config.channels.used(), config.measurement)
+        replay = capture.replay(capture.load(name), config)
         for reading in replay:
             json.dumps(reading_json(reading), allow_nan=False)
             telegram(config, [reading.amperes(phase) for phase in Phase])

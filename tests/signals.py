@@ -2,6 +2,7 @@
 """Synthetic scans of a HAT: 10 mV per ampere around mid-scale of a 3.3 V range."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,17 @@ def metering_of(scan_format: ScanFormat, no_load_amperes: float = 0.0, **channel
         for element in scan_format.channels
     }
     return Metering(scan_format, channels, MeasurementConfig(no_load_amperes=no_load_amperes))
+
+
+def configured(channels: Mapping[Phase, ChannelConfig], measurement: MeasurementConfig) -> Config:
+    """A configuration of these phases alone."""
+    inputs = {
+        phase: replace(channel, input=f"voltage{index}")
+        for index, phase in enumerate(Phase)
+        if (channel := channels.get(phase))
+    }
+    used = {phase: inputs.get(phase, ChannelConfig()) for phase in Phase}
+    return Config(channels=ChannelsConfig(**used), measurement=measurement)
 
 
 def config_of(direction: Mapping[str, Any], **channels: Mapping[str, Any]) -> Config:

@@ -5,12 +5,11 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
+from csp1d.config import Config
 from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.measuring.scan import ScanFormat
-from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 
@@ -18,34 +17,25 @@ class Replay(Iterator[Reading]):
     """The readings of recorded scans: `chunks` of whole scans in `scan_format`.
 
     Configured phases that the format does not hold are left out. A `type` in the configuration
-    replaces that of the format. `reference` is that of `Config.reference`; without it, no
-    direction is measured. Raises ValueError if format and configuration do not fit together.
+    replaces that of the format. Raises ValueError if format and configuration do not fit together.
     """
 
-    def __init__(
-        self,
-        scan_format: ScanFormat,
-        chunks: Iterable[bytes],
-        channels: Mapping[Phase, ChannelConfig],
-        measurement: MeasurementConfig,
-        direction: DirectionConfig | None = None,
-        reference: ChannelConfig | None = None,
-    ) -> None:
+    def __init__(self, scan_format: ScanFormat, chunks: Iterable[bytes], config: Config) -> None:
         phases = {channel.phase for channel in scan_format.channels}
-        held = {phase: config for phase, config in channels.items() if phase in phases}
+        channels, reference, meter = config.channels.used(), config.reference(), None
+        held = {phase: channel for phase, channel in channels.items() if phase in phases}
         if not held:
             raise ValueError(
                 "contains no channel of a configured phase"
                 f" ({', '.join(channels) or 'none is configured'}); configure one of its phases"
             )
-        types = {str(phase): config.type for phase, config in held.items() if config.type}
+        types = {str(phase): channel.type for phase, channel in held.items() if channel.type}
         if reference and reference.type:
             types["reference"] = reference.type
         scan_format = _with_types(scan_format, types)
-        meter = None
         if reference:
-            meter = DirectionMeter(scan_format, held, direction or DirectionConfig(), reference)
-        self.metering = Metering(scan_format, held, measurement, meter)
+            meter = DirectionMeter(scan_format, held, config.direction, reference)
+        self.metering = Metering(scan_format, held, config.measurement, meter)
         self._readings = (reading for chunk in chunks for reading in self.metering.feed(chunk))
 
     def __next__(self) -> Reading:

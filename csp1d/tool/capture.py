@@ -7,17 +7,16 @@ wrong, and so would be every current.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from csp1d.config import ChannelConfig, DirectionConfig, MeasurementConfig
+from csp1d.config import Config
 from csp1d.errors import CaptureError, Problem, ScanFormatError
 from csp1d.loading import Loader, key, within
 from csp1d.measuring.replay import Replay
 from csp1d.measuring.scan import LARGEST, Channel, ScanFormat, Timestamp
-from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 _CHUNK_BYTES = 1 << 18
@@ -142,20 +141,14 @@ def load(name: str | Path) -> Capture:
     return Capture(scan_format, scans_path)
 
 
-def replay(
-    capture: Capture,
-    channels: Mapping[Phase, ChannelConfig],
-    measurement: MeasurementConfig,
-    direction: DirectionConfig | None = None,
-    reference: ChannelConfig | None = None,
-) -> Replay:
+def replay(capture: Capture, config: Config) -> Replay:
     """The readings of a capture; see `Replay`.
 
     Raises CaptureError if the capture does not fit the configuration, and while it is iterated
     if the scans cannot be read.
     """
     try:
-        return Replay(capture.format, capture.chunks(), channels, measurement, direction, reference)
+        return Replay(capture.format, capture.chunks(), config)
     except ValueError as error:
         raise _error(capture.scans_path, str(error)) from error
 

@@ -20,6 +20,7 @@ from signals import (
     RANGE_MILLIVOLTS,
     Array,
     codes_of,
+    configured,
     current,
     hat_format,
     pack,
@@ -99,7 +100,10 @@ def _measure(
     lsb_amperes = RANGE_MILLIVOLTS / 2**bits / MILLIVOLTS_PER_AMPERE
     config = ChannelConfig(noise_floor_amperes=lsb_amperes * (1 + 1 / 12) ** 0.5)
     readings = list(
-        replay(load(name), dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0))
+        replay(
+            load(name),
+            configured(dict.fromkeys(Phase, config), MeasurementConfig(no_load_amperes=0.0)),
+        )
     )
     assert len(readings) == int(SECONDS)
     return _worst(

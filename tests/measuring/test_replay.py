@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from signals import codes_of, config_of, current, hat_format, metering_of, pack, stamps_of
+from signals import (
+    codes_of,
+    config_of,
+    configured,
+    current,
+    hat_format,
+    metering_of,
+    pack,
+    stamps_of,
+)
 
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.measuring.replay import Replay
@@ -22,8 +31,8 @@ DEFAULT = ChannelConfig()
 
 
 def replay(**channels: ChannelConfig) -> Replay:
-    configured = {Phase(phase): config for phase, config in channels.items()}
-    return Replay(HAT, [SCANS], configured, MEASUREMENT)
+    phases = {Phase(phase): config for phase, config in channels.items()}
+    return Replay(HAT, [SCANS], configured(phases, MEASUREMENT))
 
 
 def test_readings_are_those_of_a_metering_however_scans_are_cut() -> None:
@@ -31,19 +40,19 @@ def test_readings_are_those_of_a_metering_however_scans_are_cut() -> None:
     data = pack(made, CODES[:3], stamps_of(TIMES))
     (whole,) = metering_of(made).feed(data)
     chunks = (data[begin : begin + 160] for begin in range(0, len(data), 160))
-    replay = Replay(made, chunks, dict.fromkeys(Phase, DEFAULT), MEASUREMENT)
+    replay = Replay(made, chunks, configured(dict.fromkeys(Phase, DEFAULT), MEASUREMENT))
     assert next(replay) == whole
     assert list(replay) == []
     assert replay.metering.scans_total == len(TIMES)
 
 
 @pytest.mark.parametrize(
-    ("configured", "named"), [({}, "none is configured"), ({L2: DEFAULT, L3: DEFAULT}, "L2, L3")]
+    ("channels", "named"), [({}, "none is configured"), ({L2: DEFAULT, L3: DEFAULT}, "L2, L3")]
 )
-def test_a_recording_of_other_phases(configured: dict[Phase, ChannelConfig], named: str) -> None:
+def test_a_recording_of_other_phases(channels: dict[Phase, ChannelConfig], named: str) -> None:
     made = replace(HAT, channels=HAT.channels[:1])
     with pytest.raises(ValueError, match="configured") as caught:
-        Replay(made, [], configured, MEASUREMENT)
+        Replay(made, [], configured(channels, MEASUREMENT))
     assert str(caught.value) == (
         f"contains no channel of a configured phase ({named}); configure one of its phases"
     )
@@ -60,20 +69,18 @@ def test_a_configured_type_replaces_that_of_its_channel_only() -> None:
 def test_a_configured_type_replaces_that_of_the_reference() -> None:
     cut = replace(HAT.channels[3], type=ScanType.parse("le:u12/16>>4"))
     made = replace(HAT, channels=(*HAT.channels[:3], cut))
-    config = config_of({})
-    reference = replace(DEFAULT, type="le:u16/16>>0")
-    for configured, volts in ((DEFAULT, 1 / 16), (reference, 1.0)):
-        settings = replace(config.direction, minimum=2.0)
-        (reading,) = Replay(made, [SCANS], {L1: DEFAULT}, MEASUREMENT, settings, configured)
+    # The reference takes the type of its phase's channel, here L1, which is recorded in full.
+    for scan_type, volts in (("", 1 / 16), ("le:u16/16>>0", 1.0)):
+        config = config_of({"minimum": 2.0}, L1={"type": scan_type})
+        (reading,) = Replay(made, [SCANS], config)
         assert reading.direction
         assert f"the reference has {volts:.3g} V" in reading.direction.reference_fault
 
 
 def test_direction_needs_a_reference() -> None:
-    config = config_of({})
-    (without,) = Replay(HAT, [SCANS], {L1: DEFAULT}, MEASUREMENT, config.direction)
+    (without,) = Replay(HAT, [SCANS], config_of({"reference": "off"}))
     assert without.direction is None
-    (usual,) = Replay(HAT, [SCANS], {L1: DEFAULT}, MEASUREMENT, reference=DEFAULT)
+    (usual,) = Replay(HAT, [SCANS], config_of({}))
     assert usual.direction
 
 

@@ -4,29 +4,45 @@
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from signals import codes_of, config_of, current, hat_format, metering_of, pack, stamps_of
+from signals import (
+    codes_of,
+    config_of,
+    configured,
+    current,
+    hat_format,
+    metering_of,
+    pack,
+    stamps_of,
+)
 
 from csp1d.config import ChannelConfig, MeasurementConfig
 from csp1d.errors import CaptureError, DeviceError
 from csp1d.hat.scenario import parse as parse_scenario
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
-from csp1d.measuring.replay import reading_json
+from csp1d.measuring.replay import Replay, reading_json
 from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
-from csp1d.tool import ctl
-from csp1d.tool.capture import load, replay, save
+from csp1d.tool import capture, ctl
+from csp1d.tool.capture import Capture, load, save
 
 L1, L2, L3 = Phase
 ALL = dict.fromkeys(Phase, ChannelConfig())
 MEASUREMENT = MeasurementConfig()
+
+
+def replay(
+    recorded: Capture, channels: Mapping[Phase, ChannelConfig], measurement: MeasurementConfig
+) -> Replay:
+    return capture.replay(recorded, configured(channels, measurement))
 
 
 @pytest.fixture
@@ -51,9 +67,9 @@ def change(name: Path, **values: Any) -> None:
 
 
 def test_a_capture_comes_back_as_it_was_saved(name: Path) -> None:
-    capture = load(name)
-    assert capture.format == hat_format()
-    readings = list(replay(capture, ALL, MEASUREMENT))
+    recorded = load(name)
+    assert recorded.format == hat_format()
+    readings = list(replay(recorded, ALL, MEASUREMENT))
     assert [[round(r.amperes(phase), 2) for phase in Phase] for r in readings] == [[5, 10, 20]] * 3
     assert readings == metering_of(hat_format(), 0.1).feed(Path(f"{name}.bin").read_bytes())
 
@@ -238,14 +254,14 @@ def test_values_that_are_not_timestamps_are_reported(name: Path) -> None:
 
 
 def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:
-    capture = load(name)
+    recorded = load(name)
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
     with pytest.raises(CaptureError, match=r"house\.bin: still being recorded; wait for its end"):
-        list(replay(capture, ALL, MEASUREMENT))
+        list(replay(recorded, ALL, MEASUREMENT))
     Path(f"{name}.bin").unlink()
     with pytest.raises(CaptureError, match=r"house\.bin: cannot be read: No such file"):
-        list(replay(capture, ALL, MEASUREMENT))
+        list(replay(recorded, ALL, MEASUREMENT))
 
 
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:
@@ -307,16 +323,16 @@ def test_phases_that_a_capture_does_not_hold_read_zero(name: Path) -> None:
 
 
 def test_a_configured_type_overrides(name: Path) -> None:
-    capture = load(name)
+    recorded = load(name)
     swapped = ChannelConfig(type="be:u16/16>>0")
     usual, other = (
-        next(replay(capture, {L1: config}, MEASUREMENT)) for config in (ChannelConfig(), swapped)
+        next(replay(recorded, {L1: config}, MEASUREMENT)) for config in (ChannelConfig(), swapped)
     )
     assert other.amperes(L1) > 2 * usual.amperes(L1)
     with pytest.raises(CaptureError, match="keep the storage bits"):
-        next(replay(capture, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
+        next(replay(recorded, {L1: ChannelConfig(type="le:s24/64>>0")}, MEASUREMENT))
     with pytest.raises(CaptureError, match="2 values per scan"):
-        next(replay(capture, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
+        next(replay(recorded, {L1: ChannelConfig(type="le:u8/8X2>>0")}, MEASUREMENT))
 
 
 def test_a_reading_as_json() -> None:
@@ -417,7 +433,7 @@ def test_messages_of_replay_about_the_direction(
 def test_a_capture_without_a_reference_means_import(name: Path) -> None:
     config = config_of({})
     plain = list(replay(load(name), ALL, MEASUREMENT))
-    found = list(replay(load(name), ALL, MEASUREMENT, config.direction, config.reference()))
+    found = list(capture.replay(load(name), replace(config, measurement=MEASUREMENT)))
     assert [reading.phases for reading in found] == [reading.phases for reading in plain]
     for reading in found:
         assert reading.direction
@@ -431,9 +447,7 @@ def test_a_configured_type_holds_for_the_reference_too(tmp_path: Path) -> None:
     wrong = [c | ({"type": "be:u16/16>>0"} if c["index"] in (0, 3) else {}) for c in channels]
     change(name, channels=wrong)
     config = config_of({}, L1={"type": "le:u16/16>>0"})
-    (reading,) = replay(
-        load(name), config.channels.used(), MEASUREMENT, config.direction, config.reference()
-    )
+    (reading,) = capture.replay(load(name), replace(config, measurement=MEASUREMENT))
     assert reading.direction
     assert reading.direction.active_current_amperes == pytest.approx(
         {L1: 10, L2: 10, L3: 10}, rel=1e-3

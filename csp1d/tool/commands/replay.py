@@ -13,13 +13,7 @@ from csp1d.tool import capture
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
-    replay = capture.replay(
-        capture.load(arguments.name),
-        config.channels.used(),
-        config.measurement,
-        config.direction,
-        config.reference(),
-    )
+    replay = capture.replay(capture.load(arguments.name), config)
 
     def warn(message: str) -> None:
         print(f"csp1ctl: {arguments.name}: {message}", file=sys.stderr)
