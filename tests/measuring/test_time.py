@@ -727,3 +727,18 @@ def test_an_adc_whose_rate_settles_in_its_first_second_is_measured(
     assert len(readings) >= 6
     for reading in readings[2:]:
         assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-2)
+
+
+@pytest.mark.parametrize("lost", [1, 60, 150])
+@pytest.mark.parametrize("where", [3999, 4000, 4001, 8000])
+def test_scans_lost_at_the_very_end_of_a_window_are_counted(where: int, lost: int) -> None:
+    """Without a load a window ends at its second, with the last scan before the gap."""
+    made = hat_format()
+    kept = (np.arange(len(GOOD)) < where) | (np.arange(len(GOOD)) >= where + lost)
+    metering = metering_of(made)
+    data = pack(made, [np.full(kept.sum(), 32768)] * 3, GOOD[kept])
+    readings = metering.feed(data[: where * made.scan_bytes])
+    readings += metering.feed(data[where * made.scan_bytes :])
+    assert metering.lost_scans_total == lost
+    assert sum(reading.lost_scans for reading in readings) == lost
+    assert len(readings) == 6
