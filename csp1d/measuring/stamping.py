@@ -91,6 +91,10 @@ class Stamping:
         self._reject(f"they give {hertz:.6g} scans per second, not {least:.6g} to {most:.6g}")
         return False
 
+    def forget_rate(self) -> None:
+        """Accept any rate next: the ADC has changed it."""
+        self._first_hertz = None
+
     def _advance(self, scans: int) -> None:
         self._remaining -= scans
         self._scans_before += scans

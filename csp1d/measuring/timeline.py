@@ -44,6 +44,9 @@ _SHORTEST_NS = SECOND_NS // 2
 _RATE_OFF = 0.2
 """Accepted relative error of the sampling rate that the device reports."""
 
+_RATE_MOVED = 0.02
+"""Relative change of the period that is no clock drift: the ADC has changed its rate."""
+
 _LEARN_SECONDS = 0.5
 _LEARN_LEAST, _LEARN_MOST = 64, 20_000
 
@@ -151,6 +154,12 @@ class Timeline:
                     self._restart()
                     continue
             late = self._find_lost(clock, count)
+            if late is None:
+                # Learn the new rate from the next scans.
+                self._stamping.forget_rate()
+                self._clock = None
+                self._pending.drop(count)
+                continue
             if self._skip_large_loss(clock, count):
                 continue
             pending, unknown = self._pending, slice(self._fitted, count)
@@ -255,18 +264,40 @@ class Timeline:
             candidate = self._next_candidate = candidate + max(1, confirm // 8)
         return None
 
-    def _find_lost(self, clock: SampleClock, count: int) -> Floats:
-        """Shift positions by the lost scans, and return the lateness of the first `count` scans."""
+    def _find_lost(self, clock: SampleClock, count: int) -> Floats | None:
+        """Shift positions by the lost scans, and return the lateness of the first `count` scans.
+
+        Returns None if no scans were lost but the ADC has changed its rate.
+        """
         pending = self._pending
         late = clock.lateness_ns(pending.stamps[:count], pending.positions[:count])
+        losses = []
         for index, lost in find_lost(late, clock.period_ns):
             if index == 0 and self._grid_is_new:
                 continue  # the grid starts at this scan: its stamp is late
             if lost * clock.period_ns >= self._stamping.least_loss_ns:
-                pending.insert_lost(index, lost)
-                late[index:] -= lost * clock.period_ns
-                self.lost_scans_total += lost
+                losses.append((index, lost))
+        if losses and self._has_another_rate(clock, count):
+            return None
+        for index, lost in losses:
+            pending.insert_lost(index, lost)
+            late[index:] -= lost * clock.period_ns
+            self.lost_scans_total += lost
         return late
+
+    def _has_another_rate(self, clock: SampleClock, count: int) -> bool:
+        """Whether most scans come with a period that differs from the clock's.
+
+        Gaps affect few of the steps over a short lag; late stamps have little effect over a long
+        one.
+        """
+        stamps = self._pending.stamps[self._fitted : count]
+        if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / clock.period_ns):
+            return False
+        lags = (1, len(stamps) // 64, len(stamps) // 8)
+        steps = [float(np.median(stamps[lag:] - stamps[:-lag])) / lag for lag in lags]
+        moved = [step / clock.period_ns - 1 for step in steps]
+        return min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED
 
     def _skip_large_loss(self, clock: SampleClock, count: int) -> bool:
         """If the window lost too many scans, start a new one after the loss."""
