@@ -89,7 +89,7 @@ def soak(hours: float) -> Result:
         read = 0
         while read < count:
             # Read when the metering expects a reading, as the sampler does.
-            due_ns = metering.due_ns or START_NS
+            due_ns = metering.timeline.due_ns or START_NS
             now_ns = max(due_ns + LATENESS_NS, now_ns + RETRY_NS)
             end = int(np.searchsorted(stamps, now_ns, "right"))
             if end >= count:
@@ -103,8 +103,8 @@ def soak(hours: float) -> Result:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             result.memory.append((number * BLOCK_SECONDS / 3600, pages * 4096))
     result.scans = metering.scans_total
-    if metering.lost_scans_total:
-        result.problems.append(f"{metering.lost_scans_total} scans lost")
+    if metering.timeline.lost_scans_total:
+        result.problems.append(f"{metering.timeline.lost_scans_total} scans lost")
     if port.counts.sent != result.readings or port.counts.aborted or port.counts.dropped:
         result.problems.append(f"{result.readings} readings, but {port.counts}")
     return result

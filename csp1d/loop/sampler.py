@@ -9,6 +9,7 @@ reading for that time, whatever the reason.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from csp1d.config import Config
@@ -59,7 +60,7 @@ class Sampler:
         self.readings_total = 0
         self.failed: Reading | None = None
         """The last reading if an input has failed: for diagnosis, its currents are not valid."""
-        self.clipped_samples: dict[Phase, int] = {}
+        self.clipped_samples: Counter[Phase] = Counter()
         self._hat = hat
         self._config = config
         self._clock = clock
@@ -86,7 +87,8 @@ class Sampler:
 
     @property
     def lost_scans_total(self) -> int:
-        return self._lost_before + (self._metering.lost_scans_total if self._metering else 0)
+        timeline = self._metering.timeline if self._metering else None
+        return self._lost_before + (timeline.lost_scans_total if timeline else 0)
 
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""
@@ -111,7 +113,7 @@ class Sampler:
         adc, metering = self._adc.device, self._metering
         assert adc is not None
         assert metering is not None
-        lost_before = metering.lost_scans_total
+        lost_before = metering.timeline.lost_scans_total
         try:
             scans = adc.read()
             # The time after the read: no scan in it is later.
@@ -124,9 +126,9 @@ class Sampler:
             self.wake_ns = now_ns + _SEARCH_NS
             return []
         readings = [reading for reading in readings if reading.end_ns <= now_ns + _MAX_AHEAD_NS]
-        lost = metering.lost_scans_total - lost_before
-        self._events.on_readings(readings, lost, metering.clock_fault, now_ns)
-        self._events.on_rate(metering.rate_fault, now_ns)
+        lost = metering.timeline.lost_scans_total - lost_before
+        self._events.on_readings(readings, lost, metering.timeline.clock_fault, now_ns)
+        self._events.on_rate(metering.timeline.rate_fault, now_ns)
         self._schedule(bool(scans), bool(readings), now_ns)
         return self._record(readings)
 
@@ -173,8 +175,7 @@ class Sampler:
         """Count the readings and keep the last one. Returns those with valid currents."""
         for reading in readings:
             for phase, current in reading.phases.items():
-                total = self.clipped_samples.get(phase, 0)
-                self.clipped_samples[phase] = total + current.clipped_samples
+                self.clipped_samples[phase] += current.clipped_samples
         if readings:
             self.failed = readings[-1] if readings[-1].failed_phases else None
         valid = [reading for reading in readings if not reading.failed_phases]
@@ -198,7 +199,7 @@ class Sampler:
         elif has_data and now_ns - self._last_reading_ns > _NO_READING_NS:
             self._set_up_again(now_ns)
             return
-        due_ns = self._metering.due_ns
+        due_ns = self._metering.timeline.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
             # Decrease the lateness slowly, so that one slow second does not delay all later ones.
             if has_reading:

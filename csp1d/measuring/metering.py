@@ -54,33 +54,10 @@ class Metering:
         self._no_load_amperes = measurement.no_load_amperes
         self._nominal_hertz = measurement.nominal_frequency_hz
         self._frequency = FrequencyMeter(amperes_per_code)
-        self._timeline = Timeline(scan_format, len(self._rows))
+        self.timeline = Timeline(scan_format, len(self._rows))
+        """When the next reading is due, scans lost so far, and faults of timestamps and rate."""
         self._sequence = 0
         self._hertz: float | None = None
-
-    @property
-    def clock_fault(self) -> str | None:
-        """The reason why timestamps that exist are not used; None: no fault."""
-        return self._timeline.clock_fault
-
-    @property
-    def rate_fault(self) -> str | None:
-        """The difference between the measured and the declared scan rate, if it is large."""
-        return self._timeline.rate_fault
-
-    @property
-    def due_ns(self) -> int | None:
-        """Time at which the last sample of the next reading is due; None before the first scan.
-
-        It moves a little if a timestamp is late or scans are lost. It stays in the past while no
-        scans arrive.
-        """
-        return self._timeline.due_ns
-
-    @property
-    def lost_scans_total(self) -> int:
-        """Lost scans so far, also those of windows that gave no reading."""
-        return self._timeline.lost_scans_total
 
     def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
         """Add any number of whole scans; returns the readings that they complete.
@@ -91,14 +68,14 @@ class Metering:
         size = self._format.scan_bytes
         data = memoryview(scans)
         readings: list[Reading] = []
-        self._timeline.start_read(len(data) // size, read_ns)
+        self.timeline.start_read(len(data) // size, read_ns)
         # One second at a time, so that a backlog needs little memory besides its bytes.
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:
             decoded = self._format.decode(data[:step])
             codes = [decoded.codes[row] for row in self._rows]
-            taken = self._timeline.append(codes, decoded.timestamps, len(decoded.codes[0]))
-            while span := self._timeline.next_span():
+            taken = self.timeline.append(codes, decoded.timestamps, len(decoded.codes[0]))
+            while span := self.timeline.next_span():
                 readings.append(self._read(span))
             self.scans_total += taken
             data = data[taken * size :]
@@ -130,7 +107,7 @@ class Metering:
             direction = self._direction.measure(fundamentals, phases, rms)
         # Before close_window, which drops the scans of the span.
         waveform = self._waveform(series, math.ceil(stop), span)
-        end_ns = self._timeline.close_window(end, cycle)
+        end_ns = self.timeline.close_window(end, cycle)
         self._sequence += 1
         return Reading(
             sequence=self._sequence,

@@ -83,14 +83,14 @@ def test_a_reading_comes_with_the_first_sample_after_its_last_cycle() -> None:
     made, times = hat_format(), seconds(4)
     data = pack(made, [codes_of(current(times, 50.1, 10.0))] * 3, stamps_of(times))
     metering = metering_of(made)
-    assert metering.due_ns is None
+    assert metering.timeline.due_ns is None
     fed = 0
     # The first window takes its whole second: the mains frequency is not known yet.
     for due_seconds in (1.0, 100 / 50.1 + 0.0005, 150 / 50.1 + 0.0005):
         samples = math.ceil(due_seconds * RATE)
         last, end = (samples - 1) * made.scan_bytes, samples * made.scan_bytes
         assert metering.feed(data[fed:last]) == []
-        due_ns = metering.due_ns
+        due_ns = metering.timeline.due_ns
         assert due_ns == pytest.approx(START_NS + due_seconds * 1e9, abs=20_000)
         (reading,) = metering.feed(data[last:end])
         fed = end

@@ -45,7 +45,7 @@ def test_timestamps_are_held_against_the_time_of_the_read(
 ) -> None:
     metering = metering_of(hat_format())
     feed(metering, [START_NS + stamp for stamp in stamps], START_NS)
-    assert metering.clock_fault == (reason and f"not used because {reason}{COUNTED}")
+    assert metering.timeline.clock_fault == (reason and f"not used because {reason}{COUNTED}")
     assert metering.scans_total == len(stamps)
 
 
@@ -70,7 +70,7 @@ def test_timestamps_of_a_replay_are_held_against_those_before(
     metering = metering_of(hat_format())
     for part in (stamps[:split], stamps[split:]):
         feed(metering, part, None)
-    assert metering.clock_fault == (reason and f"not used because {reason}{COUNTED}")
+    assert metering.timeline.clock_fault == (reason and f"not used because {reason}{COUNTED}")
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_timestamps_run_as_fast_as_the_reads(
         stamp_ns += round(speed * every_ms * MS)
         feed(metering, [stamp_ns - 1, stamp_ns], read_ns)
         if rejected_at and number >= rejected_at:
-            assert metering.clock_fault == f"not used because {reason}{COUNTED}"
+            assert metering.timeline.clock_fault == f"not used because {reason}{COUNTED}"
         else:
-            assert metering.clock_fault is None
+            assert metering.timeline.clock_fault is None
 
 
 def test_without_a_rate_and_a_time_of_the_read_the_remedy_is_the_capture() -> None:
@@ -112,7 +112,7 @@ def test_without_a_rate_and_a_time_of_the_read_the_remedy_is_the_capture() -> No
         made = hat_format(said_rate=said_rate)
         metering = metering_of(made)
         metering.feed(pack(made, [np.full(2, 32768)] * 3, np.array(stamps)), read_ns)
-        assert metering.clock_fault == "not used because they go back in time" + (
+        assert metering.timeline.clock_fault == "not used because they go back in time" + (
             COUNTED
             if said_rate or read_ns
             else ", and the rate of the ADC is unknown; set sampling_frequency_hz in the capture"
@@ -134,7 +134,7 @@ def test_timestamps_keep_to_a_rate(first: float, then: float, reason: str | None
     metering = metering_of(made)
     times = np.concatenate([np.arange(0, 3, 1 / first), 3 + np.arange(0, 6, 1 / then)])
     feed(metering, START_NS + np.rint(times * 1e9).astype(np.int64), START_NS + 9 * SECOND)
-    assert metering.clock_fault == (reason and f"not used because {reason}{COUNTED}")
+    assert metering.timeline.clock_fault == (reason and f"not used because {reason}{COUNTED}")
 
 
 # Stamps from the times of reads.
@@ -249,7 +249,7 @@ def test_a_large_read_is_decoded_in_parts_with_one_line_of_stamps() -> None:
     for second, count in ((0, 4000), (1, 4000), (2, 4000), (9, 28_000), (10, 4000)):
         data = pack(clock_free, [np.full(count, 32768)] * 3)
         ends += [reading.end_ns for reading in metering.feed(data, START_NS + second * SECOND)]
-    assert metering.lost_scans_total == 0
+    assert metering.timeline.lost_scans_total == 0
     assert np.diff(ends) == pytest.approx(SECOND, rel=1e-3)
     assert ends[-1] == pytest.approx(START_NS + 10 * SECOND, abs=SECOND)
 

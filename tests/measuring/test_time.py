@@ -72,7 +72,7 @@ def run(
     stamps = stamps_of(times, lateness(len(times)))[kept]
     metering = metering_of(made)
     readings = metering.feed(pack(made, [codes] * 3, stamps))
-    assert metering.clock_fault is None
+    assert metering.timeline.clock_fault is None
     assert metering.scans_total == kept.sum()
     return metering, readings
 
@@ -88,7 +88,7 @@ def seconds_of(reading: Reading) -> float:
 @pytest.mark.parametrize("rate", [RATE, 4120.0])
 def test_late_stamps_are_no_loss(lateness: Lateness, millihertz: float, rate: float) -> None:
     metering, readings = run(12.2, [], lateness, rate, RATE)
-    assert metering.lost_scans_total <= (2 if lateness is queued else 0)
+    assert metering.timeline.lost_scans_total <= (2 if lateness is queued else 0)
     assert len(readings) == 12
     for reading in readings:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=millihertz / 1000)
@@ -113,7 +113,7 @@ def test_lost_scans_are_counted(
     lost: list[tuple[int, int]], expected: list[int], lateness: Lateness
 ) -> None:
     metering, readings = run(5.1, lost, lateness)
-    assert metering.lost_scans_total == sum(expected)
+    assert metering.timeline.lost_scans_total == sum(expected)
     if lateness is hiccups:
         # While all stamps are late, the time of a loss is unknown.
         assert sum(reading.lost_scans for reading in readings) == sum(expected)
@@ -133,7 +133,7 @@ def test_single_lost_scans_are_counted_where_stamps_are_clean() -> None:
     lost = [(4100, 1), (4500, 1), (4900, 1), (5500, 2), (7000, 1), (9000, 1)]
     metering, readings = run(4.1, lost)
     assert [reading.lost_scans for reading in readings] == [0, 6, 1, 0]
-    assert metering.lost_scans_total == 7
+    assert metering.timeline.lost_scans_total == 7
 
 
 @pytest.mark.parametrize("every", [25, 30, 100])
@@ -150,7 +150,7 @@ def test_an_adc_that_skips_scans_all_the_time_still_reads(every: int) -> None:
 @pytest.mark.parametrize("where", range(7700, 8300, 23))
 def test_loss_about_the_end_of_a_window_is_counted_once(where: int, lateness: Lateness) -> None:
     metering, readings = run(5.1, [(where, 60)], lateness)
-    assert metering.lost_scans_total == 60
+    assert metering.timeline.lost_scans_total == 60
     assert sum(reading.lost_scans for reading in readings) == 60
     for reading in readings:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.003)
@@ -162,7 +162,7 @@ def test_loss_about_the_end_of_a_window_is_counted_once(where: int, lateness: La
 def test_after_a_stall_comes_a_fresh_second(first: int, stall: float, lateness: Lateness) -> None:
     lost = round(stall * RATE)
     metering, readings = run(8.1, [(first, lost)], lateness)
-    assert metering.lost_scans_total == lost
+    assert metering.timeline.lost_scans_total == lost
     gap, back = first / RATE, first / RATE + stall
     before = [reading for reading in readings if seconds_of(reading) <= gap + 1e-4]
     after = readings[len(before) :]
@@ -217,11 +217,11 @@ def test_when_the_next_reading_is_due() -> None:
     metering = metering_of(made)
     size = made.scan_bytes
     metering.feed(data[: 4990 * size])
-    assert metering.due_ns == START_NS + 2_000_000_000
+    assert metering.timeline.due_ns == START_NS + 2_000_000_000
     metering.feed(data[4990 * size : 7900 * size])
-    assert metering.due_ns == pytest.approx(START_NS + 2_060_000_000, abs=20_000_000)
+    assert metering.timeline.due_ns == pytest.approx(START_NS + 2_060_000_000, abs=20_000_000)
     assert metering.feed(data[7900 * size : 8150 * size])
-    assert metering.due_ns == pytest.approx(START_NS + 3_000_000_000, abs=2_000)
+    assert metering.timeline.due_ns == pytest.approx(START_NS + 3_000_000_000, abs=2_000)
 
 
 def test_a_rate_that_the_device_does_not_say_is_measured() -> None:
@@ -237,7 +237,7 @@ def test_a_drifting_oscillator_is_followed() -> None:
     metering = metering_of(made)
     codes = codes_of(current(times, HERTZ, 10.0))
     readings = metering.feed(pack(made, [codes] * 3, stamps_of(times)))
-    assert metering.lost_scans_total == 0
+    assert metering.timeline.lost_scans_total == 0
     for reading in readings:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.003)
 
@@ -293,8 +293,8 @@ def test_what_is_no_clock_is_not_used(stamps: Array, why: str, at_least: int, li
         read_ns = START_NS + (begin + step) * 250_000 if live else None
         chunk = data[begin * made.scan_bytes : (begin + step) * made.scan_bytes]
         readings += metering.feed(chunk, read_ns)
-    assert metering.clock_fault is not None
-    assert any(part in metering.clock_fault for part in why.split("|"))
+    assert metering.timeline.clock_fault is not None
+    assert any(part in metering.timeline.clock_fault for part in why.split("|"))
     assert len(readings) >= at_least
     for reading in readings:
         assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-3)
@@ -319,7 +319,7 @@ def test_a_clock_that_runs_fast_or_slow_is_detected_by_the_reads(speed: float) -
     stamps = START_NS + (TIMES * speed * 1e9).astype(np.int64)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps)
     readings = fed_live(metering, data, made.scan_bytes)
-    assert metering.clock_fault
+    assert metering.timeline.clock_fault
     assert len(readings) >= 3
     assert readings[-1].frequency_hertz == pytest.approx(HERTZ, abs=0.01)
     assert START_NS + 5_900_000_000 < readings[-1].end_ns <= START_NS + 6_000_000_000
@@ -331,9 +331,9 @@ def test_timestamps_override_the_rate_that_the_device_reports(said_rate: float) 
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD)
     readings = fed_live(metering, data, made.scan_bytes)
-    assert metering.clock_fault is None
-    assert metering.lost_scans_total == 0
-    assert metering.rate_fault == (
+    assert metering.timeline.clock_fault is None
+    assert metering.timeline.lost_scans_total == 0
+    assert metering.timeline.rate_fault == (
         f"the device reports {said_rate} scans per second but delivers 4000"
     )
     assert len(readings) == 6
@@ -377,8 +377,8 @@ def test_a_clock_that_is_not_monotonic_is_detected_by_the_read() -> None:
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD + 17 * 10**17)
     readings = fed_live(metering, data, made.scan_bytes)
-    assert metering.clock_fault
-    assert "later than the read" in metering.clock_fault
+    assert metering.timeline.clock_fault
+    assert "later than the read" in metering.timeline.clock_fault
     assert readings[-1].end_ns == pytest.approx(START_NS + 5.99e9, abs=2e7)
 
 
@@ -388,7 +388,7 @@ def test_a_clock_that_stops_is_rejected(at: int) -> None:
     metering = metering_of(made)
     codes = codes_of(current(TIMES, HERTZ, 10.0))
     readings = metering.feed(pack(made, [codes] * 3, np.minimum(GOOD, GOOD[at])))
-    assert metering.clock_fault
+    assert metering.timeline.clock_fault
     assert len(readings) >= 3
     for reading in readings:
         assert reading.amperes(L1) == pytest.approx(10.0, rel=1e-3)
@@ -402,7 +402,7 @@ def test_a_clock_at_no_rate_of_an_adc(period_ns: int, said_rate: float) -> None:
     stamps = START_NS + period_ns * np.arange(len(TIMES))
     metering.feed(pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps))
     # At 1e7 S/s this is too short to tell.
-    assert metering.clock_fault or said_rate == 1e7
+    assert metering.timeline.clock_fault or said_rate == 1e7
 
 
 # Seeds at which the clock moves by a whole window.
@@ -428,8 +428,8 @@ def test_without_clock_and_rate_there_are_no_readings() -> None:
     made = hat_format(said_rate=0)
     metering = metering_of(made)
     assert metering.feed(pack(made, [codes_of(TIMES)] * 3, GOOD[::-1])) == []
-    assert metering.clock_fault
-    assert "sampling_frequency_hz" in metering.clock_fault
+    assert metering.timeline.clock_fault
+    assert "sampling_frequency_hz" in metering.timeline.clock_fault
     with pytest.raises(ValueError, match="sampling_frequency_hz"):
         metering_of(hat_format(said_rate=0, timestamp=False))
 
@@ -471,13 +471,13 @@ def live(
 def test_a_replay_without_timestamps_goes_by_the_rate_from_zero() -> None:
     made = hat_format(timestamp=False)
     metering = metering_of(made)
-    assert metering.due_ns is None
+    assert metering.timeline.due_ns is None
     readings = metering.feed(pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3))
     assert len(readings) == 6
     for number, reading in enumerate(readings, 1):
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.001)
         assert number - 0.021 < reading.end_ns / 1e9 <= number
-    assert metering.clock_fault is None
+    assert metering.timeline.clock_fault is None
 
 
 @pytest.mark.parametrize("length", [3, 60, 600])
@@ -500,7 +500,7 @@ def test_reads_give_the_rate_even_if_stamps_are_needed_late(length: int) -> None
 def test_without_timestamps_the_rate_is_found_from_the_reads(every: float, rate: float) -> None:
     metering, readings = live(40, every, rate=rate)
     assert 38 <= len(readings) <= 40
-    assert metering.lost_scans_total <= 2
+    assert metering.timeline.lost_scans_total <= 2
     for reading in readings[-20:]:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.01)
         assert reading.amperes(L1) == pytest.approx(10.0, rel=5e-4)
@@ -511,7 +511,7 @@ def test_without_timestamps_the_rate_is_found_from_the_reads(every: float, rate:
 @pytest.mark.parametrize("lost", [1.0, 2.0])
 def test_without_timestamps_a_stall_shows_as_a_lag(every: float, lost: float) -> None:
     metering, readings = live(40, every, lost=(20.03, lost))
-    assert metering.lost_scans_total == pytest.approx(lost * 4040, rel=0.01)
+    assert metering.timeline.lost_scans_total == pytest.approx(lost * 4040, rel=0.01)
     for reading in readings:
         assert reading.amperes(L1) == pytest.approx(10.0, rel=5e-3)
     assert seconds_of(readings[-1]) == pytest.approx(40, abs=1.2)
@@ -519,7 +519,7 @@ def test_without_timestamps_a_stall_shows_as_a_lag(every: float, lost: float) ->
 
 def test_without_timestamps_a_late_reader_is_no_loss() -> None:
     metering, readings = live(40, 0.1, held_up=(20, 22.5))
-    assert metering.lost_scans_total == 0
+    assert metering.timeline.lost_scans_total == 0
     assert len(readings) >= 38
     ends = [seconds_of(reading) for reading in readings]
     assert np.diff(ends).max() < 1.03
@@ -553,7 +553,7 @@ def test_without_timestamps_the_slowest_adc_is_measured(rate: float) -> None:
         read_ns = START_NS + round((second + abs(random.normal(0, 3e-3))) * 1e9)
         readings += metering.feed(pack(made, [part] * 3), read_ns)
     assert len(readings) == 27
-    assert metering.clock_fault is None
+    assert metering.timeline.clock_fault is None
 
 
 def test_reads_without_time_between_them_give_nothing() -> None:
@@ -573,7 +573,7 @@ def test_reads_without_time_between_them_give_nothing() -> None:
 @pytest.mark.parametrize("second", [5500, 6000, 7000, 8500])
 def test_after_two_stalls_in_a_second_comes_a_fresh_one(second: int, lateness: Lateness) -> None:
     metering, readings = run(6.1, [(4800, 400), (second, 400)], lateness)
-    assert metering.lost_scans_total == 800
+    assert metering.timeline.lost_scans_total == 800
     assert all(reading.lost_scans == 0 for reading in readings)
     ends = [seconds_of(reading) for reading in readings]
     back = (second + 400) / RATE
@@ -593,7 +593,7 @@ def test_even_stamps_late_by_periods_at_a_read_s_end_are_no_loss(count: int, lat
         data = pack(made, [codes] * 3, stamps)
         metering.feed(data[: end * made.scan_bytes])
         metering.feed(data[end * made.scan_bytes :])
-        assert metering.lost_scans_total == 0
+        assert metering.timeline.lost_scans_total == 0
 
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
@@ -626,7 +626,7 @@ def test_without_timestamps_a_backlog_read_in_parts_is_no_loss(part: int) -> Non
             data = pack(made, [codes[first : min(first + part, end)]] * 3)
             readings += metering.feed(data, START_NS + (at_ms + number) * ms)
         begin = end
-    assert metering.lost_scans_total == 0
+    assert metering.timeline.lost_scans_total == 0
     assert len(readings) >= 18
 
 
@@ -637,10 +637,10 @@ def test_a_reading_that_cannot_be_complete_yet_is_due_after_the_newest_scan() ->
     data, metering = pack(made, [codes] * 3, GOOD[kept]), metering_of(made)
     size = made.scan_bytes
     metering.feed(data[: 6000 * size])
-    assert metering.due_ns == pytest.approx(START_NS + 1_990_000_000, abs=15_000_000)
+    assert metering.timeline.due_ns == pytest.approx(START_NS + 1_990_000_000, abs=15_000_000)
     for begin, end in pairwise((6000, 6001, 6100, 6200)):
         metering.feed(data[begin * size : end * size])
-        assert metering.due_ns == GOOD[kept][end - 1] + 7_500_000
+        assert metering.timeline.due_ns == GOOD[kept][end - 1] + 7_500_000
 
 
 @pytest.mark.parametrize(
@@ -651,11 +651,11 @@ def test_a_reported_rate_may_be_off_by_a_fifth(reported: float, fault: bool) -> 
     made = hat_format(said_rate=reported)
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, GOOD)
-    assert metering.rate_fault is None
+    assert metering.timeline.rate_fault is None
     metering.feed(data[: 3000 * made.scan_bytes])
-    assert metering.rate_fault is None
+    assert metering.timeline.rate_fault is None
     metering.feed(data[3000 * made.scan_bytes :])
-    assert (metering.rate_fault is not None) == fault
+    assert (metering.timeline.rate_fault is not None) == fault
 
 
 @pytest.mark.parametrize(("lost", "readings"), [(198, 3), (202, 2)])
@@ -663,7 +663,7 @@ def test_a_window_that_lost_more_than_a_twentieth_gives_no_reading(
     lost: int, readings: int
 ) -> None:
     metering, found = run(3.04, [(5000, lost)])
-    assert metering.lost_scans_total == lost
+    assert metering.timeline.lost_scans_total == lost
     assert len(found) == readings
     assert sum(reading.lost_scans for reading in found) == (lost if readings == 3 else 0)
 
@@ -676,11 +676,11 @@ def test_a_reading_is_due_later_after_a_stamp_that_is_late(late_ms: float, waits
     metering = metering_of(made)
     data = pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps)
     metering.feed(data[: 5001 * made.scan_bytes])
-    due_ns = metering.due_ns
+    due_ns = metering.timeline.due_ns
     assert due_ns is not None
     assert due_ns - START_NS == pytest.approx(2.045e9 if waits else 1.985e9, abs=15e6)
     metering.feed(data[5001 * made.scan_bytes : 5002 * made.scan_bytes])
-    assert metering.due_ns == pytest.approx(START_NS + 1.985e9, abs=15e6)
+    assert metering.timeline.due_ns == pytest.approx(START_NS + 1.985e9, abs=15e6)
 
 
 @pytest.mark.parametrize("hertz", [50.0, 50.25, 60.0])
@@ -689,13 +689,13 @@ def test_a_reading_is_complete_with_the_scan_before_it_is_due(hertz: float) -> N
     made = hat_format()
     data = pack(made, [codes_of(current(TIMES, hertz, 10.0))] * 3, GOOD)
     metering, size, begin = metering_of(made), made.scan_bytes, 0
-    assert metering.due_ns is None
+    assert metering.timeline.due_ns is None
     metering.feed(data[:size])
-    assert metering.due_ns == START_NS + 1_000_000_000
+    assert metering.timeline.due_ns == START_NS + 1_000_000_000
     ends = [START_NS]
     for number in range(5):
         metering.feed(data[max(size, begin * size) : (begin + 3000) * size])
-        due_ns = metering.due_ns
+        due_ns = metering.timeline.due_ns
         assert due_ns is not None
         assert due_ns <= START_NS + (number + 1) * 1_000_000_000
         if number:
@@ -739,6 +739,25 @@ def test_scans_lost_at_the_very_end_of_a_window_are_counted(where: int, lost: in
     data = pack(made, [np.full(kept.sum(), 32768)] * 3, GOOD[kept])
     readings = metering.feed(data[: where * made.scan_bytes])
     readings += metering.feed(data[where * made.scan_bytes :])
-    assert metering.lost_scans_total == lost
+    assert metering.timeline.lost_scans_total == lost
     assert sum(reading.lost_scans for reading in readings) == lost
     assert len(readings) == 6
+
+
+def test_scans_that_come_more_slowly_are_another_rate_not_losses() -> None:
+    form = hat_format()
+    fast = np.arange(14000) / 4000
+    slow = fast[-1] + np.arange(1, 18001) / 3000
+    times = np.concatenate((fast, slow))
+    codes = [codes_of(current(times, 50, amperes)) for amperes in (24, 10, 3)]
+    metering, data = metering_of(form), pack(form, codes, stamps_of(times))
+    size = 1000 * form.scan_bytes
+    readings = [
+        reading
+        for start in range(0, len(data), size)
+        for reading in metering.feed(data[start : start + size])
+    ]
+    assert metering.timeline.lost_scans_total == 0
+    assert metering.timeline.clock_fault is None
+    assert [round(reading.amperes(Phase.L1), 1) for reading in readings[-3:]] == [24.0] * 3
+    assert readings[-1].end_ns - START_NS > (times[-1] - 1.1) * 1e9

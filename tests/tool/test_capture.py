@@ -245,12 +245,12 @@ def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> Non
 def test_values_that_are_not_timestamps_are_reported(name: Path) -> None:
     right = replay(load(name), ALL, MEASUREMENT)
     assert len(list(right)) == 3
-    assert right.metering.clock_fault is None
+    assert right.metering.timeline.clock_fault is None
     change(name, timestamp={"index": 3, "type": "be:s64/64>>0"})
     wrong = replay(load(name), ALL, MEASUREMENT)
     assert len(list(wrong)) == 3
-    assert wrong.metering.clock_fault is not None
-    assert wrong.metering.clock_fault.startswith("not used because they ")
+    assert wrong.metering.timeline.clock_fault is not None
+    assert wrong.metering.timeline.clock_fault.startswith("not used because they ")
 
 
 def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:

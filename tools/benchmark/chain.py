@@ -102,7 +102,7 @@ def pipe() -> dict[str, float]:
         "cpu_ns_per_scan": cpu_seconds * 1e9 / scans,
         "readings": readings,
         "scans": metering.scans_total,
-        "lost": metering.lost_scans_total,
+        "lost": metering.timeline.lost_scans_total,
     }
 
 

@@ -26,10 +26,10 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
             if key not in reported:
                 reported.add(key)
                 warn(message)
-    if replay.metering.clock_fault:
-        warn(f"timestamps {replay.metering.clock_fault}")
-    if replay.metering.rate_fault:
-        warn(replay.metering.rate_fault)
+    if replay.metering.timeline.clock_fault:
+        warn(f"timestamps {replay.metering.timeline.clock_fault}")
+    if replay.metering.timeline.rate_fault:
+        warn(replay.metering.timeline.rate_fault)
     if reading is None:
         warn("no reading: the capture is shorter than one second, or too many scans are missing")
     return OK
