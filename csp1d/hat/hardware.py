@@ -13,6 +13,8 @@ from pathlib import Path
 
 from csp1d.hat import sysfs
 
+_TRANSIENT = {"transient", "[transient]"}
+
 
 @dataclass(frozen=True)
 class IioChannel:
@@ -106,7 +108,7 @@ def find_hardware(
         chips=_chips(dev, unseen),
         ports=_ports(sys / "class/tty", dev, proc, unseen),
         leds=tuple(
-            LedDevice(folder.name, "transient" in sysfs.text(folder / "trigger"))
+            LedDevice(folder.name, bool(_TRANSIENT & {*sysfs.text(folder / "trigger").split()}))
             for folder in sorted((sys / "class/leds").glob("*"))
         ),
         links=tuple(sorted((dev / "csp1d").glob("*"))),

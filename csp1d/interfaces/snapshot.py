@@ -2,7 +2,7 @@
 """The state of the daemon's loop for the HTTP threads: one immutable value, replaced as a whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
 from csp1d.measuring.reading import SHOWN_NS, Reading
@@ -77,13 +77,6 @@ def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
 
 
 def _live(reading: Reading, now_ns: int) -> LiveReading:
-    return LiveReading(
-        sequence=reading.sequence,
-        age_seconds=round((now_ns - reading.end_ns) / 1e9, 3),
-        window_seconds=reading.window_seconds,
-        frequency_hertz=reading.frequency_hertz,
-        scans=reading.scans,
-        lost_scans=reading.lost_scans,
-        phases=reading.phases,
-        direction=reading.direction,
-    )
+    names = {spec.name for spec in fields(LiveReading)} & vars(reading).keys()
+    values = {name: getattr(reading, name) for name in names}
+    return LiveReading(age_seconds=round((now_ns - reading.end_ns) / 1e9, 3), **values)

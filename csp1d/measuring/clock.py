@@ -129,7 +129,7 @@ def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
     """
     before = max(0, round(float(late[0]) / period_ns))
     step = late[1:] - late[:-1]
-    if len(step) == 0 or _largest_magnitude(step) < period_ns / 4:
+    if len(step) == 0 or max(step.max(), -step.min()) < period_ns / 4:
         return [(0, before)] if before else []
     lost = _whole_periods(step, period_ns)
     if lost is None:
@@ -161,10 +161,6 @@ def _whole_periods(step: Floats, period_ns: float) -> Integers | None:
     if lost.min() < 0 or float(np.abs(step - period_ns * lost).max()) > period_ns / 4:
         return None
     return lost
-
-
-def _largest_magnitude(values: Floats) -> float:
-    return max(float(np.maximum.reduce(values)), -float(np.minimum.reduce(values)))
 
 
 def _median(values: Sequence[float]) -> float:

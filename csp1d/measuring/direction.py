@@ -43,7 +43,8 @@ def phasors(series: Floats, end: float, cycle: float) -> Complexes:
     They cover the whole cycles before `end`, a fractional position in the series as in `Window`;
     `cycle` is the number of samples per cycle. All angles refer to the same time.
     """
-    start = end % cycle
+    # The first cycle may begin at 0 itself, although rounding puts it before.
+    start = max(0.0, end - math.floor(end / cycle + 1e-6) * cycle)
     first, after = math.floor(start), math.ceil(end)
     weights = np.ones(after - first)
     weights[0] -= start - first

@@ -52,9 +52,7 @@ def reading_json(reading: Reading) -> dict[str, Any]:
         "scans": reading.scans,
         "lost_scans": reading.lost_scans,
         "current_amperes": {str(p): c.rms_amperes for p, c in reading.phases.items()},
-        "active_current_amperes": None
-        if active is None
-        else {str(phase): amperes for phase, amperes in active.items()},
+        "active_current_amperes": active and {str(p): amperes for p, amperes in active.items()},
         "clipped_samples": {str(p): c.clipped_samples for p, c in reading.phases.items()},
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from csp1d.errors import ScanFormatError
+from csp1d.loading import key, matches, within
 from csp1d.measuring.arrays import Array, Integers
 from csp1d.scan_type import ScanType
 
@@ -24,6 +25,8 @@ their position in the cycle."""
 LARGEST = 1e12
 """Maximum absolute scale and offset: with any configuration, the results are finite."""
 
+_NUMBER = within(-LARGEST, LARGEST)
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -31,13 +34,12 @@ class Channel:
 
     id: str
     """IIO channel id, such as "voltage0"."""
-    phase: str
-    """"L1", "L2", "L3" or "reference"."""
-    index: int
-    type: ScanType
-    scale: float
+    phase: str = key(matches("L[123]|reference", "one of 'L1', 'L2', 'L3', 'reference'"))
+    index: int = key(_NUMBER)
+    type: ScanType = key(parse=ScanType.parse)
+    scale: float = key(_NUMBER)
     """Millivolts per code."""
-    offset: float = 0.0
+    offset: float = key(_NUMBER, default=0.0)
     """Codes, added before scaling."""
 
 
@@ -45,8 +47,8 @@ class Channel:
 class Timestamp:
     """The timestamp element."""
 
-    index: int
-    type: ScanType
+    index: int = key(_NUMBER)
+    type: ScanType = key(parse=ScanType.parse)
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,17 @@ class ScanFormat:
             )
         if not self.channels:
             raise ScanFormatError("channels: a scan needs at least one channel")
-        for key in ("index", "id", "phase"):
-            values = [getattr(channel, key) for channel in self.channels]
+        for name in ("index", "id", "phase"):
+            values = [getattr(channel, name) for channel in self.channels]
             if len(set(values)) < len(values):
                 raise ScanFormatError(
-                    f"channels: each needs its own {key}, got {', '.join(map(str, values))}"
+                    f"channels: each needs its own {name}, got {', '.join(map(str, values))}"
                 )
         for channel in self.channels:
-            for key in ("scale", "offset"):
-                if not abs(value := getattr(channel, key)) <= LARGEST:
+            for name in ("scale", "offset"):
+                if not abs(value := getattr(channel, name)) <= LARGEST:
                     raise ScanFormatError(
-                        f"channels: the {key} of {channel.id} must be between {-LARGEST:g} and"
+                        f"channels: the {name} of {channel.id} must be between {-LARGEST:g} and"
                         f" {LARGEST:g}, got {value!r:.40}"
                     )
         if self.timestamp:

@@ -95,6 +95,17 @@ class Stamping:
         """Accept any rate next: the ADC has changed it."""
         self._first_hertz = None
 
+    def restamp(self, scans: int) -> Integers | None:
+        """Return new stamps, by count, for the last `scans` scans."""
+        self._advance(-scans)
+        if self._next_by_count:
+            # Part of this read has such stamps already: go back to the first of these scans.
+            first, spacing = self._next_by_count
+            self._next_by_count = first - scans * spacing, spacing
+        stamps = self._stamp_by_count(scans)
+        self._advance(scans)
+        return stamps
+
     def _advance(self, scans: int) -> None:
         self._remaining -= scans
         self._scans_before += scans

@@ -134,7 +134,7 @@ class Timeline:
         fault = self._stamping.fault
         stamps = self._stamping.next_stamps(timestamps, scans)
         if self._stamping.fault != fault:
-            self._restart()
+            self._restart(self._pending.count)
         if stamps is None:
             return scans
         self._pending.append([row[: len(stamps)] for row in codes], stamps)
@@ -151,7 +151,7 @@ class Timeline:
                 # Now there are twice as many stamps, which give a far better period.
                 clock = self._set_clock(count)
                 if not self._stamping.check_rate(clock.period_ns):
-                    self._restart()
+                    self._restart(0)
                     continue
             late = self._find_lost(clock, count)
             if late is None:
@@ -166,7 +166,7 @@ class Timeline:
             clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
             self._fitted = count
             if not self._stamping.check_rate(clock.period_ns):
-                self._restart()
+                self._restart(count)
                 continue
             positions = pending.positions[:count]
             after = int(positions[-1]) + 1
@@ -210,8 +210,8 @@ class Timeline:
             return None
         clock = self._set_clock(count)
         if not self._stamping.check_rate(clock.period_ns):
-            self._restart()
-            return None
+            self._restart(0)
+            return self._learn_clock()
         self._align_grid(clock)
         return clock
 
@@ -230,10 +230,15 @@ class Timeline:
         self._fitted = self._next_candidate = 0
         self._grid_is_new = True
 
-    def _restart(self) -> None:
-        """Drop the clock and all scans: their timestamps were rejected."""
+    def _restart(self, scans: int) -> None:
+        """The timestamps were rejected: drop `scans` scans and stamp the others by count."""
         self._clock = None
-        self._pending.drop(self._pending.count)
+        self._pending.drop(scans)
+        stamps = self._stamping.restamp(self._pending.count)
+        if stamps is None:
+            self._pending.drop(self._pending.count)
+        else:
+            self._pending.stamps[:] = stamps
 
     def _scans_to_decide(self, clock: SampleClock) -> int | None:
         """Number of pending scans that decides on the window; None if more are needed.

@@ -10,32 +10,14 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from csp1d.config import Config
 from csp1d.errors import CaptureError, Problem, ScanFormatError
 from csp1d.loading import Loader, key, within
 from csp1d.measuring.replay import Replay
 from csp1d.measuring.scan import LARGEST, Channel, ScanFormat, Timestamp
-from csp1d.scan_type import ScanType
 
 _CHUNK_BYTES = 1 << 18
-
-_NUMBER = within(-LARGEST, LARGEST)
-
-
-@dataclass(frozen=True)
-class _Timestamp:
-    index: int = key(_NUMBER)
-    type: ScanType = key(parse=ScanType.parse)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Channel(_Timestamp):
-    id: str
-    phase: Literal["L1", "L2", "L3", "reference"]
-    scale: float = key(_NUMBER)
-    offset: float = key(_NUMBER)
 
 
 @dataclass(frozen=True)
@@ -43,9 +25,9 @@ class _Description:
     """The content of NAME.json."""
 
     sampling_frequency_hz: float
-    channels: tuple[_Channel, ...]
-    timestamp: _Timestamp | None
-    scan_bytes: int = key(_NUMBER)
+    channels: tuple[Channel, ...]
+    timestamp: Timestamp | None
+    scan_bytes: int = key(within(-LARGEST, LARGEST))
 
 
 @dataclass(frozen=True)
@@ -116,12 +98,9 @@ def load(name: str | Path) -> Capture:
     description = loader.build(_Description, document)
     if description is None:
         raise CaptureError([Problem(json_path, *problem) for problem in loader.problems])
-    timestamp = description.timestamp
     try:
         scan_format = ScanFormat(
-            description.sampling_frequency_hz,
-            tuple(Channel(**vars(channel)) for channel in description.channels),
-            Timestamp(**vars(timestamp)) if timestamp else None,
+            description.sampling_frequency_hz, description.channels, description.timestamp
         )
     except ScanFormatError as error:
         raise _error(json_path, str(error)) from error

@@ -9,6 +9,7 @@ The HTTP is done here: importing http.client would take longer than all else in 
 
 import re
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from csp1d.config import HttpConfig, split_address
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     import ssl
 
 _TIMEOUT_SECONDS = 3
+_MAX_BYTES = 1 << 20
+"""Of an answer: many times what csp1d sends."""
 
 # An address that stands for all of the machine's is asked on the machine itself.
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}[ -~]*)\r\n")
-_LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)\r\n", re.IGNORECASE)
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]*)?)\r\n")
+_LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
 
 
 class NoAnswerError(DeviceError):
@@ -85,15 +88,23 @@ class Client:
 
     def _exchange(self, request: bytes) -> bytes:
         """Send a request and read the whole answer, which with HTTP/1.0 ends the connection."""
+        end, answer = time.monotonic() + _TIMEOUT_SECONDS, b""
         with (
             socket.create_connection((self._host, self._port), _TIMEOUT_SECONDS) as plain,
             self._tls.wrap_socket(plain) if self._tls else plain as connection,
-            connection.makefile("rb") as reply,
         ):
             connection.sendall(request)
-            if not (answer := reply.read()):
-                raise ConnectionError("connection closed")
-            return answer
+            # A timeout of the socket alone would begin again with each part.
+            while part := connection.recv(65536):
+                answer += part
+                if len(answer) > _MAX_BYTES:
+                    raise ConnectionError("the answer is too long")
+                if (left_seconds := end - time.monotonic()) <= 0:
+                    raise TimeoutError("timed out")
+                connection.settimeout(left_seconds)
+        if not answer:
+            raise ConnectionError("connection closed")
+        return answer
 
     def _remedy(self, error: OSError) -> str:
         if self._tls:

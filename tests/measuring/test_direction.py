@@ -512,3 +512,13 @@ def test_a_reference_at_its_minimum_does_not_flap() -> None:
     faults = [bool(r.direction and r.direction.reference_fault) for r in measure(rows, times, {})]
     assert faults.count(False) <= 2
     assert sum(a != b for a, b in itertools.pairwise(faults)) <= 1
+
+
+@pytest.mark.parametrize("cycle", [79.9 + step / 1000 for step in range(200)])
+def test_phasors_include_a_cycle_that_begins_with_the_series(cycle: float) -> None:
+    end = 10 * cycle
+    series = np.ones((1, math.ceil(end)))
+    # A pulse in the first half of the first cycle; all else sums to 0.
+    series[0, : int(cycle / 2)] = 3.0
+    (first,) = phasors(series, end, cycle)
+    assert abs(first) > 0.05

@@ -91,3 +91,14 @@ def test_types_that_change_the_length_of_a_scan() -> None:
         "the configured types le:s24/64>>0, le:u16/16>>0 give a scan of 24 bytes instead of 16;"
         " keep the storage bits of the capture"
     )
+
+
+def test_rejected_timestamps_cost_no_scans() -> None:
+    """At 250 S/s the stamps are sample data: all scans are timed by count instead."""
+    form = hat_format(rate=250)
+    times = np.arange(6 * 250 + 100) / 250
+    codes = [codes_of(current(times, 50, amperes)) for amperes in (5.0, 10.0, 20.0)]
+    data = pack(form, codes, stamps_of(times / 1e6))
+    replayed = Replay(form, [data], configured(dict.fromkeys(Phase, DEFAULT), MEASUREMENT))
+    assert [round(reading.amperes(L3)) for reading in replayed] == [20] * 6
+    assert "not used because they give" in str(replayed.metering.timeline.clock_fault)

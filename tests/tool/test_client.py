@@ -3,8 +3,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,12 @@ def test_another_server_is_reported() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "incomplete answer from http://"),
         (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", "is not csp1d: its answer is not HTTP"),
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
+        (b"HTTP/1.0 2001\r\n\r\n{}", "is not csp1d: its answer is not HTTP"),
+        (
+            b"HTTP/1.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
+            "is not the status of this version of csp1d",
+        ),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2 << 20), "the answer is too long"),
     ],
 )
 def test_answers_that_are_not_those_of_csp1d(answer: bytes, problem: str) -> None:
@@ -119,12 +126,32 @@ def test_answers_that_are_not_those_of_csp1d(answer: bytes, problem: str) -> Non
             connection, _ = listener.accept()
             with connection:
                 connection.recv(4096)
-                connection.sendall(answer)
+                with suppress(ConnectionError):
+                    connection.sendall(answer)
 
         server = threading.Thread(target=serve)
         server.start()
         client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
         with pytest.raises(NoAnswerError, match=problem):
+            client.status()
+        server.join()
+
+
+def test_a_slow_answer_ends_after_the_timeout_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("csp1d.tool.client._TIMEOUT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(ConnectionError):
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.1)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(NoAnswerError, match="timed out"):
             client.status()
         server.join()
 

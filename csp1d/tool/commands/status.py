@@ -12,7 +12,7 @@ from csp1d.tool.client import Client
 def run(config: Config, arguments: argparse.Namespace) -> int:
     client = Client(config.http, arguments.certificate, arguments.key)
     if arguments.json:
-        print(client.status_json().decode())
+        print(client.status_json().decode(errors="replace"))
     else:
         print(status_text(client.status(), client.url), end="")
     return OK
