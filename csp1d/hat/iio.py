@@ -248,7 +248,7 @@ def find_adc(wanted: str, bus: Path = sysfs.IIO_DEVICES) -> Path:
         known = ", ".join(map(" ".join, names.values())) or "none"
         raise DeviceAbsentError(
             f"ADC {wanted!r} not found; IIO devices: {known} "
-            "(adc.device takes a name, a label or iio:deviceN)"
+            "(adc.device accepts a name, a label or iio:deviceN)"
         )
     if len(found) > 1:
         choices = ", ".join(folder.name for folder in found)

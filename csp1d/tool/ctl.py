@@ -62,7 +62,7 @@ def _number(meaning: str, is_valid: Callable[[float], bool]) -> Callable[[str], 
 
 _SECONDS = _number("a number of seconds above 0", lambda seconds: seconds > 0)
 _AMPERES = _number("a number of amperes", lambda amperes: True)
-_FUSE = _number("a number of amperes from 1 up", lambda amperes: amperes >= 1)
+_FUSE = _number("a number of amperes of at least 1", lambda amperes: amperes >= 1)
 
 
 def _phase(text: str) -> Phase:
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--certificate",
         metavar="FILE",
         default="",
-        help="client certificate (PEM), where csp1d requires one (http.tls_client_ca)",
+        help="client certificate (PEM), if csp1d requires one (http.tls_client_ca)",
     )
     client.add_argument(
         "--key",
