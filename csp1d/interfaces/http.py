@@ -33,7 +33,7 @@ MOST_CONNECTIONS = 32
 _REQUEST_SECONDS = 5.0
 """Limit for the TLS handshake and the request together."""
 
-_SECONDS = 10.0
+_RESPONSE_SECONDS = 10.0
 """Limit until the client has received the response."""
 
 _GRACE_SECONDS = 0.25
@@ -126,27 +126,27 @@ class HttpServer:
         try:
             thread.start()
         except BaseException:
-            self._leave(connection)
+            self._release_slot(connection)
             raise
 
     def _acquire_slot(self, connection: socket.socket) -> bool:
         """Wait for a free slot, or take the oldest one. False if the server closes."""
 
-        def is_room() -> bool:
+        def may_continue() -> bool:
             return self._closing or len(self._open) < MOST_CONNECTIONS
 
         with self._changed:
-            while not is_room():
+            while not may_continue():
                 oldest, since_seconds = next(iter(self._open.items()))
                 left_seconds = since_seconds + _GRACE_SECONDS - time.monotonic()
                 if left_seconds <= 0:
                     _abort(oldest)
-                self._changed.wait_for(is_room, max(left_seconds, _RETRY_SECONDS))
+                self._changed.wait_for(may_continue, max(left_seconds, _RETRY_SECONDS))
             if not self._closing:
                 self._open[connection] = time.monotonic()
             return not self._closing
 
-    def _leave(self, connection: socket.socket) -> None:
+    def _release_slot(self, connection: socket.socket) -> None:
         with self._changed:
             del self._open[connection]
             # Under the lock: otherwise _abort could hit a reused descriptor number.
@@ -162,13 +162,13 @@ class HttpServer:
         try:
             rest = memoryview(self._reply(connection, begin + _REQUEST_SECONDS))
             while rest:
-                _wait_until(begin + _SECONDS, connection)
+                _wait_until(begin + _RESPONSE_SECONDS, connection)
                 rest = rest[connection.send(rest) :]
             _linger(connection, time.monotonic() + _LINGER_SECONDS)
         except OSError as error:
             log.debug("HTTP client %s: %s", client, error)
         finally:
-            self._leave(connection)
+            self._release_slot(connection)
 
     def _reply(self, connection: socket.socket, end: float) -> bytes:
         """Read a request and return the response."""

@@ -197,7 +197,7 @@ def test_the_request_has_a_time_limit_however_it_is_divided(
 def test_a_client_that_does_not_read_its_response_loses_its_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "_SECONDS", 0.5)
+    monkeypatch.setattr(http, "_RESPONSE_SECONDS", 0.5)
     large = Page("text/plain", lambda: bytes(50_000_000))
     server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": large})
     try:
