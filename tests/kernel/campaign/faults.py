@@ -311,20 +311,20 @@ KINDS = (
     Kind("stopped, buffer holds", _stopped_shortly),
     Kind("stopped, buffer overflows", _overflow),
     Kind("killed", _killed),
-    Kind("asked while stalled", _asked_while_stalled),
+    Kind("request while stalled", _asked_while_stalled),
     Kind("request chatters", _chatter),
     Kind("request falls in telegram", _fall_in_mid_telegram, silences=False),
     Kind("request line gone", _gpio_gone, mute_seconds=1.5, since=(6, 9)),
     Kind("port hung up", _hang_up),
     Kind("port gone", _tty_gone),
     Kind("port's permission lost", _tty_permission_lost),
-    Kind("port takes nothing", _stuck),
+    Kind("port accepts nothing", _stuck),
     Kind("LEDs gone", _leds_gone, silences=False),
     Kind("clock stepped by hours", _clock_stepped, silences=False),
     Kind("memory short", _memory_short, silences=False),
     Kind("processor busy", _processor_busy, silences=False),
     Kind("disks and journal full", _disks_full, silences=False),
-    Kind("journal deaf", _journal_deaf, silences=False),
+    Kind("journal stopped", _journal_deaf, silences=False),
     *(
         Kind(f"HTTP: {name}", _clients(name), silences=False)
         for name in ("slow", "half", "headers", "garbage", "scrapes")

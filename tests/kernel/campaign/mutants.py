@@ -49,13 +49,13 @@ MUTANTS = {
         "p1/port.py",
         "if now_ns - telegram.end_ns > FRESH_NS:",
         "if False:",
-        ("asked while stalled", "stopped, buffer overflows"),
+        ("request while stalled", "stopped, buffer overflows"),
     ),
     "nothing is flushed": Mutant(
         "loop/sender.py",
         "port.flush()",
         "pass",
-        ("request falls in telegram", "request chatters", "port takes nothing"),
+        ("request falls in telegram", "request chatters", "port accepts nothing"),
     ),
     "lost scans are not found": Mutant(
         "measuring/timeline.py", "in find_lost(late, clock.period_ns):", "in []:", GAPS
