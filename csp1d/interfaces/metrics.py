@@ -32,7 +32,7 @@ class SnapshotCollector(Collector):
         yield from self._currents(state)
         yield from _measuring(state)
         yield from _p1(state)
-        build = Gauge("csp1d_build_info", "1, with the version.", labels=["version"])
+        build = Gauge("csp1d_build_info", "Always 1; the label is the version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
 
@@ -41,7 +41,7 @@ class SnapshotCollector(Collector):
         peak = _by_phase(
             "csp1d_peak_current_amperes", "Peak instantaneous current, absolute value."
         )
-        offset = _by_phase("csp1d_dc_offset_amperes", "Mean of the samples, as a current.")
+        offset = _by_phase("csp1d_dc_offset_amperes", "DC offset of the samples, as a current.")
         reading = state.fresh(self._now_ns())
         if reading:
             for phase, values in reading.phases.items():
@@ -66,12 +66,12 @@ class SnapshotCollector(Collector):
 def _measuring(state: Snapshot) -> Iterator[Metric]:
     yield Gauge(
         "csp1d_reading_timestamp_seconds",
-        "End of the last reading, in Unix time.",
+        "Unix time of the end of the last reading.",
         state.reading_timestamp_seconds,
     )
     yield Counter("csp1d_readings", "Readings.", state.readings_total)
     yield Counter("csp1d_scans", "Scans read from the ADC.", state.scans_total)
-    yield Counter("csp1d_scans_lost", "Scans missing between those read.", state.scans_lost_total)
+    yield Counter("csp1d_scans_lost", "Scans missing from the data.", state.scans_lost_total)
     clipped = Counter(
         "csp1d_clipped_samples", "Samples at a limit of the ADC range.", labels=["phase"]
     )
@@ -94,7 +94,7 @@ def _p1(state: Snapshot) -> Iterator[Metric]:
     yield Counter("csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped)
     latency = Histogram(
         "csp1d_telegram_latency_seconds",
-        "Time from the later of the reading's end and the rising request line to the write.",
+        "Delay of the write after reading end or rising request, whichever is later.",
     )
     cumulative, buckets = 0, []
     limits = [*map(str, LATENCY_BUCKETS_SECONDS), "+Inf"]

@@ -21,7 +21,7 @@ class Snapshot:
     failed: Reading | None = None
     """The last reading with a failed input: for diagnosis, its currents are not valid."""
     reading_timestamp_seconds: float | None = None
-    """End of the last reading, in Unix time."""
+    """Unix time of the end of the last reading."""
     readings_total: int = 0
     scans_total: int = 0
     scans_lost_total: int = 0
