@@ -211,7 +211,7 @@ def test_the_direction_shows_and_a_reference_that_vanishes_is_logged_once(tmp_pa
 def test_a_wiring_that_does_not_match_is_logged_once_and_nothing_is_changed(tmp_path: Path) -> None:
     config = CONFIG + '[direction]\nreference = "current"\nreference_flow = "producing"\n'
     with running(tmp_path, "--simulate", "L1=-6,L2=5,L3=4", config=config) as daemon:
-        advice = "wiring: if nothing feeds in on L1"
+        advice = "wiring: if there is no export on L1"
         end = time.monotonic() + 20
         while advice not in daemon.log():
             assert time.monotonic() < end

@@ -171,7 +171,7 @@ class ScanFormat:
         """Codes and timestamps; raises ScanFormatError if `data` is not whole scans."""
         if len(data) % self.scan_bytes:
             raise ScanFormatError(
-                f"{len(data)} bytes are not whole scans of {self.scan_bytes} bytes"
+                f"{len(data)} bytes are not a whole number of scans of {self.scan_bytes} bytes"
             )
         records = np.frombuffer(data, self.record)
         codes = tuple(

@@ -99,9 +99,8 @@ class Timeline:
         hertz = SECOND_NS / self._clock.period_ns
         if abs(hertz / self._frequency_hz - 1) <= _RATE_OFF:
             return None
-        return (
-            f"the device reports {self._frequency_hz:g} scans per second but delivers {hertz:.0f}"
-        )
+        reported = f"{self._frequency_hz:g} scans per second"
+        return f"the driver reports {reported}, the ADC delivers {hertz:.0f}"
 
     @property
     def due_ns(self) -> int | None:

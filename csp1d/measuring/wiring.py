@@ -96,9 +96,9 @@ class Wiring:
         if len(moved) == 3:
             sensed = next(phase for phase, to in moved.items() if to == self._direction.phase)
             return (
-                f"if nothing feeds in, the reference senses {sensed}, not {self._direction.phase}:"
-                f' set direction.phase = "{sensed}", or, if that is wrong, rotate the'
-                " channels.*.input of all three phases",
+                f"if there is no export, the reference senses {sensed}, not"
+                f' {self._direction.phase}: set direction.phase = "{sensed}", or, if that is wrong,'
+                " rotate the channels.*.input of all three phases",
                 [*moved],
             )
         one, other = sorted(moved)
@@ -107,7 +107,7 @@ class Wiring:
             order = "L1-L3-L2" if self._direction.phase_order == "L1-L2-L3" else "L1-L2-L3"
             remedy += f', or set direction.phase_order = "{order}" if that is the phase order'
         return (
-            f"if nothing feeds in, the inputs of {one} and {other} are swapped: {remedy}",
+            f"if there is no export, the inputs of {one} and {other} are swapped: {remedy}",
             [one, other],
         )
 
@@ -127,7 +127,7 @@ class Wiring:
         if len(against) > steady / 2:
             # More likely than several reversed transformers.
             remedy = f"the reference is reversed: {self._reference_remedy()}; or {remedy}"
-        return f"if nothing feeds in on {names}: {remedy}", against
+        return f"if there is no export on {names}: {remedy}", against
 
     def _reference_remedy(self) -> str:
         if self._direction.reference == "voltage":

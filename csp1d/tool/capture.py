@@ -44,7 +44,7 @@ class Capture:
             with open(self.scans_path, "rb") as file:
                 while chunk := file.read(max(1, _CHUNK_BYTES // size) * size):
                     if len(chunk) % size:
-                        raise _error(self.scans_path, "still being recorded; wait for its end")
+                        raise _error(self.scans_path, "still being recorded; wait until it is done")
                     yield chunk
         except OSError as error:
             reason = f"cannot be read: {error.strerror}; make it readable"
@@ -115,7 +115,7 @@ def load(name: str | Path) -> Capture:
         raise _error(
             scans_path,
             f"{scans_length} bytes are not a whole number of scans of {scan_format.scan_bytes}"
-            f" bytes; cut it to {scans_length - rest}, or record it again",
+            f" bytes; truncate it to {scans_length - rest}, or record it again",
         )
     return Capture(scan_format, scans_path)
 

@@ -257,7 +257,9 @@ def test_timestamps_of_any_byte_order() -> None:
 
 def test_part_of_a_scan_is_rejected() -> None:
     made = scan_format("le:u16/16", timestamp=True)
-    with pytest.raises(ScanFormatError, match="17 bytes are not whole scans of 16 bytes"):
+    with pytest.raises(
+        ScanFormatError, match="17 bytes are not a whole number of scans of 16 bytes"
+    ):
         made.decode(bytes(17))
 
 

@@ -334,7 +334,7 @@ def test_timestamps_override_the_rate_that_the_device_reports(said_rate: float) 
     assert metering.timeline.clock_fault is None
     assert metering.timeline.lost_scans_total == 0
     assert metering.timeline.rate_fault == (
-        f"the device reports {said_rate} scans per second but delivers 4000"
+        f"the driver reports {said_rate} scans per second, the ADC delivers 4000"
     )
     assert len(readings) == 6
     for reading in readings:

@@ -37,15 +37,15 @@ def see(wires: Wiring, *lags: float | None, amperes: float = 10.0, times: int = 
 
 
 SWAPPED = (
-    "if nothing feeds in, the inputs of {0} and {1} are swapped:"
+    "if there is no export, the inputs of {0} and {1} are swapped:"
     " swap channels.{0}.input and channels.{1}.input"
 )
 AGAINST = (
-    "if nothing feeds in on {0}: turn the transformer of {0} around, or set"
+    "if there is no export on {0}: turn the transformer of {0} around, or set"
     " channels.{0}.reversed = true"
 )
 REFERENCE = (
-    "if nothing feeds in on {0}: the reference is reversed: turn its plug around; or turn the"
+    "if there is no export on {0}: the reference is reversed: turn its plug around; or turn the"
     " transformer of {0} around, or set {1}"
 )
 
@@ -76,12 +76,12 @@ PICTURES: dict[str, tuple[tuple[float | None, ...], str]] = {
     "L1 and L3 swapped, L2 idle": ((240, None, 0), SWAPPED.format("L1", "L3")),
     "the reference senses L3": (
         (120, 240, 0),
-        'if nothing feeds in, the reference senses L3, not L1: set direction.phase = "L3",'
+        'if there is no export, the reference senses L3, not L1: set direction.phase = "L3",'
         " or, if that is wrong, rotate the channels.*.input of all three phases",
     ),
     "the reference senses L2": (
         (240, 0, 120),
-        'if nothing feeds in, the reference senses L2, not L1: set direction.phase = "L2",'
+        'if there is no export, the reference senses L2, not L1: set direction.phase = "L2",'
         " or, if that is wrong, rotate the channels.*.input of all three phases",
     ),
     "L1 reversed, or feeding in": ((180, 120, 240), AGAINST.format("L1")),

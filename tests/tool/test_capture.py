@@ -139,7 +139,7 @@ CHANNEL = {
         ),
         (
             {"scan_bytes": 10**400},
-            "json: scan_bytes: must be between -1e.12 and 1e.12, got a number of many digits",
+            "json: scan_bytes: must be between -1e.12 and 1e.12, got a very long number",
         ),
         ({"scan_bytes": [[16]]}, "scan_bytes: must be a whole number, got a list"),
         ({"sampling_frequency_hz": True}, "sampling_frequency_hz: must be a number, got true"),
@@ -227,7 +227,7 @@ def test_half_a_capture(name: Path, missing: str) -> None:
 def test_an_incomplete_scan_is_reported(name: Path) -> None:
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
-    with pytest.raises(CaptureError, match=r"house\.bin: 193605 bytes .* cut it to 193600"):
+    with pytest.raises(CaptureError, match=r"house\.bin: 193605 bytes .* truncate it to 193600"):
         load(name)
 
 
@@ -257,7 +257,9 @@ def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:
     recorded = load(name)
     with open(f"{name}.bin", "ab") as file:
         file.write(bytes(5))
-    with pytest.raises(CaptureError, match=r"house\.bin: still being recorded; wait for its end"):
+    with pytest.raises(
+        CaptureError, match=r"house\.bin: still being recorded; wait until it is done"
+    ):
         list(replay(recorded, ALL, MEASUREMENT))
     Path(f"{name}.bin").unlink()
     with pytest.raises(CaptureError, match=r"house\.bin: cannot be read: No such file"):
@@ -375,7 +377,7 @@ DIRECTION_CASES: dict[str, tuple[tuple[float, ...], str, float | None, list[str]
         (180, 120, 240),
         DIRECTION,
         -10,
-        ["if nothing feeds in on L1: .* set channels.L1.reversed = true"],
+        ["if there is no export on L1: .* set channels.L1.reversed = true"],
     ),
     "L1 reversed, and configured so": (
         (180, 120, 240),
@@ -388,7 +390,7 @@ DIRECTION_CASES: dict[str, tuple[tuple[float, ...], str, float | None, list[str]
         DIRECTION,
         10,
         [
-            "if nothing feeds in, the inputs of L2 and L3 are swapped:"
+            "if there is no export, the inputs of L2 and L3 are swapped:"
             " .* set direction.phase_order = .L1-L3-L2."
         ],
     ),
