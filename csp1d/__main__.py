@@ -111,14 +111,14 @@ def _log_internal_error() -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="csp1d",
-        description="Measures mains currents with an IIO ADC and sends them as P1 telegrams.",
+        description="Measure mains currents with an IIO ADC and send them as P1 telegrams.",
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
         default=DEFAULT_PATH,
-        help=f"configuration file (default {DEFAULT_PATH}; drop-ins are in FILE.d/)",
+        help=f"configuration file (default {DEFAULT_PATH}; drop-ins in FILE.d/)",
     )
     parser.add_argument(
         "--check-config",
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SCENARIO",
         nargs="?",
         const="",
-        help='run on a simulated HAT: "L1=24,L2=10.5,L3=0" or a TOML file of steps',
+        help='run with a simulated HAT: "L1=24,L2=10.5,L3=0" or a TOML file of steps',
     )
     parser.add_argument("--version", action="version", version=f"csp1d {__version__}")
     return parser

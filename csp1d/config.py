@@ -43,7 +43,7 @@ _PLAIN = rf"(?![/!()]){_TEXT}"
 _INPUT = r"[a-z][a-z0-9_-]*"
 _INPUT_MEANING = 'an IIO channel id such as "voltage0"'
 
-_NAME = matches(r"[^/\s\0-\x1f]+", "a name without '/' or blanks")
+_NAME = matches(r"[^/\s\0-\x1f]+", "a name without '/' or spaces")
 _PATH = matches(r"[^\s\0-\x1f][^\0-\x1f]*", "a path")
 _PATH_OR_NONE = matches(r"[^\0-\x1f]*", 'a path, or ""')
 _LED = matches(r"[^/\s\0-\x1f]*", 'the name of an LED in /sys/class/leds, or ""')

@@ -70,7 +70,7 @@ def wrong(expected: str, value: object) -> ValueError:
         case None:
             text = "null"
         case int() if abs(value) > 10**80:
-            text = "a number of many digits"
+            text = "a very long number"
         case _:
             text = repr(value)
     return ValueError(f"must be {expected}, got {text if len(text) < 80 else f'{text[:80]}...'}")
@@ -83,7 +83,7 @@ def decode_toml(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 at byte {error.start}") from error
     if text.startswith("\ufeff"):
-        raise ValueError("starts with a byte order mark; save it without")
+        raise ValueError("starts with a byte order mark; save it without one")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -154,7 +154,7 @@ def test_discover_prints_a_configuration_that_is_good_and_does_not_mind_a_bad_on
     put(tmp_path, "csp1d.toml", "this is no TOML")
     done = csp1ctl(tmp_path, "discover", "--config", "csp1d.toml")
     assert done.returncode in (0, 69)
-    assert b"Standard output: a configuration for csp1d.toml" in done.stderr
+    assert b"Configuration for csp1d.toml (standard output):" in done.stderr
     (tmp_path / "csp1d.toml").write_bytes(done.stdout)
     load(tmp_path / "csp1d.toml")
 

@@ -93,7 +93,7 @@ class IioAdc(Driver):
         try:
             (self._buffer / "enable").write_text("1")
         except OSError as error:
-            reason = f"{self._name} does not start capturing: {error.strerror}"
+            reason = f"{self._name} cannot start capturing: {error.strerror}"
             if error.errno == errno.EINVAL and not adc.trigger:
                 known = ", ".join(sysfs.triggers(self._bus)) or "none yet"
                 reason += f"; it may need a trigger: set adc.trigger (triggers: {known})"

@@ -28,7 +28,7 @@ class SysfsLed(Driver):
             self._has_trigger = f"[{_TRIGGER}]" in self._triggers()
         except FileNotFoundError as error:
             raise DeviceAbsentError(
-                f'{self._folder} not found; set leds to its name, or to ""'
+                f'{self._folder} not found; set its name under [leds], or ""'
             ) from error
 
     def switch(self, on: bool) -> None:

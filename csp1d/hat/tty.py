@@ -28,7 +28,7 @@ class TtyPort(Driver):
                 "(csp1ctl discover lists the ports)"
             ) from error
         except OSError as error:
-            raise open_error(path, error, "if it is a login, disable its getty") from error
+            raise open_error(path, error, "if it is a login prompt, mask its getty") from error
         self._on_close.callback(os.close, self._fd)
         try:
             # TIOCEXCL excludes other users' processes; flock also a second csp1d run by root.

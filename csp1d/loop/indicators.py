@@ -124,8 +124,8 @@ class Indicators:
                 Event.LED_TRIGGER_FOUND.log("%s: kernel trigger in use again", name, device=name)
         elif self._trigger_fault.observe(self._clock()):
             Event.LED_TRIGGER_LOST.log(
-                "%s: kernel LED trigger transient not loaded, the LED stays lit if csp1d is killed;"
-                " run: modprobe ledtrig-transient",
+                "%s: kernel LED trigger transient not loaded, the LED may stay lit if csp1d is"
+                " killed; run: modprobe ledtrig-transient",
                 name,
                 device=name,
             )

@@ -110,7 +110,7 @@ def find_gain(points: Sequence[Point], old: Correction) -> Correction:
     for true, x in pairs:
         if abs(x * gain / true - 1) > _MAX_DISAGREEMENT:
             raise RefusedError(
-                f"the points disagree: with the gain that fits all best, {true:g} A would read "
+                f"the points disagree: with the best-fitting gain, {true:g} A would read "
                 f"{x * gain:.2f} A; measure them again"
             )
     return Correction(round(gain, 6), round(noise * gain, 4))

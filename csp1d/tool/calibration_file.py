@@ -93,7 +93,7 @@ def _overriding(config_path: Path, path: Path, phases: Iterable[Phase]) -> list[
     set_in = origins(config_path)
     names = (f"channels.{phase}.{key}" for phase in phases for key in _KEYS)
     return [
-        Problem(set_in[name], name, f"overrides {path.name}; remove it there")
+        Problem(set_in[name], name, f"overrides {path.name}; remove it")
         for name in names
         if name in set_in and set_in[name].parent == path.parent and set_in[name].name > path.name
     ]

@@ -63,8 +63,8 @@ class Client:
             return parse(self.status_json())
         except ValueError as error:
             raise NoAnswerError(
-                f"the answer of {self.url} is {error}; restart csp1d if it is older than csp1ctl, "
-                "and check http.listen"
+                f"the answer from {self.url} is {error}; restart csp1d if it is older than csp1ctl,"
+                " and check http.listen"
             ) from error
 
     def status_json(self) -> bytes:
@@ -111,7 +111,7 @@ class Client:
             import ssl
 
             if isinstance(error, ssl.SSLCertVerificationError):
-                return "; reload csp1d if the file of http.tls_certificate was renewed"
+                return "; reload csp1d if http.tls_certificate was renewed"
             if isinstance(error, ssl.SSLError):
                 return "; check http.tls_certificate and http.tls_client_ca"
         return "; is csp1d running with this configuration? (systemctl status csp1d)"

@@ -62,7 +62,7 @@ def _number(meaning: str, is_valid: Callable[[float], bool]) -> Callable[[str], 
 
 _SECONDS = _number("a number of seconds above 0", lambda seconds: seconds > 0)
 _AMPERES = _number("a number of amperes", lambda amperes: True)
-_FUSE = _number("a number of amperes of at least 1", lambda amperes: amperes >= 1)
+_FUSE = _number("a number of amperes, at least 1", lambda amperes: amperes >= 1)
 
 
 def _phase(text: str) -> Phase:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--key",
         metavar="FILE",
         default="",
-        help="private key (PEM), if not in the file of the certificate",
+        help="private key (PEM), if not in the certificate file",
     )
     both = [common, client]
     parser = argparse.ArgumentParser(
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     record = add("record", help="record scans of the ADC (stop the daemon first)")
-    record.add_argument("seconds", metavar="SECONDS", type=_SECONDS)
+    record.add_argument("seconds", metavar="SECONDS", type=_SECONDS, help="duration")
     record.add_argument("name", metavar="NAME", help="write NAME.json and NAME.bin")
 
     replay = add("replay", help="measure a capture, one JSON line per reading")

@@ -190,7 +190,7 @@ def _adc_tables(hardware: Hardware, byteorder: str) -> Iterator[str]:
         yield "ct_ratio = 2000"
         yield "burden_ohms = 20.0"
         if override := type_override(adc, channel, byteorder):
-            yield f"# The driver declares {channel.type}, but stores the machine's byte order."
+            yield f"# The driver declares {channel.type}, but uses the machine's byte order."
             yield "# Remove this line if the currents are implausible."
             yield f"type = {_toml(override)}"
         if channel.scale_millivolts is None:

@@ -76,7 +76,7 @@ def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_remedy(
 
 
 def test_a_missing_led_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=f"{tmp_path / NAME} not found; set leds"):
+    with pytest.raises(DeviceError, match=f"{tmp_path / NAME} not found; set its name"):
         SysfsLed(NAME, tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_arguments_that_are_not_a_scenario(text: str, message: str) -> None:
         ),
         (
             f"[[step]]\nat_seconds = {'9' * 400}",
-            "at_seconds: must be a finite number, got a number of many digits",
+            "at_seconds: must be a finite number, got a very long number",
         ),
         ("[[step]]\nfrequency_hz = nan", "frequency_hz: must be a finite number, got nan"),
         ("[[step]]\nreference = -1", "reference: must be between 0 and 999999, got -1"),

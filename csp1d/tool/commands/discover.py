@@ -35,9 +35,9 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
         if hardware.unseen:
-            print("Some devices are visible to root only: try again with sudo.", file=sys.stderr)
+            print("Some devices are visible only to root: try again with sudo.", file=sys.stderr)
     print(
-        f"\nStandard output: a configuration for {arguments.config}\n", file=sys.stderr, flush=True
+        f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True
     )
     print(configuration(hardware, sys.byteorder), end="")
     return DEVICE_MISSING if absent else OK
@@ -104,7 +104,7 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
     if not adc.has_timestamp:
         yield "      no timestamps: time is derived from the number of scans"
     if len(found) < 3:
-        yield f"      inputs for {len(found)} of three phases"
+        yield f"      inputs for {len(found)} of 3 phases"
     if adc.is_capturing:
         yield "      in use: capturing"
 
