@@ -88,7 +88,7 @@ class Stamping:
         if least <= hertz <= most:
             self._first_hertz = self._first_hertz or hertz
             return True
-        self._reject(f"they give {hertz:.6g} scans per second, not {least:.6g} to {most:.6g}")
+        self._reject(f"they imply {hertz:.6g} scans per second, not {least:.0f} to {most:.0f}")
         return False
 
     def forget_rate(self) -> None:

@@ -41,7 +41,7 @@ def adc_fault(adc: IioDevice) -> str:
     if _ONE_CHANNEL_PER_SCAN.fullmatch(adc.name):
         return "slow: it converts one channel per scan"
     if not inputs(adc):
-        return "no voltage input in its scans"
+        return "no voltage input in its buffer"
     if adc.available_frequencies and nearest_frequency(adc.available_frequencies) is None:
         return f"no usable sampling frequency: {adc.available_frequencies} Hz"
     return ""

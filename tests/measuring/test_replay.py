@@ -101,4 +101,4 @@ def test_rejected_timestamps_cost_no_scans() -> None:
     data = pack(form, codes, stamps_of(times / 1e6))
     replayed = Replay(form, [data], configured(dict.fromkeys(Phase, DEFAULT), MEASUREMENT))
     assert [round(reading.amperes(L3)) for reading in replayed] == [20] * 6
-    assert "not used because they give" in str(replayed.metering.timeline.clock_fault)
+    assert "not used because they imply" in str(replayed.metering.timeline.clock_fault)

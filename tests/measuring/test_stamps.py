@@ -124,9 +124,9 @@ def test_without_a_rate_and_a_time_of_the_read_the_remedy_is_the_capture() -> No
     ("first", "then", "reason"),
     [
         (200.0, 200.0, None),
-        (199.0, 199.0, "they give 199 scans per second, not 200 to 1e+07"),
+        (199.0, 199.0, "they imply 199 scans per second, not 200 to 10000000"),
         (4000.0, 4760.0, None),
-        (4000.0, 4850.0, "they give 4850 scans per second, not 3200 to 4800"),
+        (4000.0, 4850.0, "they imply 4850 scans per second, not 3200 to 4800"),
     ],
 )
 def test_timestamps_keep_to_a_rate(first: float, then: float, reason: str | None) -> None:

@@ -142,10 +142,10 @@ def test_the_configuration_of_a_machine_without_a_hat() -> None:
         (replace(ADC, name="ads1115"), "slow: it converts one channel per scan"),
         (
             replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)),
-            "no voltage input in its scans",
+            "no voltage input in its buffer",
         ),
-        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input in its scans"),
-        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input in its scans"),
+        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input in its buffer"),
+        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input in its buffer"),
         (
             replace(ADC, available_frequencies="8 16 128"),
             "no usable sampling frequency: 8 16 128 Hz",
