@@ -124,7 +124,7 @@ class Indicators:
                 Event.LED_TRIGGER_FOUND.log("%s: kernel trigger in use again", name, device=name)
         elif self._trigger_fault.observe(self._clock()):
             Event.LED_TRIGGER_LOST.log(
-                "%s: kernel LED trigger transient not loaded, the LED may stay lit if csp1d is"
+                "%s: kernel LED trigger transient not loaded, the LED may stay on if csp1d is"
                 " killed; run: modprobe ledtrig-transient",
                 name,
                 device=name,
