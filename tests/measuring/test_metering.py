@@ -419,7 +419,7 @@ def test_scans_are_counted() -> None:
 
 
 def test_part_of_a_scan_is_rejected() -> None:
-    with pytest.raises(ScanFormatError, match="whole scans"):
+    with pytest.raises(ScanFormatError, match="a whole number of scans"):
         metering_of(hat_format()).feed(bytes(15))
 
 
