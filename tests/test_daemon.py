@@ -683,6 +683,6 @@ def test_without_any_device_the_daemon_runs_and_logs_each_once(tmp_path: Path) -
         "ADC missing: ADC 'no-adc' not found; IIO devices:",
         "P1 port missing: /dev/no-tty not found; set p1.device",
         "request line missing: /dev/no-gpiochip not found; set p1.request.chip",
-        "LED no:led missing: /sys/class/leds/no:led not found; set leds",
+        "LED no:led missing: /sys/class/leds/no:led not found; set its name under [leds]",
     ):
         assert log.count(message) == 1, log
