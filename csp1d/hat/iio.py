@@ -79,8 +79,7 @@ class IioAdc(Driver):
         rate = self._set_rate(holders, adc.sampling_frequency_hz, inputs)
         selected, timestamp = self._select(config), self._select_timestamp()
         if not rate and timestamp is None:
-            # Neither the driver nor timestamps give the rate: use the configured one. With
-            # timestamps the rate may be unknown (0): they give it later.
+            # Neither the driver nor timestamps give the rate: use the configured one.
             rate = adc.sampling_frequency_hz
         self.format = ScanFormat(rate, selected, timestamp)
         length = int(adc.buffer_seconds * (rate or adc.sampling_frequency_hz))

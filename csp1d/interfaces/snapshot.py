@@ -71,9 +71,7 @@ class Snapshot:
 
 
 def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
-    if reading is None or now_ns - reading.end_ns > SHOWN_NS:
-        return None
-    return reading
+    return reading if reading and now_ns - reading.end_ns <= SHOWN_NS else None
 
 
 def _live(reading: Reading, now_ns: int) -> LiveReading:

@@ -161,10 +161,6 @@ class Sampler:
             raise DeviceError(str(error)) from error
         return adc
 
-    def _set_up_again(self, now_ns: int) -> None:
-        self.close()
-        self.wake_ns = now_ns
-
     def _discard_metering(self) -> None:
         self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total
         self._metering = None
@@ -197,7 +193,8 @@ class Sampler:
         if has_reading:
             self._last_reading_ns = now_ns
         elif has_data and now_ns - self._last_reading_ns > _NO_READING_NS:
-            self._set_up_again(now_ns)
+            self.close()
+            self.wake_ns = now_ns
             return
         due_ns = self._metering.timeline.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
@@ -212,7 +209,8 @@ class Sampler:
             self._last_reading_ns = now_ns
             self._events.on_stall(now_ns)
             if now_ns - self._last_data_ns > _SET_UP_AGAIN_NS:
-                self._set_up_again(now_ns)
+                self.close()
+                self.wake_ns = now_ns
                 self.stalled = True
                 return
         if due_ns is None:

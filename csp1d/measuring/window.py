@@ -64,20 +64,25 @@ class Window:
     def moments(self, centered: Floats) -> list[Moments]:
         """Moments of each channel of `centered` (channels, samples), which must be near 0: far from
         it, the variance is lost in rounding."""
-        totals, squares = np.zeros((2, len(centered)))
+        # In lists: arrays of as few values as channels cost more than they save.
+        totals, squares = [0.0] * len(centered), [0.0] * len(centered)
         lows, highs = [], []
         for first, after, before, beyond in self.parts:
             part = centered[:, first:after]
-            head, tail = part[:, 0], part[:, -1]
-            totals += np.add.reduce(part, axis=1) - before * head - beyond * tail
-            squares += np.einsum("cs,cs->c", part, part) - before * head**2 - beyond * tail**2
-            lows.append(np.minimum.reduce(part, axis=1))
-            highs.append(np.maximum.reduce(part, axis=1))
-        means = totals / self.weight
-        variances = np.maximum(0.0, squares / self.weight - means**2)
-        lowest, highest = np.minimum.reduce(lows), np.maximum.reduce(highs)
-        rows = np.array([means, variances, lowest, highest]).T.tolist()
-        return [Moments(*row) for row in rows]
+            sums = np.add.reduce(part, axis=1).tolist()
+            powers = np.einsum("cs,cs->c", part, part).tolist()
+            ends = zip(part[:, 0].tolist(), part[:, -1].tolist(), strict=True)
+            for row, (head, tail) in enumerate(ends):
+                totals[row] += sums[row] - before * head - beyond * tail
+                squares[row] += powers[row] - before * head**2 - beyond * tail**2
+            lows.append(np.minimum.reduce(part, axis=1).tolist())
+            highs.append(np.maximum.reduce(part, axis=1).tolist())
+        means = [total / self.weight for total in totals]
+        rows = zip(means, squares, zip(*lows, strict=True), zip(*highs, strict=True), strict=True)
+        return [
+            Moments(mean, max(0.0, square / self.weight - mean**2), min(low), max(high))
+            for mean, square, low, high in rows
+        ]
 
     def count_beyond(self, row: Floats, lowest: float, highest: float) -> tuple[int, int]:
         """The number of samples at or below `lowest` and at or above `highest` in a row (samples,),
