@@ -112,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
     telegram = add("telegram", help="print the telegram for three currents")
     for phase in Phase:
-        telegram.add_argument(phase.lower(), metavar=phase, type=_AMPERES, help="amperes")
+        telegram.add_argument(
+            phase.lower(), metavar=phase, type=_AMPERES, help=f"current of {phase} in amperes"
+        )
 
     add("discover", help="find devices and print a configuration for them")
 

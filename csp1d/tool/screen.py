@@ -47,7 +47,7 @@ def _bars(reading: LiveReading, fuse_amperes: float) -> Table:
             complete_style="green",
             finished_style="bold red",
         )
-        overload = Text("overload: reads too low", style="bold red")
+        overload = Text("overload: the reading is too low", style="bold red")
         grid.add_row(
             Text(phase, style="bold"),
             Text(f"{current.rms_amperes:6.2f} A", style="bold red" if is_over else "bold"),

@@ -186,7 +186,7 @@ def test_the_screen() -> None:
     # 24 of 80 A are 0.3 of the bar.
     assert lines[2].startswith("L1  24.00 A ━")
     assert lines[2].endswith("              of 80 A")
-    note = " overload: reads too low"
+    note = " overload: the reading is too low"
     assert lines[3].endswith(note)
     assert lines[2].count("━") == pytest.approx(0.3 * (80 - len("L1  24.00 A " + note)), abs=1)
     assert "request line  low: no request" in lines

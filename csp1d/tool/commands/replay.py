@@ -39,7 +39,7 @@ def _warnings(reading: Reading) -> dict[str, str]:
     """Messages about a reading, by a key that stays the same where only figures change."""
     warnings: dict[str, str] = {}
     for phase in reading.failed_phases:
-        warnings[phase] = f"{phase}: input saturated: current unknown; check the input wiring"
+        warnings[phase] = f"{phase}: input saturated: current unknown; check its wiring"
     direction = reading.direction
     if direction and (fault := direction.reference_fault):
         warnings["reference"] = f"direction unknown, currents count as import: {fault}"

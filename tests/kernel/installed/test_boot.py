@@ -36,7 +36,10 @@ def test_boot_with_the_adc(booted: InstalledBoard) -> None:
     assert booted.telegram_after(time.monotonic_ns(), 5) < 5
     check_devices(booted.hat)
     check_unprivileged(int(show("MainPID")))
-    assert not [event for event in events("--boot") if event.endswith("-lost")]
+    lost = {event for event in events("--boot") if event.endswith("-lost")}
+    assert lost <= {"scans-lost"}
+    # While a machine under load still boots, its buffer may overflow: no other loss is reported.
+    assert booted.daemon.counter("csp1d_scans_lost_total") <= booted.hat.adc.dropped
 
 
 def test_boot_without_the_adc_that_is_plugged_30_s_later(booted: InstalledBoard) -> None:
