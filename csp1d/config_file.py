@@ -72,15 +72,20 @@ def _drop_ins(path: Path, problems: list[Problem]) -> list[Path]:
         return []
 
 
+def read_regular(file: Path) -> bytes:
+    """The content of a file. Raises OSError; ValueError for a pipe or a device, whose content may
+    never come or never end, except /dev/null: a link to it is the usual empty file
+    (systemd.unit(5))."""
+    special = file.is_fifo() or file.is_char_device() or file.is_block_device()
+    if special and file.stat().st_rdev != os.stat(os.devnull).st_rdev:
+        raise ValueError("is a pipe or a device; use a regular file")
+    return file.read_bytes()
+
+
 def _read(file: Path, required: bool) -> Mapping[str, Any]:
     """Raises ValueError with the reason."""
     try:
-        # The content of a pipe or a device may never come or never end; but a link to /dev/null is
-        # the usual way to make a file empty (systemd.unit(5)).
-        special = file.is_fifo() or file.is_char_device() or file.is_block_device()
-        if special and file.stat().st_rdev != os.stat(os.devnull).st_rdev:
-            raise ValueError("is a pipe or a device; use a regular file")
-        return decode_toml(file.read_bytes())
+        return decode_toml(read_regular(file))
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return {}

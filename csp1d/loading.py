@@ -181,7 +181,7 @@ class Loader:
             if name in table:
                 usual = self._value(spec.type, usual, table[name], prefix + name, **spec.metadata)
             elif default is None:
-                self.problems.append((prefix + name, "is missing; add it"))
+                self.problems.append((prefix + name, "is missing"))
             values[name] = usual
         return kind(**values)
 

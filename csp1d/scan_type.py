@@ -42,7 +42,7 @@ class ScanType:
         match = _TYPE.fullmatch(text.strip())
         if not match:
             raise ScanTypeError(
-                f"{text!r} is not a scan type: write it like le:s12/16>>4"
+                f"{text[:40]!r} is not a scan type: write it like le:s12/16>>4"
                 " (be or le, s or u, BITS/STORAGE, XREPEAT if above 1, >>SHIFT)"
             )
         return cls(

@@ -72,9 +72,11 @@ def parse(body: bytes) -> Status:
     """Read the body of /status.json. Raises ValueError if it is not one of this version."""
     loader = Loader()
     try:
-        status = loader.build(Status, json.loads(body))
+        document = json.loads(body)
+        json.dumps(document, ensure_ascii=False).encode()  # refuses half a surrogate pair
+        status = loader.build(Status, document)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not the status of this version of csp1d ({error!r})") from error
+        raise ValueError(f"not the status of this version of csp1d ({error})") from error
     if status is None:
         problem = ": ".join(part for part in loader.problems[0] if part)
         raise ValueError(f"not the status of this version of csp1d ({problem})")

@@ -310,9 +310,9 @@ def test_an_address_in_use_does_not_prevent_measuring(tmp_path: Path) -> None:
         config = f'[http]\nlisten = "{address}"\n'
         with running(tmp_path, "--simulate", "L1=5", config=config) as daemon:
             assert telegrams(daemon.receive(3))
-            daemon.wait_for(f"HTTP missing: cannot listen on http.listen '{address}'")
+            daemon.wait_for(f"HTTP server missing: cannot listen on http.listen '{address}'")
             taken.close()
-            daemon.wait_for("HTTP available again")
+            daemon.wait_for("HTTP server available again")
             with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as reply:
                 assert reply.status == 200
 

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 KINDS = {
-    ".bash", ".c", ".catalog", ".html", ".js", ".json", ".md", ".py", ".rst", ".rules", ".service",
-    ".sh", ".svg", ".toml", ".yml", "",
+    ".bash", ".c", ".catalog", ".dts", ".html", ".js", ".json", ".md", ".py", ".rst", ".rules",
+    ".service", ".sh", ".svg", ".toml", ".yml", "",
 }  # fmt: skip
 FILES = [
     path

@@ -105,9 +105,10 @@ def watch(sensor: Sensor, seconds: float) -> int:
     while (elapsed := time.monotonic() - begin) < seconds:
         if sensor.process.poll() is not None:
             raise SystemExit("csp1d ended; see its messages above")
-        status = sensor.status()
+        summaries = consumer.read() if select.select([consumer.fd], [], [], 0)[0] else []
+        status = sensor.status()  # after the telegram, which so shows the same reading
         line = f"{elapsed:5.1f} s  {measured(status):34}"
-        for summary in consumer.read() if select.select([consumer.fd], [], [], 0)[0] else []:
+        for summary in summaries:
             count, printed = count + 1, time.monotonic()
             print(f"{line} {summary:32} {leds(status)}", flush=True)
         if time.monotonic() - printed > 1.5:

@@ -14,8 +14,8 @@ Two notations: "L1=24,L2=10.5,L3=0" for constant currents, or a TOML file of ste
     stall_seconds = 2
     reference = 0.5
 
-Each key except `at_seconds` is optional and keeps its value until a later step changes it; a stall
-ends after its time.
+Each key is optional and keeps its value until a later step changes it; `at_seconds` is 0 if it is
+absent, and a stall ends after its time.
 """
 
 import os
@@ -26,6 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from csp1d.config_file import read_regular
 from csp1d.errors import Problem, ScenarioError
 from csp1d.loading import Loader, decode_toml, key, within
 from csp1d.phase import Phase
@@ -87,13 +88,13 @@ def parse(text: str, frequency_hz: float = 50.0) -> Scenario:
     if not text:
         return (replace(first, amperes={Phase.L1: 24.0, Phase.L2: 10.5, Phase.L3: 0.0}),)
     loader = Loader()
-    if re.match(r"L\d\s*=", text) and not os.path.exists(text):
+    if re.match(r"[Ll]?\d*\s*=", text) and not os.path.exists(text):
         pairs = (pair.partition("=") for pair in text.split(","))
         amperes = {name.strip(): _number(value) for name, _, value in pairs}
         steps = [loader.override(first, {"amperes": amperes})]
     else:
         try:
-            steps = _steps(loader, decode_toml(Path(text).read_bytes()), first)
+            steps = _steps(loader, decode_toml(read_regular(Path(text))), first)
         except OSError as error:
             loader.problems.append(("", f"cannot be read: {error.strerror}"))
         except ValueError as error:

@@ -38,10 +38,10 @@ _PIPE_BYTES = 4096
 """Passed through the pipe at a time: every pipe holds that."""
 
 _TELEGRAM_NS = 100 * MS_NS
-"""Until a polling charge point takes its telegram as complete and drops the line."""
+"""After this time a polling charge point has its telegram and drops the line."""
 
 _WORK_NS = 300 * MS_NS
-"""Until it raises the line again."""
+"""After this time it raises the line again."""
 
 
 class SimulatedHat(Driver):
@@ -118,14 +118,12 @@ class SimulatedAdc(Driver):
         if reference := config.reference():
             self._channels.append((None, reference))
         self._buffer_ns = int(config.adc.buffer_seconds * SECOND_NS)
-        self.format = ScanFormat(
-            self._rate,
-            tuple(
-                _channel(index, phase or "reference", channel)
-                for index, (phase, channel) in enumerate(self._channels)
-            ),
-            Timestamp(len(self._channels), ScanType.parse("le:s64/64>>0")),
-        )
+        channels = [
+            _channel(index, phase or "reference", channel)
+            for index, (phase, channel) in enumerate(self._channels)
+        ]
+        timestamp = Timestamp(len(channels), ScanType.parse("le:s64/64>>0"))
+        self.format = ScanFormat(self._rate, tuple(channels), timestamp)
         self._start_ns = time.monotonic_ns()
         self._next_scan = 0
         self._angle = 0.0
@@ -198,22 +196,16 @@ class SimulatedAdc(Driver):
 
 def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
     scan_type = ScanType.parse(config.type or _DEFAULT_TYPE)
-    return Channel(
-        id=config.input,
-        phase=phase,
-        index=index,
-        type=scan_type,
-        scale=config.scale_millivolts or _RANGE_MILLIVOLTS / 2**scan_type.bits,
-        offset=0.0 if scan_type.signed else -(2.0 ** (scan_type.bits - 1)),
-    )
+    scale = config.scale_millivolts or _RANGE_MILLIVOLTS / 2**scan_type.bits
+    offset = 0.0 if scan_type.signed else -(2.0 ** (scan_type.bits - 1))
+    return Channel(config.input, phase, index, scan_type, scale, offset)
 
 
 def _shape(angles: Floats, step: Step) -> Floats:
     """A current of 1 A RMS with the step's harmonics, at these angles of the fundamental."""
     parts = {1: 1.0} | {order: part / 100 for order, part in step.harmonics_percent.items()}
     wave = sum(part * np.sin(order * angles) for order, part in parts.items())
-    norm = np.sqrt(2.0 / sum(part * part for part in parts.values()))
-    shape: Floats = norm * wave
+    shape: Floats = np.sqrt(2.0 / sum(part * part for part in parts.values())) * wave
     return shape
 
 

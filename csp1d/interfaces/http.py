@@ -247,7 +247,9 @@ def _listen(address: str) -> socket.socket:
         listener.listen(_WAITING_CONNECTIONS)
     except OSError as error:
         listener.close()
-        raise DeviceError(f"cannot listen on http.listen {address!r}: {error.strerror}") from error
+        raise DeviceError(
+            f"cannot listen on http.listen {address!r}: {error.strerror}; set a free address"
+        ) from error
     return listener
 
 

@@ -15,6 +15,7 @@ from csp1d.interfaces.router import Page, html_page
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.arrays import Floats
 from csp1d.status import to_json
+from csp1d.units import SECOND_NS
 
 
 def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
@@ -26,7 +27,7 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
         return to_json(snapshot().status(time.monotonic_ns()))
 
     def waveform() -> bytes:
-        return json.dumps(waveform_json(snapshot(), time.monotonic_ns())).encode()
+        return json.dumps(waveform_json(snapshot(), time.monotonic_ns(), time.time())).encode()
 
     return {
         "/": html_page(Path(__file__).with_name("page.html").read_bytes()),
@@ -36,20 +37,21 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
     }
 
 
-def waveform_json(state: Snapshot, now_ns: int) -> dict[str, Any]:
+def waveform_json(state: Snapshot, now_ns: int, unix_seconds: float) -> dict[str, Any]:
     """The last mains cycles, also those of a failed input; null without a fresh reading."""
     reading = state.fresh_failed(now_ns) or state.fresh(now_ns)
     if reading is None or reading.waveform is None:
         return {"waveform": None}
     waveform = reading.waveform
+    age_seconds = (now_ns - reading.end_ns) / SECOND_NS
     reference = None
     if waveform.reference is not None:
         reference = {"unit": waveform.reference_unit, "values": _rounded(waveform.reference)}
     return {
         "waveform": {
             "sequence": reading.sequence,
-            "age_seconds": round((now_ns - reading.end_ns) / 1e9, 3),
-            "end_timestamp_seconds": state.reading_timestamp_seconds,
+            "age_seconds": round(age_seconds, 3),
+            "end_timestamp_seconds": round(unix_seconds - age_seconds, 3),
             "spacing_seconds": waveform.spacing_seconds,
             "current_amperes": {
                 phase: _rounded(values) for phase, values in waveform.current_amperes.items()

@@ -9,6 +9,7 @@ from csp1d.measuring.reading import SHOWN_NS, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Status
+from csp1d.units import SECOND_NS
 
 _LED_ROLES = ("power", "current", "p1")
 
@@ -77,4 +78,4 @@ def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:
 def _live(reading: Reading, now_ns: int) -> LiveReading:
     names = {spec.name for spec in fields(LiveReading)} & vars(reading).keys()
     values = {name: getattr(reading, name) for name in names}
-    return LiveReading(age_seconds=round((now_ns - reading.end_ns) / 1e9, 3), **values)
+    return LiveReading(age_seconds=round((now_ns - reading.end_ns) / SECOND_NS, 3), **values)

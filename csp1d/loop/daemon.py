@@ -59,7 +59,7 @@ class Daemon:
         # HTTP threads serve metrics and pages from the latest snapshot, and see nothing else.
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._pages = pages(lambda: self._snapshot)
-        self._http: DeviceSlot[HttpServer] = DeviceSlot("HTTP", Event.HTTP_LOST, Event.HTTP_FOUND)
+        self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
 
         # systemd receives readiness, the state as text, and a sign of life per search.
         self._service = ServiceManager()

@@ -129,7 +129,7 @@ class MeasurementEvents:
             if self._age.observe(now_ns, lasting_ns=_OLD_NS):
                 Event.ADC_CLOCK.log(
                     "ADC timestamps: scans arrive %.1f s late, too old to send",
-                    age_ns / 1e9,
+                    age_ns / SECOND_NS,
                     device="ADC",
                 )
         elif self._age.clear(now_ns):

@@ -22,7 +22,7 @@ from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
-from csp1d.units import MS_NS
+from csp1d.units import MS_NS, SECOND_NS
 
 _FIRST_SCAN_NS = 50 * MS_NS
 """Interval of the reads before the first scan after a set-up."""
@@ -67,7 +67,7 @@ class Sampler:
         self._scans_before = 0
         self._lost_before = 0
         self._lateness_ns = _MIN_LATENESS_NS
-        self._adc: DeviceSlot[Adc] = DeviceSlot("ADC", Event.ADC_LOST, Event.ADC_FOUND, clock)
+        self._adc = DeviceSlot[Adc]("ADC", Event.ADC_LOST, Event.ADC_FOUND, clock)
         self._events = MeasurementEvents()
         self._metering: Metering | None = None
 
@@ -178,7 +178,7 @@ class Sampler:
         if valid:
             self.reading = valid[-1]
             age_ns = self._clock() - self.reading.end_ns
-            self.reading_timestamp_seconds = time.time() - age_ns / 1e9
+            self.reading_timestamp_seconds = time.time() - age_ns / SECOND_NS
             self.readings_total += len(valid)
         return valid
 
@@ -199,7 +199,7 @@ class Sampler:
         due_ns = self._metering.timeline.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
             # Decrease the lateness slowly, so that one slow second does not delay all later ones.
-            if has_reading:
+            if has_reading and not self._retries:
                 self._lateness_ns = max(_MIN_LATENESS_NS, self._lateness_ns - MS_NS // 10)
             self._retries = 0
             self.wake_ns = due_ns + self._lateness_ns

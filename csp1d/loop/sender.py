@@ -37,12 +37,10 @@ class Sender:
         self._config = config
         self._clock = clock
         self._stuck = Fault(QUIET_NS)
-        self.line: DeviceSlot[RequestLine] = DeviceSlot(
+        self.line = DeviceSlot[RequestLine](
             "request line", Event.REQUEST_LINE_LOST, Event.REQUEST_LINE_FOUND, clock
         )
-        self.port: DeviceSlot[Port] = DeviceSlot(
-            "P1 port", Event.P1_PORT_LOST, Event.P1_PORT_FOUND, clock
-        )
+        self.port = DeviceSlot[Port]("P1 port", Event.P1_PORT_LOST, Event.P1_PORT_FOUND, clock)
         self._start()
 
     def _start(self) -> None:

@@ -12,6 +12,8 @@ import signal
 import time
 from types import FrameType
 
+from csp1d.units import SECOND_NS
+
 
 class Signals:
     """SIGTERM and SIGINT set `stop`, SIGHUP sets `reload`; all end the wait."""
@@ -32,7 +34,7 @@ class Signals:
 
         `descriptors` maps each descriptor to its selector events. Returns those that are ready.
         """
-        seconds = max(0, wake_ns - time.monotonic_ns()) / 1e9
+        seconds = max(0, wake_ns - time.monotonic_ns()) / SECOND_NS
         # A select() timeout may be late by 0.1 % (select_estimate_accuracy in the kernel's
         # fs/select.c): nearly a millisecond before each reading. A timer's signal is not.
         signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -93,8 +93,7 @@ class ReadClock:
                 # After the loss the line continues as if it had always been later.
                 self._line_ns += lost_ns
                 self._points = deque(
-                    ((count, time_ns + lost_ns) for count, time_ns in self._points),
-                    maxlen=_POINTS,
+                    ((count, time_ns + lost_ns) for count, time_ns in self._points), maxlen=_POINTS
                 )
                 if self._next_ns is not None:
                     self._next_ns += lost_ns

@@ -57,12 +57,7 @@ class Ct:
         self._noise_floor_amperes = config.noise_floor_amperes
 
     def current(
-        self,
-        window: Window,
-        codes: Floats,
-        moments: Moments,
-        center: float,
-        no_load_amperes: float,
+        self, window: Window, codes: Floats, moments: Moments, center: float, no_load_amperes: float
     ) -> PhaseCurrent:
         """The current over a window.
 

@@ -106,10 +106,8 @@ class Wiring:
         if self._direction.phase not in moved:
             order = "L1-L3-L2" if self._direction.phase_order == "L1-L2-L3" else "L1-L2-L3"
             remedy += f', or set direction.phase_order = "{order}" if that is the phase order'
-        return (
-            f"if there is no export, the inputs of {one} and {other} are swapped: {remedy}",
-            [one, other],
-        )
+        advice = f"if there is no export, the inputs of {one} and {other} are swapped: {remedy}"
+        return advice, [one, other]
 
     def _find_reversed(
         self, suspect: Mapping[Phase, _Sector], steady: int

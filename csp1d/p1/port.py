@@ -2,9 +2,9 @@
 """The P1 port as a protocol without I/O: when a telegram is sent, and when it is cancelled.
 
 The caller reports what happened (the request line changed, a reading is ready, the port accepted
-bytes, time passed) and carries out the returned actions in order. Every call passes the time and
-the number of bytes that the port still holds (`held`): only the kernel knows what has left. Bytes
-in the FIFO of a UART (16 bytes, 1.4 ms) count as left.
+bytes, time passed) and carries out the returned actions in order. Where it matters, a call
+passes the time and the number of bytes that the port still holds (`held`): only the kernel knows
+what has left. Bytes in the FIFO of a UART (16 bytes, 1.4 ms) count as left.
 
 At most one telegram is under way. It ends in one of three ways: its last byte leaves the port
 (sent), the request ends before that (aborted; DSMR 5.0.2 section 5.7.1 requires the transfer to
@@ -122,16 +122,16 @@ class _UnderWay:
         self.started_ns = now_ns
         self.due_ns = now_ns + wire_ns * 11 // 10
         """A port that transmits has sent it by then."""
-        self.stuck_ns = now_ns + wire_ns * 2
+        self.stuck_at_ns = now_ns + wire_ns * 2
         """The port counts as stuck from then on."""
-        self.expires_ns = telegram.end_ns + FRESH_NS
+        self.expires_at_ns = telegram.end_ns + FRESH_NS
         """Its first byte must not leave after this."""
         self.schedule_check(now_ns)
 
     def schedule_check(self, now_ns: int) -> None:
         """Set the next check: at each deadline, and in between whenever the age has doubled."""
         doubled_ns = now_ns + max(_CHECK_NS, now_ns - self.started_ns)
-        times = (self.due_ns, self.stuck_ns, self.expires_ns + 1, doubled_ns)
+        times = (self.due_ns, self.stuck_at_ns, self.expires_at_ns + 1, doubled_ns)
         self.check_ns = min(time for time in times if time > now_ns)
 
 
@@ -242,8 +242,8 @@ class P1Port:
             return []
         current = self._under_way
         has_begun = held + len(current.rest) < len(current.telegram.data)
-        is_stuck = now_ns >= current.stuck_ns
-        is_stale = now_ns > current.expires_ns
+        is_stuck = now_ns >= current.stuck_at_ns
+        is_stale = now_ns > current.expires_at_ns
         # A telegram that has begun may finish. A stuck port keeps it until there is a better one.
         never_began = is_stale and not has_begun
         gave_up = is_stuck and (is_stale or superseded)

@@ -99,7 +99,9 @@ def find_gain(points: Sequence[Point], old: Correction) -> Correction:
         _refuse_clipping(point.currents)
         _refuse_unsteady(point, old.gain)
         square = point.uncorrected_rms_amperes**2 - noise**2
-        pairs.append((point.reference_amperes, math.sqrt(max(0.0, square))))
+        if square <= 0:
+            raise RefusedError("the noise floor is above this current; run csp1ctl calibrate zero")
+        pairs.append((point.reference_amperes, math.sqrt(square)))
     # Least squares of a line through 0; for a single point, the ratio.
     gain = sum(true * x for true, x in pairs) / sum(x * x for _, x in pairs)
     if abs(gain - 1) > _MAX_GAIN_ERROR:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csp1d.config import Config
+from csp1d.config_file import read_regular
 from csp1d.errors import CaptureError, Problem, ScanFormatError
 from csp1d.loading import Loader, key, within
 from csp1d.measuring.replay import Replay
@@ -56,12 +57,11 @@ def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> 
 
     Raises CaptureError if a file cannot be written.
     """
-    timestamp = scan_format.timestamp
     description = {
         "sampling_frequency_hz": scan_format.sampling_frequency_hz,
         "scan_bytes": scan_format.scan_bytes,
         "channels": [vars(channel) for channel in scan_format.channels],
-        "timestamp": timestamp and vars(timestamp),
+        "timestamp": scan_format.timestamp and vars(scan_format.timestamp),
     }
     json_path, scans_path = _paths(name)
     path, written = json_path, 0
@@ -87,7 +87,7 @@ def load(name: str | Path) -> Capture:
     """Read NAME.json and check that NAME.bin fits it. Raises CaptureError."""
     json_path, scans_path = _paths(name)
     try:
-        document = json.loads(json_path.read_text(encoding="utf-8"))
+        document = json.loads(read_regular(json_path).decode())
         scans_length = scans_path.stat().st_size
     except OSError as error:
         reason = f"{error.strerror}; a capture consists of NAME.json and NAME.bin"

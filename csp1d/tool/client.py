@@ -23,7 +23,7 @@ _TIMEOUT_SECONDS = 3
 _MAX_BYTES = 1 << 20
 """Of an answer: many times what csp1d sends."""
 
-# An address that stands for all of the machine's is asked on the machine itself.
+# csp1ctl connects to the loopback address if csp1d listens on all addresses.
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]*)?)\r\n")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
-    """Gives a function that takes how much of `total` is done."""
+    """Yields a function that shows the progress: its argument is how much of `total` is done."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from csp1d.hat import sysfs
 from csp1d.hat.hardware import (
     GpioLine,
     Hardware,
@@ -238,3 +239,13 @@ def test_hidden_devices_are_listed_as_unseen(
         f"the lines of {machine.dev}/gpiochip0: Permission denied; run as root",
         "which serial ports other users' processes have open; run as root",
     )
+
+
+@pytest.mark.parametrize(("own", "found"), [("0", 0.0), ("0.25", 0.25), (None, 0.5)])
+def test_an_attribute_of_a_channel_counts_before_the_shared_one(
+    tmp_path: Path, own: str | None, found: float
+) -> None:
+    (tmp_path / "in_voltage_scale").write_text("0.5\n")
+    if own:
+        (tmp_path / "in_voltage1_scale").write_text(f"{own}\n")
+    assert sysfs.channel_number(tmp_path, "voltage1", "scale") == found

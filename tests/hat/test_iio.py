@@ -438,3 +438,20 @@ def refuse(
         return write(path, text)
 
     monkeypatch.setattr(Path, "write_text", write_text)
+
+
+def test_a_buffer_that_a_killed_process_left_enabled_is_disabled_before_all_else(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is enabled, the kernel refuses every other setting (EBUSY)."""
+    writes = []
+    write = IioAdc._write
+
+    def noted(self: IioAdc, file: Path, text: str) -> None:
+        writes.append((file.name, text, tree.read("buffer/enable")))
+        write(self, file, text)
+
+    monkeypatch.setattr(IioAdc, "_write", noted)
+    with tree.open():
+        assert writes[0] == ("enable", "0", "1")
+        assert {enabled for _, _, enabled in writes[1:]} == {"0"}

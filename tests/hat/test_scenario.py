@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scenarios of the simulated HAT."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,16 @@ def test_all_problems_of_a_scenario_are_reported_at_once(tmp_path: Path) -> None
         "step[1].amps",
         "step[1].reference",
     ]
+
+
+def test_a_pipe_is_no_scenario(tmp_path: Path) -> None:
+    """It would be waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ScenarioError, match="is a pipe or a device; use a regular file"):
+        parse(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("text", ["l1=1", "=1", "L9=1"])
+def test_currents_of_an_unknown_phase_are_no_file(text: str) -> None:
+    with pytest.raises(ScenarioError, match=r"amperes\.\S*: must be one of"):
+        parse(text)

@@ -21,6 +21,7 @@ from csp1d.measuring.reading import Waveform
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
 
+UNIX_SECONDS = 1_700_000_000.65
 HTML = resources.files("csp1d.interfaces").joinpath("page.html").read_text()
 WAVEFORM = Waveform(
     0.0005,
@@ -32,7 +33,7 @@ WAVEFORM = Waveform(
 
 def waveform_of(waveform: Waveform | None, now_ns: int = END_NS + 400_000_000) -> Any:
     state = replace(MEASURING, reading=replace(READING, waveform=waveform))
-    return json.loads(json.dumps(waveform_json(state, now_ns)))["waveform"]
+    return json.loads(json.dumps(waveform_json(state, now_ns, UNIX_SECONDS)))["waveform"]
 
 
 def test_waveforms_are_oldest_first_and_end_with_the_reading() -> None:
@@ -57,15 +58,16 @@ def test_a_failed_input_has_a_waveform() -> None:
     # The last good reading is still fresh for a moment.
     for reading in (READING, None):
         state = replace(MEASURING, reading=reading, failed=failed)
-        assert waveform_json(state, END_NS)["waveform"]["sequence"] == 4
+        waveform = waveform_json(state, END_NS, UNIX_SECONDS)["waveform"]
+        assert (waveform["sequence"], waveform["end_timestamp_seconds"]) == (4, UNIX_SECONDS)
         assert status_json(state, END_NS)["failed_phases"] == ["L2"]
-    assert waveform_json(state, END_NS + 1_501_000_000) == {"waveform": None}
+    assert waveform_json(state, END_NS + 1_501_000_000, UNIX_SECONDS) == {"waveform": None}
 
 
 def test_an_old_waveform_is_absent() -> None:
     assert waveform_of(WAVEFORM, END_NS + 1_501_000_000) is None
     assert waveform_of(None) is None
-    assert waveform_json(Snapshot(), 0) == {"waveform": None}
+    assert waveform_json(Snapshot(), 0, UNIX_SECONDS) == {"waveform": None}
 
 
 def test_each_page_is_built_from_the_snapshot() -> None:

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state that `systemctl status` shows."""
 
+import os
+import socket
+from pathlib import Path
+
 import pytest
 
-from csp1d.interfaces.service import status_line
+from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import SHOWN_NS, PhaseCurrent, Reading
 from csp1d.phase import Phase
@@ -44,3 +48,31 @@ LINES: list[tuple[Snapshot, int, str]] = [
 @pytest.mark.parametrize(("state", "now_ns", "expected"), LINES)
 def test_the_state_as_a_line(state: Snapshot, now_ns: int, expected: str) -> None:
     assert status_line(state, now_ns) == expected
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "is_fed"),
+    [
+        (None, None, False),
+        ("2000000", None, True),
+        ("2000000", "own", True),
+        ("2000000", "1", False),
+    ],
+)
+def test_the_watchdog_is_fed_if_it_is_this_process_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | None, is_fed: bool
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    for name, value in {"WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, str(os.getpid()) if value == "own" else value)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        manager = ServiceManager()
+        manager.alive()
+        manager.ready()
+        manager.close()
+        received = [receiver.recv(100) for _ in range(1 + is_fed)]
+    assert received == [*([b"WATCHDOG=1"] if is_fed else []), b"READY=1"]

@@ -88,6 +88,7 @@ def test_after_a_stop_before_the_read_timestamps_are_still_used(
     readings = run(board, sampler, 3)
     board.stop_ns = round(stop_seconds * SECOND)
     readings += run(board, sampler, 5)
+    assert sampler.readings_total == len(readings)
     assert caplog.messages == []
     assert [reading.lost_scans for reading in readings] == [0] * len(readings)
     ends_ns = [reading.end_ns for reading in readings]

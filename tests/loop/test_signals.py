@@ -77,3 +77,14 @@ def test_a_ready_descriptor_or_a_time_in_the_past_ends_the_wait(signals: Signals
     assert signals.wait({}, time.monotonic_ns() - 10_000 * MS) == set()
     os.close(readable)
     os.close(writable)
+
+
+def test_a_timer_that_ends_after_the_close_does_not_end_the_process() -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    signals = Signals()
+    signals.install()
+    signals.close()
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_IGN
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)

@@ -164,7 +164,7 @@ def test_rates_that_are_not_supported(hertz: float) -> None:
 def test_scales_and_offsets_that_are_not_supported(what: str, number: float) -> None:
     channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
     with pytest.raises(
-        ScanFormatError, match=rf"channels: the {what} of voltage0 must be .* 1e\+12, got "
+        ScanFormatError, match=rf"channels: the {what} of voltage0 is not plausible: "
     ):
         ScanFormat(4000, (replace(channel, **{what: number}),))  # type: ignore[arg-type]
 
@@ -207,11 +207,11 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"channels": (FIRST, replace(SECOND, scale=-1e13))},
-        "channels: the scale of voltage1 must be between -1e+12 and 1e+12, got -10000000000000.0",
+        "channels: the scale of voltage1 is not plausible: -10000000000000.0",
     ),
     (
         {"channels": (FIRST, replace(SECOND, offset=10**60))},
-        f"channels: the offset of voltage1 must be between -1e+12 and 1e+12, got 1{'0' * 39}",
+        f"channels: the offset of voltage1 is not plausible: 1{'0' * 39}",
     ),
     (
         {"timestamp": Timestamp(2, ScanType.parse("le:s32/32>>0"))},

@@ -343,27 +343,27 @@ def test_each_reading_is_sent_unless_an_interval_is_given() -> None:
 @pytest.mark.parametrize("accepted", [100, LENGTH])
 def test_its_first_byte_leaves_within_a_second_or_never(accepted: int) -> None:
     port = requested_port()
-    expires_ns = TELEGRAM.end_ns + SECOND
-    send(port, TELEGRAM, expires_ns - 50 * MS, accepted)
-    assert port.on_timer(expires_ns, accepted) == []
-    assert port.on_timer(expires_ns + 1, accepted) == [Flush()]
+    expires_at_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_at_ns - 50 * MS, accepted)
+    assert port.on_timer(expires_at_ns, accepted) == []
+    assert port.on_timer(expires_at_ns + 1, accepted) == [Flush()]
     assert port.counts.dropped == 1
 
 
 def test_what_has_begun_to_leave_in_time_may_go_on() -> None:
     port = requested_port()
-    expires_ns = TELEGRAM.end_ns + SECOND
-    send(port, TELEGRAM, expires_ns - 50 * MS)
-    assert port.on_timer(expires_ns + 1, LENGTH - 1) == []
+    expires_at_ns = TELEGRAM.end_ns + SECOND
+    send(port, TELEGRAM, expires_at_ns - 50 * MS)
+    assert port.on_timer(expires_at_ns + 1, LENGTH - 1) == []
 
 
 def test_a_newer_reading_replaces_a_telegram_from_twice_its_time_on_the_wire_on() -> None:
     port = requested_port()
     send(port, TELEGRAM, TELEGRAM.end_ns)
     newer = Telegram(b"newer", TELEGRAM.end_ns + SECOND)
-    stuck_ns = TELEGRAM.end_ns + 2 * WIRE_NS
-    assert port.on_reading(newer, stuck_ns - 1, 1) == []
-    assert port.on_reading(newer, stuck_ns, 1) == [Flush(), Write(b"newer", newer.end_ns)]
+    stuck_at_ns = TELEGRAM.end_ns + 2 * WIRE_NS
+    assert port.on_reading(newer, stuck_at_ns - 1, 1) == []
+    assert port.on_reading(newer, stuck_at_ns, 1) == [Flush(), Write(b"newer", newer.end_ns)]
 
 
 def test_a_stuck_telegram_is_checked_at_its_deadlines_and_ever_less_often() -> None:

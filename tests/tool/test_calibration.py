@@ -90,6 +90,11 @@ def test_points_that_give_no_gain(points: list[Point], reason: str) -> None:
         find_gain(points, NOMINAL)
 
 
+def test_a_current_below_the_noise_floor_gives_no_gain() -> None:
+    with pytest.raises(RefusedError, match="above this current; run csp1ctl calibrate zero"):
+        find_gain([point(24, 24)], Correction(1.0, 30.0))
+
+
 # The noise floor.
 
 

@@ -117,7 +117,7 @@ CHANNEL = {
         ({"scan_bytes": 24}, "house.json: scan_bytes: must be 16 with these types, got 24"),
         ({"scan_bytes": "16"}, "scan_bytes: must be a whole number, got '16'"),
         ({"scan_bytes": 16.5}, "scan_bytes: must be a whole number, got 16.5"),
-        ({"sampling_frequency_hz": ...}, "sampling_frequency_hz: is missing; add it"),
+        ({"sampling_frequency_hz": ...}, "sampling_frequency_hz: is missing"),
         *(
             (
                 {"sampling_frequency_hz": hertz},

@@ -111,6 +111,10 @@ def test_another_server_is_reported() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "incomplete answer from http://"),
         (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", "is not csp1d: its answer is not HTTP"),
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
+        (
+            b'HTTP/1.0 200 OK\r\n\r\n{"version": "\\ud800"}',
+            "is not the status of this version of csp1d .*surrogates not allowed",
+        ),
         (b"HTTP/1.0 2001\r\n\r\n{}", "is not csp1d: its answer is not HTTP"),
         (
             b"HTTP/1.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
@@ -182,3 +186,30 @@ def test_a_clients_certificate_is_presented(tmp_path: Path) -> None:
             Client(config, str(other), str(other_key)).status_json()
     with pytest.raises(DeviceError, match=r"--certificate '.*operator.pem' or --key cannot be"):
         Client(config, str(me))
+
+
+def test_a_server_that_falls_silent_does_not_extend_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("csp1d.tool.client._TIMEOUT_SECONDS", 1.0)
+    ends = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                time.sleep(0.6)
+                connection.sendall(b" ")
+                # The client has 0.4 s left; another full timeout would be 1 s.
+                connection.settimeout(0.8)
+                with suppress(TimeoutError):
+                    ends.append(connection.recv(1024))
+
+        server = threading.Thread(target=serve)
+        server.start()
+        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(NoAnswerError, match="timed out"):
+            client.status()
+        server.join()
+    assert ends == [b""]

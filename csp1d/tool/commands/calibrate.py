@@ -113,8 +113,8 @@ def gain(config: Config, path: Path, client: Client, loads: Sequence[Load], yes:
         return USAGE
     after = _find(points, lambda phase: find_gain(points[phase], before[phase]))
     print(f"{'':4}{'reference':>11}{'before':>11}{'after':>11}{'gain':>21}")
-    for phase, points_of_phase in points.items():
-        for point in points_of_phase:
+    for phase, taken in points.items():
+        for point in taken:
             print(
                 f"{phase:4}{point.reference_amperes:9.2f} A"
                 f"{before[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
