@@ -199,7 +199,7 @@ class Sampler:
         due_ns = self._metering.timeline.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
             # Decrease the lateness slowly, so that one slow second does not delay all later ones.
-            if has_reading and not self._retries:
+            if has_reading:
                 self._lateness_ns = max(_MIN_LATENESS_NS, self._lateness_ns - MS_NS // 10)
             self._retries = 0
             self.wake_ns = due_ns + self._lateness_ns
