@@ -48,7 +48,7 @@ class Signals:
         # Unconditionally: select() does not report the byte of a signal that interrupted it.
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        return ready
+        return ready - {self._reader}
 
     def close(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
