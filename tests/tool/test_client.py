@@ -4,7 +4,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,23 @@ def serving(config: HttpConfig, pages: Mapping[str, Page] = PAGES) -> Iterator[N
         yield
     finally:
         server.close()
+
+
+def ask(serve: Callable[[socket.socket], None], problem: str) -> None:
+    """Ask a server that serves one connection like this for its status; that must fail."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                serve(connection)
+
+        server = threading.Thread(target=accept)
+        server.start()
+        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
+        with pytest.raises(NoAnswerError, match=problem):
+            client.status()
+        server.join()
 
 
 @pytest.mark.parametrize(
@@ -124,40 +141,24 @@ def test_another_server_is_reported() -> None:
     ],
 )
 def test_answers_that_are_not_those_of_csp1d(answer: bytes, problem: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4096)
+        with suppress(ConnectionError):
+            connection.sendall(answer)
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                with suppress(ConnectionError):
-                    connection.sendall(answer)
-
-        server = threading.Thread(target=serve)
-        server.start()
-        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
-        with pytest.raises(NoAnswerError, match=problem):
-            client.status()
-        server.join()
+    ask(serve, problem)
 
 
 def test_a_slow_answer_ends_after_the_timeout_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("csp1d.tool.client._TIMEOUT_SECONDS", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, suppress(ConnectionError):
-                while True:
-                    connection.sendall(b" ")
-                    time.sleep(0.1)
+    def serve(connection: socket.socket) -> None:
+        with suppress(ConnectionError):
+            while True:
+                connection.sendall(b" ")
+                time.sleep(0.1)
 
-        server = threading.Thread(target=serve)
-        server.start()
-        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
-        with pytest.raises(NoAnswerError, match="timed out"):
-            client.status()
-        server.join()
+    ask(serve, "timed out")
 
 
 def test_with_tls_only_the_configured_certificate_is_trusted(tmp_path: Path) -> None:
@@ -193,23 +194,15 @@ def test_a_server_that_falls_silent_does_not_extend_the_timeout(
 ) -> None:
     monkeypatch.setattr("csp1d.tool.client._TIMEOUT_SECONDS", 1.0)
     ends = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(1024)
-                time.sleep(0.6)
-                connection.sendall(b" ")
-                # The client has 0.4 s left; another full timeout would be 1 s.
-                connection.settimeout(0.8)
-                with suppress(TimeoutError):
-                    ends.append(connection.recv(1024))
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1024)
+        time.sleep(0.6)
+        connection.sendall(b" ")
+        # The client has 0.4 s left; another full timeout would be 1 s.
+        connection.settimeout(0.8)
+        with suppress(TimeoutError):
+            ends.append(connection.recv(1024))
 
-        server = threading.Thread(target=serve)
-        server.start()
-        client = Client(HttpConfig(listen=f"127.0.0.1:{listener.getsockname()[1]}"))
-        with pytest.raises(NoAnswerError, match="timed out"):
-            client.status()
-        server.join()
+    ask(serve, "timed out")
     assert ends == [b""]
