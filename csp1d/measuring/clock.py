@@ -30,12 +30,13 @@ _CONFIRM_CLEAN = 4
 class SampleClock:
     """The line through the earliest stamps. Converts positions to times and back."""
 
-    def __init__(self, period_ns: float, stamps: Integers, positions: Integers) -> None:
+    def __init__(self, period_ns: float, position: int = 0, time_ns: int = 0) -> None:
+        """The sample at `position` is taken at `time_ns`."""
         self.period_ns = period_ns
-        self.is_fitted = False
-        """Whether `fit` has adjusted the line."""
+        self.error = 1.0
+        """Bound of the relative error of the period, as far as it is known."""
+        self._position, self._time_ns = position, time_ns
         self._blocks: deque[list[list[int]]] = deque(maxlen=_BLOCKS)
-        self.restart(stamps, positions)
 
     def time_ns(self, position: float) -> int:
         """Time of the sample at `position`."""
@@ -51,6 +52,10 @@ class SampleClock:
         late *= -self.period_ns
         late += stamps - self._time_ns
         return late
+
+    def stop_at(self, position: int, time_ns: int) -> None:
+        """Move the line so that the sample at `position` is not later than `time_ns`."""
+        self._time_ns -= max(0, self.time_ns(position) - time_ns)
 
     def restart(self, stamps: Integers, positions: Integers) -> None:
         """Move the line to the earliest of these stamps. Keep the period, drop older stamps."""
@@ -81,8 +86,8 @@ class SampleClock:
                 break
         last = int(positions[-1])
         time_ns = self.time_ns(last) + round(y_mean + slope * (last - self._position - x_mean))
+        self.error = error / self.period_ns
         self.period_ns += slope
-        self.is_fitted = True
         self._position, self._time_ns = last, time_ns
 
     def _fit_line(self, points: Sequence[Sequence[int]]) -> tuple[float, float, float, float]:
@@ -109,20 +114,21 @@ class SampleClock:
 
 
 def estimate_period_ns(stamps: Integers) -> float:
-    """Estimate the period of samples; late stamps and one gap among them do no harm."""
+    """Estimate the period of samples; late stamps, one gap and bursts among them do no harm."""
     steps = np.diff(stamps)
-    even = np.abs(steps - np.median(steps)) < np.median(steps) / 4
-    if even.mean() > 0.9:
-        return float(steps[even].mean())
-    lag = len(stamps) // 8
+    typical = float(np.median(steps))
+    even = steps[np.abs(steps - typical) < typical / 4]
+    mean = float(stamps[-1] - stamps[0]) / len(steps)
+    if len(even) > 0.9 * len(steps) and abs(float(even.mean()) - mean) < mean / 20:
+        return float(even.mean())
+    # Even steps that differ from the mean are those within bursts, or there is a gap.
+    lag, length = len(stamps) // 8, len(stamps) // _SEGMENTS
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
-    length = len(stamps) // _SEGMENTS
-    earliest = (
-        (stamps - stamps[0] - period * np.arange(len(stamps)))[: _SEGMENTS * length]
-        .reshape(_SEGMENTS, length)
-        .min(axis=1)
-    )
-    return period + float(np.median(earliest[4:] - earliest[:-4])) / (4 * length)
+    for _ in range(2):
+        late = stamps - stamps[0] - period * np.arange(len(stamps))
+        earliest = late[: _SEGMENTS * length].reshape(_SEGMENTS, length).min(axis=1)
+        period += float(np.median(earliest[4:] - earliest[:-4])) / (4 * length)
+    return period
 
 
 def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:

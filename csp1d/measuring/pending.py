@@ -34,17 +34,19 @@ class PendingScans:
         """(count,) sample counts, lost samples included."""
         return self._times[1, : self.count]
 
-    def append(self, codes: Sequence[Array], stamps: Integers) -> None:
-        """Add scans: one row of codes per channel, and their stamps."""
-        before, self.count = self.count, self.count + len(stamps)
+    def append(self, codes: Sequence[Array], stamps: Integers | None) -> None:
+        """Add scans: one row of codes per channel, and their stamps, if they have any."""
+        count = len(codes[0])
+        before, self.count = self.count, self.count + count
         if self.count > self._times.shape[1]:
             spare = ((0, 0), (0, 2 * self.count - self._times.shape[1]))
             self._codes = np.pad(self._codes, spare)
             self._times = np.pad(self._times, spare)
         for row, values in zip(self._codes, codes, strict=True):
             row[before : self.count] = values
-        self._times[0, before : self.count] = stamps
-        after = self.next_position + len(stamps)
+        if stamps is not None:
+            self._times[0, before : self.count] = stamps
+        after = self.next_position + count
         self._times[1, before : self.count] = np.arange(self.next_position, after)
         self.next_position = after
 

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Divides the scans into windows of about one second.
 
-A window ends near a grid point. Grid points are one second apart on the clock of the samples (not
-of the reads), counted from the first scan; if the mains cycle is known, a grid point moves back to
-the last cycle boundary before it, so that the reading does not wait for scans that it cannot use.
+    scans ----> PendingScans (codes, positions) ----------------------> Span, one per window
+    timestamps -> Timestamps (can they be times?) -> observations -> SampleClock
+    times of the reads -> Reads (without timestamps) ------------------^
+
+An observation is a position and a time at which the sample there had certainly been taken: late,
+never early. The clock is the line under the observations. A window ends near a grid point. Grid
+points are one second apart on this clock, counted from the first scan; if the mains cycle is known,
+a grid point moves back to the last cycle boundary before it, so that the reading does not wait for
+scans that it cannot use.
+
 A window is complete when all scans before its grid point have arrived. This is decided at one
 particular scan, from the scans up to it, so the result does not depend on how scans are split into
-reads. After a gap the decision waits until it is certain that scans were lost and their stamps are
-not just late. If too many scans were lost, the grid restarts after the loss.
+reads. While timestamps are even, and without any, scans are counted. After an uneven step the
+decision waits until it is certain that scans were lost and their timestamps are not just late. If
+too many scans were lost, the grid restarts after the loss.
 """
 
 import math
@@ -24,9 +32,9 @@ from csp1d.measuring.clock import (
     find_lost,
     is_settled,
 )
+from csp1d.measuring.observations import Reads, Timestamps
 from csp1d.measuring.pending import PendingScans
-from csp1d.measuring.scan import ScanFormat
-from csp1d.measuring.stamping import Stamping
+from csp1d.measuring.scan import FASTEST_HERTZ, SLOWEST_HERTZ, ScanFormat
 from csp1d.units import MS_NS, SECOND_NS
 
 MOST_LOST = 0.05
@@ -47,8 +55,16 @@ _RATE_OFF = 0.2
 _RATE_MOVED = 0.02
 """Relative change of the period that is no clock drift: the ADC has changed its rate."""
 
+_PRECISE = 2e-4
+"""Relative error of the period up to which a mains frequency is known: 10 mHz at 50 Hz."""
+
+_MOVED_NS = MS_NS // 5
+"""How far an even second may be off its clock, beside a quarter of a period, at a steady rate."""
+
 _LEARN_SECONDS = 0.5
 _LEARN_LEAST, _LEARN_MOST = 64, 20_000
+_ATTEMPTS = 4
+"""Timestamps that give no window after this many clocks are not used."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,8 @@ class Span:
     latest: float
     """Position at which the window must end at the latest."""
     period_ns: float
+    is_steady: bool
+    """Whether the period is known precisely enough for a mains frequency."""
 
 
 class Timeline:
@@ -74,10 +92,25 @@ class Timeline:
 
     def __init__(self, scan_format: ScanFormat, channels: int) -> None:
         self.lost_scans_total = 0
+        self.clock_fault: str | None = None
+        """Why existing timestamps are not used; None if they are used or do not exist."""
+        self.slow_hertz: float | None = None
+        """The rate of an ADC that is too slow to be measured."""
+        self.lossy_windows = 0
+        """Windows that lost too many scans, since the last one that did not."""
         self._frequency_hz = scan_format.sampling_frequency_hz
-        self._stamping = Stamping(scan_format)
+        self._timestamps = Timestamps() if scan_format.timestamp else None
+        if self._timestamps is None and self._frequency_hz <= 0:
+            raise ValueError(
+                "the scans have neither timestamps nor a known rate;"
+                " set sampling_frequency_hz in [adc] or in the capture to the rate of the ADC"
+            )
+        self._reads = Reads()
+        self._remaining, self._read_ns = 0, None  # type: int, int | None
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
+        self._first_hertz: float | None = None  # the first rate measured from timestamps
+        self._attempts = 0  # clocks since the last window
         # Set with the clock, by `_align_grid`.
         self._start: float
         self._second_ns: int
@@ -87,14 +120,9 @@ class Timeline:
         self._next_candidate: int  # pending scans needed for the next try to complete a window
 
     @property
-    def clock_fault(self) -> str | None:
-        """Why existing timestamps are not used; None if they are used or do not exist."""
-        return self._stamping.fault
-
-    @property
     def rate_fault(self) -> str | None:
         """Message if the measured rate contradicts the rate that the device reports."""
-        if self._clock is None or not self._clock.is_fitted or self._frequency_hz <= 0:
+        if self._clock is None or self._clock.error > _RATE_MOVED / 2 or self._frequency_hz <= 0:
             return None
         hertz = SECOND_NS / self._clock.period_ns
         if abs(hertz / self._frequency_hz - 1) <= _RATE_OFF:
@@ -112,7 +140,7 @@ class Timeline:
         pending, clock = self._pending, self._clock
         if clock is None:
             return int(pending.stamps[0]) + SECOND_NS if pending.count else None
-        if pending.count == 0:
+        if pending.count == 0 or self._timestamps is None:
             return self._grid_ns
         newest_ns = int(pending.stamps[-1])
         late = clock.lateness_ns(pending.stamps[-1:], pending.positions[-1:])
@@ -123,62 +151,83 @@ class Timeline:
 
     def start_read(self, scans: int, read_ns: int | None) -> None:
         """Begin a read of `scans` scans that returned at `read_ns` (None in a replay)."""
-        self._stamping.start_read(scans, read_ns)
+        self._remaining, self._read_ns = scans, read_ns
+        if self._timestamps:
+            self._timestamps.start_read(read_ns)
+        if read_ns is None:
+            return
+        after = self._pending.next_position + scans
+        if self._timestamps:
+            self._reads.add(after, read_ns)
+            return
+        lost = self._reads.follow(after, scans, read_ns)
+        self._pending.next_position += lost
+        self.lost_scans_total += lost
+        if self._reads.clock is None:
+            self._forget_clock(self._pending.count)
+        elif self._clock:
+            self._clock = self._reads.clock
 
     def append(self, codes: Sequence[Array], timestamps: Integers | None, scans: int) -> int:
         """Add scans of the current read, and return how many of them were added.
 
         After each call, call `next_span` until it returns None; then append the rest.
         """
-        fault = self._stamping.fault
-        stamps = self._stamping.next_stamps(timestamps, scans)
-        if self._stamping.fault != fault:
-            self._restart(self._pending.count)
-        if stamps is None:
-            return scans
-        self._pending.append([row[: len(stamps)] for row in codes], stamps)
-        return len(stamps)
+        stamps = None
+        if self._timestamps and timestamps is not None:
+            good, reason = self._timestamps.check(timestamps, scans == self._remaining)
+            if good == 0:
+                self._reject(reason)
+            else:
+                scans, stamps = good, timestamps[:good]
+        self._remaining -= scans
+        if stamps is None and self._counting_clock() is None:
+            self._pending.next_position += scans
+        else:
+            self._pending.append([row[:scans] for row in codes], stamps)
+        return scans
 
     def next_span(self) -> Span | None:
         """Return the scans of the next complete window, or None. Then call `close_window`."""
-        while True:
-            clock = self._clock or self._learn_clock()
-            if clock is None or (count := self._scans_to_decide(clock)) is None:
+        while (clock := self._clock or self._learn_clock()) is not None:
+            count = self._scans_to_decide(clock)
+            if count is None:
                 return None
-            self._next_candidate = 0
-            if self._fitted == 0 and not clock.is_fitted and count >= _LEARN_LEAST:
-                # Now there are twice as many stamps, which give a far better period.
-                clock = self._set_clock(count)
-                if not self._stamping.check_rate(clock.period_ns):
-                    self._restart(0)
+            self._next_candidate, is_steady = 0, True
+            if self._timestamps:
+                if self._fitted == 0 and clock.error == 1 and count >= _LEARN_LEAST:
+                    # Now there are twice as many stamps, which give a far better period.
+                    clock = self._set_clock(count)
+                    if not self._accept_rate(clock):
+                        continue
+                late = self._find_lost(clock, count)
+                if late is None:
+                    # Learn the new rate from the next scans.
+                    self._first_hertz = None
+                    self._forget_clock(count)
                     continue
-            late = self._find_lost(clock, count)
-            if late is None:
-                # Learn the new rate from the next scans.
-                self._stamping.forget_rate()
-                self._clock = None
-                self._pending.drop(count)
-                continue
             if self._skip_large_loss(clock, count):
                 continue
-            pending, unknown = self._pending, slice(self._fitted, count)
-            clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
-            self._fitted = count
-            if not self._stamping.check_rate(clock.period_ns):
-                self._restart(count)
+            if self._timestamps:
+                is_steady = self._is_steady(clock, late)
+                pending, unknown = self._pending, slice(self._fitted, count)
+                clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
+                self._fitted = count
+            if not self._accept_rate(clock):
                 continue
-            positions = pending.positions[:count]
+            positions = self._pending.positions[:count]
             after = int(positions[-1]) + 1
             latest = clock.position(self._grid_ns)
-            if latest > after + 1:
+            if self._timestamps and latest > after + 1:
                 continue  # by the fitted clock, the grid point is still to come
             latest = min(latest, float(after))
             if (latest - self._start) * clock.period_ns < _SHORTEST_NS:
                 # Uneven stamps moved the clock by half a window: learn it from the next ones.
-                self._clock = None
-                pending.drop(count)
+                self._forget_clock(count)
                 continue
-            return Span(pending.codes[:, :count], positions, self._start, latest, clock.period_ns)
+            codes, is_steady = self._pending.codes[:, :count], is_steady and clock.error <= _PRECISE
+            return Span(codes, positions, self._start, latest, clock.period_ns, is_steady)
+        return None
 
     def close_window(self, position: float, cycle: float | None) -> int:
         """End the window at `position` and return its time. `cycle`: samples per mains cycle."""
@@ -186,9 +235,10 @@ class Timeline:
         assert clock is not None
         used = int(self._pending.positions.searchsorted(math.floor(position)))
         self._pending.drop(used)
-        self._fitted -= used
+        self._fitted = max(0, self._fitted - used)
         self._start = position
         self._second_ns += SECOND_NS
+        self._attempts = self.lossy_windows = 0
         self._grid_is_new = False
         self._grid_ns = self._second_ns
         if cycle:
@@ -197,29 +247,83 @@ class Timeline:
             self._grid_ns = min(self._second_ns, boundary_ns + _DRIFT_NS)
         return clock.time_ns(position)
 
-    def _learn_clock(self) -> SampleClock | None:
-        """Create the clock and the grid as soon as there are enough stamps."""
-        stamps = self._pending.stamps
-        # By the reported rate, or fewer if they span the time: the reported rate may be too high.
-        count = max(_LEARN_LEAST, int(self._frequency_hz * _LEARN_SECONDS) or _LEARN_MOST)
-        enough = stamps[_LEARN_LEAST - 1 :] - stamps[:1] >= _LEARN_SECONDS * SECOND_NS
-        if enough.any():
-            count = min(count, _LEARN_LEAST + int(enough.argmax()))
-        if len(stamps) < count:
+    def _counting_clock(self) -> SampleClock | None:
+        """The clock of scans without timestamps: that of the reads, or in a replay of the count."""
+        if self._read_ns is not None:
+            return self._reads.clock
+        if self._frequency_hz <= 0:
             return None
-        clock = self._set_clock(count)
-        if not self._stamping.check_rate(clock.period_ns):
-            self._restart(0)
-            return self._learn_clock()
-        self._align_grid(clock)
+        clock = SampleClock(SECOND_NS / self._frequency_hz)
+        clock.error = 0.0
         return clock
 
-    def _set_clock(self, count: int) -> SampleClock:
-        """Create the clock from the first `count` pending scans."""
-        stamps, positions = self._pending.stamps[:count], self._pending.positions[:count]
-        first = slice(0, count // 4)
-        self._clock = SampleClock(estimate_period_ns(stamps), stamps[first], positions[first])
+    def _learn_clock(self) -> SampleClock | None:
+        """Create the clock and the grid as soon as there are enough observations."""
+        if self._pending.count == 0:
+            return None
+        if self._timestamps is None:
+            self._clock = self._counting_clock()
+        else:
+            stamps = self._pending.stamps
+            # By the reported rate, or fewer if they span the time: the rate may be too high.
+            count = max(_LEARN_LEAST, int(self._frequency_hz * _LEARN_SECONDS) or _LEARN_MOST)
+            enough = stamps[_LEARN_LEAST - 1 :] - stamps[:1] >= _LEARN_SECONDS * SECOND_NS
+            if enough.any():
+                count = min(count, _LEARN_LEAST + int(enough.argmax()))
+            if len(stamps) < count:
+                return None
+            self._set_clock(count)
+        if self._clock is None or not self._accept_rate(self._clock):
+            return None
+        self._align_grid(self._clock)
         return self._clock
+
+    def _set_clock(self, count: int) -> SampleClock:
+        """Create the clock from the first `count` pending stamps."""
+        stamps, positions = self._pending.stamps[:count], self._pending.positions[:count]
+        self._clock = SampleClock(estimate_period_ns(stamps))
+        self._clock.restart(stamps[: count // 4], positions[: count // 4])
+        return self._clock
+
+    def _accept_rate(self, clock: SampleClock) -> bool:
+        """Whether the rate is possible for an ADC and as before; if not, drop the scans."""
+        hertz = SECOND_NS / clock.period_ns if clock.period_ns > 0 else math.inf
+        self.slow_hertz = hertz if hertz * (1 + _slack(clock)) < SLOWEST_HERTZ else None
+        if self.slow_hertz:
+            self._forget_clock(self._pending.count)
+            self._attempts = 0
+            return False
+        if self._timestamps:
+            least, most = 0.0, FASTEST_HERTZ
+            if self._first_hertz:
+                least, most = ((1 + off) * self._first_hertz for off in (-_RATE_OFF, _RATE_OFF))
+            if not least <= hertz <= most:
+                self._reject(
+                    f"they imply {hertz:.6g} scans per second, not {least:.0f} to {most:.0f}"
+                )
+                return False
+            self._first_hertz = self._first_hertz or hertz
+        return True
+
+    def _forget_clock(self, scans: int) -> None:
+        """Drop `scans` scans, and learn the clock from the next ones."""
+        self._clock = None
+        self._pending.drop(scans)
+        self._attempts += 1
+        if self._timestamps and self._attempts == _ATTEMPTS:
+            self._reject("they are too uneven")
+
+    def _reject(self, reason: str) -> None:
+        """The timestamps are none: drop their scans, and count the next ones."""
+        self.clock_fault = f"not used because {reason}; scans are timed by count instead"
+        if self._frequency_hz <= 0 and self._read_ns is None:
+            self.clock_fault = (
+                f"not used because {reason}, and the rate of the ADC is unknown;"
+                " set sampling_frequency_hz in the capture to time scans by count"
+            )
+        self._timestamps = None
+        self._reads.fit()
+        self._forget_clock(self._pending.count)
 
     def _align_grid(self, clock: SampleClock) -> None:
         """Start a window and the grid at the first pending scan."""
@@ -228,16 +332,6 @@ class Timeline:
         self._grid_ns = self._second_ns = clock.time_ns(position) + SECOND_NS
         self._fitted = self._next_candidate = 0
         self._grid_is_new = True
-
-    def _restart(self, scans: int) -> None:
-        """The timestamps were rejected: drop `scans` scans and stamp the others by count."""
-        self._clock = None
-        self._pending.drop(scans)
-        stamps = self._stamping.restamp(self._pending.count)
-        if stamps is None:
-            self._pending.drop(self._pending.count)
-        else:
-            self._pending.stamps[:] = stamps
 
     def _scans_to_decide(self, clock: SampleClock) -> int | None:
         """Number of pending scans that decides on the window; None if more are needed.
@@ -248,6 +342,9 @@ class Timeline:
         pending = self._pending
         last = math.ceil(clock.position(self._grid_ns)) - 1
         by_count = max(self._fitted + 1, last - pending.next_position + 1 + pending.count)
+        if self._timestamps is None:
+            before = int(pending.positions.searchsorted(last, side="right"))
+            return max(1, before) if last < pending.next_position else None
         confirm = confirm_scans(clock.period_ns)
         candidate = by_count
         stamps = pending.stamps[:by_count]
@@ -275,12 +372,9 @@ class Timeline:
         """
         pending = self._pending
         late = clock.lateness_ns(pending.stamps[:count], pending.positions[:count])
-        losses = []
-        for index, lost in find_lost(late, clock.period_ns):
-            if index == 0 and self._grid_is_new:
-                continue  # the grid starts at this scan: its stamp is late
-            if lost * clock.period_ns >= self._stamping.least_loss_ns:
-                losses.append((index, lost))
+        losses = find_lost(late, clock.period_ns)
+        if losses and losses[0][0] == 0 and self._grid_is_new:
+            del losses[0]  # the grid starts at this scan: its stamp is late
         if losses and self._has_another_rate(clock, count):
             return None
         for index, lost in losses:
@@ -312,6 +406,20 @@ class Timeline:
             return False
         first = int((positions - np.arange(before, before + count) > most_lost).argmax())
         pending.drop(first)
-        clock.restart(pending.stamps[: count - first], pending.positions[: count - first])
+        if self._timestamps:
+            clock.restart(pending.stamps[: count - first], pending.positions[: count - first])
         self._align_grid(clock)
+        self.lossy_windows += 1
         return True
+
+    def _is_steady(self, clock: SampleClock, late: Floats) -> bool:
+        """Whether the ADC kept its rate up to the last of the new scans."""
+        if clock.error == 1:
+            return True
+        off_ns = float(late[-1])
+        return off_ns > -_MOVED_NS - clock.period_ns / 4
+
+
+def _slack(clock: SampleClock) -> float:
+    """Relative error of a rate below the limit: it counts as too slow only if that is certain."""
+    return 5e-4 + 3 * min(clock.error, 0.02)

@@ -144,27 +144,34 @@ def line(count: int, period: float = P, start: int = 10**12) -> tuple[Array, Arr
     return start + np.rint(period * positions).astype(np.int64), positions
 
 
+def clock_of(period_ns: float, stamps: Array, positions: Array) -> SampleClock:
+    """The clock of this period under the stamps."""
+    clock = SampleClock(period_ns)
+    clock.restart(stamps, positions)
+    return clock
+
+
 def test_the_clock_touches_the_earliest_stamp() -> None:
     stamps, positions = line(100)
     stamps[3:] += 700
     stamps[50] -= 900
-    clock = SampleClock(P, stamps, positions + 1000)
+    clock = clock_of(P, stamps, positions + 1000)
     assert clock.time_ns(1050) == stamps[50]
     assert clock.time_ns(1000) == 10**12 - 200
     assert clock.position(int(stamps[50])) == pytest.approx(1050)
     assert clock.position(10**12 - 200 + P // 2) == pytest.approx(1000.5)
     assert clock.lateness_ns(stamps, positions + 1000)[[0, 3, 50]].tolist() == [200, 900, 0]
-    assert not clock.is_fitted
+    assert clock.error == 1
 
 
 def test_the_clock_takes_the_period_of_the_last_block_of_even_stamps() -> None:
     stamps, positions = line(4000, P * 1.001)
-    clock = SampleClock(P, stamps[:100], positions[:100])
+    clock = clock_of(P, stamps[:100], positions[:100])
     for begin in (0, 1000, 2000):
         part = slice(begin, begin + 1000)
         late_ns = clock.lateness_ns(stamps[part], positions[part])
         clock.fit(stamps[part], positions[part], late_ns)
-        assert clock.is_fitted
+        assert clock.error < 1e-6
         assert clock.period_ns == pytest.approx(P * 1.001, rel=1e-9)
         assert clock.time_ns(begin + 999) == pytest.approx(stamps[begin + 999], abs=2)
     # From there on it drifts, which the next block alone shows.
@@ -177,9 +184,9 @@ def test_the_clock_takes_the_period_of_the_last_block_of_even_stamps() -> None:
 @pytest.mark.parametrize(("count", "fitted"), [(15, False), (16, True), (31, True)])
 def test_a_block_has_sixteen_points(count: int, fitted: bool) -> None:
     stamps, positions = line(count)
-    clock = SampleClock(P * 1.0001, stamps, positions)
+    clock = clock_of(P * 1.0001, stamps, positions)
     clock.fit(stamps, positions, clock.lateness_ns(stamps, positions))
-    assert clock.is_fitted == fitted
+    assert (clock.error < 1) == fitted
     assert (clock.period_ns == pytest.approx(P, rel=1e-9)) == fitted
 
 
@@ -188,7 +195,7 @@ def test_previous_blocks_help_where_stamps_are_late_at_random() -> None:
     random = np.random.default_rng(5)
     stamps, positions = line(16_000)
     stamps += random.uniform(0, 5 * P, len(stamps)).astype(np.int64)
-    clock = SampleClock(P, stamps[:1000], positions[:1000])
+    clock = clock_of(P, stamps[:1000], positions[:1000])
     errors = []
     for begin in range(0, 16_000, 1000):
         part = slice(begin, begin + 1000)
@@ -197,7 +204,7 @@ def test_previous_blocks_help_where_stamps_are_late_at_random() -> None:
         errors.append(abs(clock.period_ns / P - 1))
     assert max(errors[:2]) > 1e-5
     assert max(errors[7:]) < 3e-5
-    alone = SampleClock(P, stamps[-1000:], positions[-1000:])
+    alone = clock_of(P, stamps[-1000:], positions[-1000:])
     clock.restart(stamps[-1000:], positions[-1000:])
     for again in (alone, clock):
         again.period_ns = P
@@ -210,7 +217,7 @@ def test_previous_blocks_help_where_stamps_are_late_at_random() -> None:
 @pytest.mark.parametrize("first", [0, 200, 520, 940])
 def test_a_sixteenth_that_is_late_as_a_whole_does_not_turn_the_line(first: int) -> None:
     stamps, positions = line(1000)
-    clock = SampleClock(P, stamps, positions)
+    clock = clock_of(P, stamps, positions)
     stamps[first : first + 130] += 40 * P
     clock.fit(stamps, positions, clock.lateness_ns(stamps, positions))
     assert clock.period_ns == pytest.approx(P, rel=1e-9)

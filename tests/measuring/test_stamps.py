@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from signals import START_NS, Array, hat_format, metering_of, pack
 
-from csp1d.measuring.counting import ReadClock
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.stamping import Stamping
+from csp1d.measuring.observations import Reads
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -124,7 +123,6 @@ def test_without_a_rate_and_a_time_of_the_read_the_remedy_is_the_capture() -> No
     ("first", "then", "reason"),
     [
         (200.0, 200.0, None),
-        (199.0, 199.0, "they imply 199 scans per second, not 200 to 10000000"),
         (4000.0, 4760.0, None),
         (4000.0, 4850.0, "they imply 4850 scans per second, not 3200 to 4800"),
     ],
@@ -137,76 +135,110 @@ def test_timestamps_keep_to_a_rate(first: float, then: float, reason: str | None
     assert metering.timeline.clock_fault == (reason and f"not used because {reason}{COUNTED}")
 
 
-# Stamps from the times of reads.
+# The clock of the reads.
 
 
-def stamped(
-    reads: Sequence[tuple[float, int]], every: bool = True
-) -> list[tuple[float, float] | None]:
-    """(first, spacing) in ms after the start, for reads (ms, scans), each asked for or the last."""
-    clock, found = ReadClock(), []
-    for number, (at_ms, scans) in enumerate(reads, 1):
-        clock.add_read(scans, START_NS + round(at_ms * MS))
-        if every or number == len(reads):
-            stamp = clock.stamp_last(scans)
-            found.append(stamp and ((stamp[0] - START_NS) / MS, stamp[1] / MS))
-    return found
+def followed(reads: Sequence[tuple[float, int]]) -> tuple[Reads, list[int]]:
+    """The clock after reads (ms after the start, scans), and what it counted as lost at each."""
+    clock, position, lost = Reads(), 0, []
+    for at_ms, scans in reads:
+        lost.append(clock.follow(position + scans, scans, START_NS + round(at_ms * MS)))
+        position += scans + lost[-1]
+    return clock, lost
+
+
+def ms_at(reads: Reads, position: int) -> float:
+    assert reads.clock
+    return (reads.clock.time_ns(position) - START_NS) / MS
 
 
 def test_reads_a_second_apart_give_the_rate() -> None:
-    assert stamped([(0, 100), (999, 999)]) == [None, None]
-    assert stamped([(0, 100), (1000, 1000)])[1] == pytest.approx((0, 1))
-    assert stamped([(0, 100), (500, 500), (1000, 500)])[2] == pytest.approx((500, 1))
+    assert followed([(0, 100), (999, 999)])[0].clock is None
+    for reads in ([(0, 100), (1000, 1000)], [(0, 100), (500, 500), (1000, 500)]):
+        clock, _ = followed(reads)
+        assert ms_at(clock, 1100) == pytest.approx(1000)
+        assert ms_at(clock, 600) == pytest.approx(500)
 
 
-@pytest.mark.parametrize("spacing_ms", [1e-4, 5.0])
-def test_reads_give_the_fastest_and_the_slowest_rate(spacing_ms: float) -> None:
-    count = round(1000 / spacing_ms)
-    assert stamped([(0, 1), (1000, count)])[1] == pytest.approx((0, spacing_ms))
-    too = count + (1 if spacing_ms < 1 else -1)
-    assert stamped([(0, 1), (1000, too)])[1] is None
+def test_reads_less_than_a_quarter_of_a_second_apart_are_one_point() -> None:
+    clock, _ = followed([(0, 100), (249, 249), (1000, 751)])
+    assert clock.clock
+    assert clock.clock.period_ns == pytest.approx(MS)
+    assert not clock.add(2000, START_NS + 1249 * MS)
+    assert clock.add(2000, START_NS + 1250 * MS)
 
 
-def test_stamps_follow_each_other_and_keep_to_the_line_of_early_reads() -> None:
+def test_the_clock_keeps_to_the_line_of_early_reads() -> None:
+    """Two of three reads are 40 ms late, but a sample is not taken later than its read."""
     reads = [(1000 * number + (40 if number % 3 else 0), 1000) for number in range(30)]
-    found = stamped(reads)
-    assert found[0] is None
-    ends: list[float] = []
-    for stamp, (at_ms, scans) in zip(found[1:], reads[1:], strict=True):
-        assert stamp is not None
-        first, spacing = stamp
-        assert not ends or first == pytest.approx(ends[-1])
-        assert 0.99 * 0.95 < spacing < 1.01 * 1.05
-        ends.append(first + scans * spacing)
-        assert ends[-1] <= at_ms + 1e-3
-    assert ends[-1] == pytest.approx(reads[-1][0], abs=45)
+    for count in range(8, 31):
+        clock, lost = followed(reads[:count])
+        assert sum(lost) == 0
+        assert ms_at(clock, 1000 * count) <= reads[count - 1][0]
+        assert ms_at(clock, 1000 * count) == pytest.approx(1000 * (count - 1), abs=45)
 
 
-@pytest.mark.parametrize("lag_ms", [8, 12, 200])
-def test_a_lag_that_lasts_is_a_loss_of_whole_scans(lag_ms: int) -> None:
-    """The second read that lags shows it; below 10 ms the line just follows slowly."""
-    before = [(1000 * number, 1000) for number in range(5)]
-    found = stamped(
-        before + [(1000 * number, 1000 - (lag_ms if number == 5 else 0)) for number in range(5, 8)]
+@pytest.mark.parametrize(("lag_ms", "reads"), [(8, None), (12, 5), (90, 5), (110, 2), (700, 2)])
+def test_a_lag_that_lasts_is_a_loss_of_whole_scans(lag_ms: int, reads: int | None) -> None:
+    """Reads of 200 ms; below 10 ms the line just follows slowly."""
+    clock, lost = followed(
+        [(200 * number, 200 - (lag_ms if number == 40 else 0)) for number in range(60)]
+        if lag_ms < 200
+        else [(200 * number + (lag_ms if number >= 40 else 0), 200) for number in range(60)]
     )
-    firsts = [stamp[0] for stamp in found[1:] if stamp]
-    jumps = np.diff(firsts) - 1000
-    assert abs(jumps[:4]).max() <= max(10, lag_ms) + 1e-6
-    if lag_ms > 10:
-        assert firsts[-1] == pytest.approx(6000, abs=1)
+    expected = [0] * 60
+    if reads:
+        expected[39 + reads] = lag_ms
+    assert lost == expected
+    if reads:
+        assert ms_at(clock, 60 * 200) == pytest.approx(59 * 200)
+
+
+def test_a_lag_that_grows_is_another_rate() -> None:
+    reads = [(1000 * number, 1000) for number in range(8)]
+    reads += [(1000 * number, 900) for number in range(8, 20)]
+    forgotten = [count for count in range(3, 21) if followed(reads[:count])[0].clock is None]
+    assert forgotten == [12]
+    clock, lost = followed(reads)
+    assert sum(lost) == 0
+    assert clock.clock
+    assert clock.clock.period_ns == pytest.approx(MS / 0.9)
+
+
+def test_reads_far_before_their_line_are_another_rate() -> None:
+    reads = [(1000 * number, 1000) for number in range(8)] + [(8000, 1101)]
+    assert followed(reads)[0].clock is None
+    assert ms_at(followed([*reads[:8], (8000, 1090)])[0], 9090) == pytest.approx(8000)
 
 
 @pytest.mark.parametrize("lost_at", [None, 30])
 def test_the_line_follows_an_adc_that_drifts(lost_at: int | None) -> None:
     """By 0.5 % in 200 reads, of which the last 64 make the line."""
-    clock, at_ns = ReadClock(), float(START_NS)
-    error: list[float | None] = []
+    clock, at_ns, position = Reads(), float(START_NS), 0
     for number in range(260):
         at_ns += SECOND * (1 + 25e-6 * number)
-        clock.add_read(0 if number == lost_at else 1000, round(at_ns))
-        stamp = clock.stamp_last(0 if number == lost_at else 1000)
-        error.append(stamp and stamp[1] / (MS * (1 + 25e-6 * number)) - 1)
-    assert all(part is not None and abs(part) < 1e-3 for part in error[100:])
+        scans = 0 if number == lost_at else 1000
+        position += scans + clock.follow(position + scans, scans, round(at_ns))
+        if number >= 100:
+            assert clock.clock
+            assert clock.clock.period_ns == pytest.approx(MS * (1 + 25e-6 * number), rel=1e-3)
+
+
+@pytest.mark.parametrize("jitter_ms", [0.1, 1.0, 5.0, 20.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_error_of_the_period_is_bounded_by_the_spread_of_the_reads(
+    jitter_ms: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    late_ms = random.exponential(jitter_ms, 100)
+    reads = [(1000 * number + late_ms[number], 1000) for number in range(100)]
+    known = 0
+    for count in range(6, 100):
+        clock, _ = followed(reads[:count])
+        assert clock.clock
+        assert abs(clock.clock.period_ns / MS - 1) <= clock.clock.error
+        known += clock.clock.error <= 2e-4
+    assert known > (80 if jitter_ms < 1 else 50 if jitter_ms < 5 else -1)
 
 
 def test_scans_without_timestamps_and_rate_have_no_time() -> None:
@@ -252,23 +284,3 @@ def test_a_large_read_is_decoded_in_parts_with_one_line_of_stamps() -> None:
     assert metering.timeline.lost_scans_total == 0
     assert np.diff(ends) == pytest.approx(SECOND, rel=1e-3)
     assert ends[-1] == pytest.approx(START_NS + 10 * SECOND, abs=SECOND)
-
-
-@pytest.mark.parametrize("part", [1000, 250])
-def test_scans_after_a_bad_timestamp_are_stamped_up_to_the_read(part: int) -> None:
-    stamping = Stamping(hat_format())
-    for second in range(4):
-        read_ns = START_NS + second * SECOND
-        stamps = read_ns + MS * np.arange(-999, 1)
-        if second == 3:
-            stamps[600:] -= 10 * SECOND
-        stamping.start_read(1000, read_ns)
-        found: list[int] = []
-        while len(found) < 1000:
-            rest = stamps[len(found) :][:part]
-            new = stamping.next_stamps(rest, len(rest))
-            assert new is not None
-            found += new.tolist()
-        assert (stamping.fault is not None) == (second == 3)
-    assert found[:600] == stamps[:600].tolist()
-    assert found[600:] == (read_ns + MS * np.arange(-400, 0)).tolist()

@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from signals import START_NS, Array, codes_of, current, hat_format, metering_of, pack, stamps_of
 
-from csp1d.measuring.counting import ReadClock
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
@@ -402,7 +401,8 @@ def test_a_clock_at_no_rate_of_an_adc(period_ns: int, said_rate: float) -> None:
     stamps = START_NS + period_ns * np.arange(len(TIMES))
     metering.feed(pack(made, [codes_of(current(TIMES, HERTZ, 10.0))] * 3, stamps))
     # At 1e7 S/s this is too short to tell.
-    assert metering.timeline.clock_fault or said_rate == 1e7
+    timeline = metering.timeline
+    assert timeline.clock_fault or timeline.slow_hertz or said_rate == 1e7
 
 
 # Seeds at which the clock moves by a whole window.
@@ -478,21 +478,6 @@ def test_a_replay_without_timestamps_goes_by_the_rate_from_zero() -> None:
         assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.001)
         assert number - 0.021 < reading.end_ns / 1e9 <= number
     assert metering.timeline.clock_fault is None
-
-
-@pytest.mark.parametrize("length", [3, 60, 600])
-def test_reads_give_the_rate_even_if_stamps_are_needed_late(length: int) -> None:
-    used, unused = ReadClock(), ReadClock()
-    for second in range(length):
-        for clock in (used, unused):
-            clock.add_read(4040, START_NS + second * 1_000_000_000)
-        used.stamp_last(4040)
-    found = unused.stamp_last(4040)
-    assert found is not None
-    first_ns, spacing_ns = found
-    assert spacing_ns == pytest.approx(1e9 / 4040, rel=1e-6)
-    assert first_ns + 4040 * spacing_ns == pytest.approx(START_NS + (length - 1) * 1e9, abs=1e5)
-    assert used.stamp_last(0) == pytest.approx((first_ns + 4040 * spacing_ns, spacing_ns), abs=1e5)
 
 
 @pytest.mark.parametrize("rate", [2800.0, 3550.0, 4040.0, 4600.0, 5000.0, 8000.0])
@@ -607,8 +592,10 @@ def test_a_driver_held_up_does_not_turn_the_line_of_uneven_stamps(seed: int) -> 
         pack(made, [codes_of(current(times, HERTZ, 10.0))] * 3, stamps)
     )
     assert len(readings) >= 19
-    for reading in readings[1:]:
-        assert reading.frequency_hertz == pytest.approx(HERTZ, abs=0.1)
+    # Unknown, until the line is known well enough.
+    known = [reading.frequency_hertz for reading in readings if reading.frequency_hertz]
+    assert len(known) >= 15
+    assert known == pytest.approx([HERTZ] * len(known), abs=0.015)
 
 
 @pytest.mark.parametrize("part", [400, 1000, 2000])

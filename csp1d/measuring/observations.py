@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When samples had certainly been taken: late, never early.
+
+The driver's timestamps say so for each scan. Where there are none, or what is in their place cannot
+be times, the reads do: a read returns all scans that are available, so at its time the last of them
+had been taken.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from csp1d.measuring.arrays import Integers
+from csp1d.measuring.clock import SampleClock
+from csp1d.units import MS_NS, SECOND_NS
+
+_BACK_NS = 50 * MS_NS
+_AHEAD_NS = 10 * MS_NS
+_BEHIND_NS = 3600 * SECOND_NS
+_SPEED_OFF = 0.2
+_SPEED_NS = SECOND_NS // 4
+"""Minimum time between reads to measure the speed of the timestamps."""
+_SPEED_READS = 3
+"""Consecutive wrong speeds before timestamps are rejected; after a pause one jump is normal."""
+
+_POINTS, _FEW_POINTS = 64, 5
+_SPACING_NS = 250 * MS_NS
+_LAG_NS = 10 * MS_NS
+"""A read that lags more than this, beyond the usual jitter, may follow lost scans."""
+_LARGE_LAG_NS = 100 * MS_NS
+_LAG_READS, _LARGE_LAG_READS = 5, 2
+"""Reads in a row whose lag shows a loss; on a busy machine several may be late."""
+_GROWTHS = 3
+"""A lag that grows this often in a row is another rate."""
+
+
+class Timestamps:
+    """The driver's timestamps, until they prove to be none.
+
+    The field can hold something else: sample data, if the driver has `available_scan_masks` and
+    trailing channels are off, or a clock other than CLOCK_MONOTONIC. Timestamps are not used if they
+    go back, are later than the read or hours older, or run faster or slower than the clock of the
+    reads. The rate that the driver reports does not matter: drivers report wrong rates.
+    """
+
+    def __init__(self) -> None:
+        self._read_ns: int | None = None
+        self._newest_ns: int | None = None
+        self._speed_start: tuple[int, int] | None = None
+        self._wrong_speeds = 0
+        self._least_lag_ns: int | None = None
+
+    def start_read(self, read_ns: int | None) -> None:
+        """The next timestamps are of a read at `read_ns` (None in a replay)."""
+        self._read_ns = read_ns
+
+    def check(self, timestamps: Integers, is_last: bool) -> tuple[int, str]:
+        """Return how many timestamps precede the first one that can be none, and the reason.
+
+        `is_last`: these are the last ones of the read.
+        """
+        good, reason = self._count_valid(timestamps)
+        if good:
+            newest = int(np.maximum.reduce(timestamps[:good]))
+            self._newest_ns = max(newest, self._newest_ns or newest)
+            if is_last and good == len(timestamps) and (reason := self._check_speed()):
+                return 0, reason
+        return good, reason
+
+    def _check_speed(self) -> str:
+        """Why the newest timestamps do not advance as the times of the reads; "" if they do."""
+        if self._read_ns is None or self._newest_ns is None:
+            return ""
+        newest_ns, read_ns = self._newest_ns, self._read_ns
+        before = self._speed_start or (newest_ns, read_ns)
+        if self._speed_start and read_ns - before[1] < _SPEED_NS:
+            return ""
+        self._speed_start = newest_ns, read_ns
+        moved_ns, passed_ns = newest_ns - before[0], read_ns - before[1]
+        # After a pause of the reads, timestamps jump to their usual lag.
+        lag_ns, least_ns = read_ns - newest_ns, self._least_lag_ns
+        in_step = least_ns is not None and abs(lag_ns - least_ns) < _BACK_NS
+        self._least_lag_ns = lag_ns if least_ns is None else min(lag_ns, least_ns)
+        is_wrong = not in_step and abs(moved_ns - passed_ns) > _SPEED_OFF * passed_ns
+        self._wrong_speeds = self._wrong_speeds + 1 if is_wrong else 0
+        if self._wrong_speeds < _SPEED_READS:
+            return ""
+        return f"they advance {moved_ns / SECOND_NS:.3g} s in {passed_ns / SECOND_NS:.3g} s"
+
+    def _count_valid(self, timestamps: Integers) -> tuple[int, str]:
+        # +/- 146 years, so that the difference of two timestamps fits into 64 bits.
+        lowest, highest = -(1 << 62), (1 << 62) - 1
+        if self._read_ns is not None:
+            lowest, highest = self._read_ns - _BEHIND_NS, self._read_ns + _AHEAD_NS
+        first, last = int(timestamps[0]), int(timestamps[-1])
+        before = first if self._newest_ns is None else self._newest_ns
+        ascending = bool(np.logical_and.reduce(timestamps[1:] >= timestamps[:-1]))
+        if ascending and max(lowest, before) <= first and last <= min(highest, before + _BEHIND_NS):
+            return len(timestamps), ""
+        steps = np.diff(timestamps, prepend=before)
+        newest = np.maximum.accumulate(np.maximum(timestamps, before))
+        faults = {
+            "they go back in time": timestamps < newest - _BACK_NS,
+            "they jump ahead by hours": steps > _BEHIND_NS,
+            "they are later than the read": timestamps > highest,
+            "they are hours old": timestamps < lowest,
+        }
+        bad = np.logical_or.reduce(list(faults.values()))
+        if not bad.any():
+            return len(timestamps), ""
+        good = int(bad.argmax())
+        return good, next(reason for reason, at in faults.items() if at[good])
+
+
+class Reads:
+    """The clock of an ADC without timestamps: the line through the earlier half of recent reads.
+
+    A read is late by the transfer, sometimes by much more. After lost scans all reads stay late. So
+    losses that are shorter than 10 ms, or than the chunks in which scans arrive, do not show.
+    """
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[int, int]] = deque(maxlen=_POINTS)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._points.clear()
+        self.clock: SampleClock | None = None
+        """None until reads span a second, and again when the ADC has changed its rate."""
+        self._spread_ns = 0.0
+        self._lags: list[float] = []
+        self._previous_ns = self._growths = 0
+
+    def add(self, position: int, read_ns: int) -> bool:
+        """All samples before `position` had been taken at `read_ns`. Whether that is a new point."""
+        if self._points and read_ns - self._points[-1][1] < _SPACING_NS:
+            return False
+        self._points.append((position, read_ns))
+        return True
+
+    def follow(self, position: int, scans: int, read_ns: int) -> int:
+        """Move the clock by a read of `scans` scans, the last one before `position`.
+
+        Returns the number of scans that were lost before them.
+        """
+        lost = self._find_lost(position, scans, read_ns)
+        if not self._lags and self.add(position, read_ns):
+            self.fit()
+        if self.clock:
+            self.clock.stop_at(position + lost, read_ns)
+        return lost
+
+    def fit(self) -> None:
+        """Set the clock to the line."""
+        if not self._points:
+            return
+        points = np.array(self._points, np.int64)
+        x, y = (points - points[-1]).T.astype(np.float64)
+        if np.ptp(x) == 0 or np.ptp(y) < SECOND_NS:
+            return
+        slope, level = np.polyfit(x, y, 1)
+        residuals = y - slope * x
+        early = residuals <= np.sort(residuals)[(len(x) - 1) // 2]
+        if len(x) > _FEW_POINTS and np.ptp(x[early]) > 0:
+            slope, level = np.polyfit(x[early], y[early], 1)
+        if slope <= 0:
+            return
+        late = np.sort(y - slope * x)
+        self._spread_ns = float(late[-1] - late[0])
+        self.clock = SampleClock(float(slope), int(points[-1, 0]), int(points[-1, 1]) + round(level))
+        if len(x) > _FEW_POINTS:
+            # The more points, the less the line turns with their spread.
+            spread = float(late[3 * len(x) // 4] - late[0])
+            self.clock.error = 2 * _POINTS / len(x) * spread / float(np.ptp(y))
+
+    def _find_lost(self, position: int, scans: int, read_ns: int) -> int:
+        """Scans are lost if reads lag by the same time one after the other, while the ADC runs."""
+        if self.clock is None:
+            return 0
+        passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
+        lag_ns = float(read_ns - self.clock.time_ns(position))
+        if lag_ns < _LAG_NS + self._spread_ns:
+            self._lags, self._growths = [], 0
+            if lag_ns < -_LARGE_LAG_NS:
+                self._forget()  # it delivers more scans per second than before
+            return 0
+        if scans == 0 or passed_ns <= 0.75 * scans * self.clock.period_ns:
+            self._lags = [lag_ns]  # it stands still, or this is a part of a backlog
+            return 0
+        if self._lags and lag_ns - self._lags[0] > _LAG_NS + self._lags[0] / 4:
+            self._lags, self._growths = [], self._growths + 1
+            if self._growths == _GROWTHS:
+                self._forget()
+                return 0
+        self._lags.append(lag_ns)
+        least_ns = min(self._lags)
+        if len(self._lags) < (_LARGE_LAG_READS if least_ns > _LARGE_LAG_NS else _LAG_READS):
+            return 0
+        lost = round(least_ns / self.clock.period_ns)
+        self._lags = [lag_ns - lost * self.clock.period_ns]
+        return lost
