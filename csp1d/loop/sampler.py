@@ -35,7 +35,7 @@ _RETRY_NS = 1 * MS_NS
 _MAX_RETRY_NS = 250 * MS_NS
 _STALLED_NS = 500 * MS_NS
 _SET_UP_AGAIN_NS = 5_000 * MS_NS
-_NO_READING_NS = 1_900 * MS_NS
+_NO_READING_NS = 4_900 * MS_NS
 """Scans for this time without a reading: what was learned about the ADC does not apply to it."""
 _LEARNING_NS = 1_100 * MS_NS
 """Additional time for the first reading, for an ADC without timestamps."""

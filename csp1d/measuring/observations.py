@@ -129,7 +129,7 @@ class Reads:
         """None until reads span a second, and again when the ADC has changed its rate."""
         self._spread_ns = 0.0
         self._lags: list[float] = []
-        self._previous_ns = self._growths = 0
+        self._previous_ns = self._lag_ns = self._growths = 0
 
     def add(self, position: int, read_ns: int) -> bool:
         """All samples before `position` had been taken at `read_ns`. Whether that is a new point."""
@@ -143,9 +143,19 @@ class Reads:
 
         Returns the number of scans that were lost before them.
         """
-        lost = self._find_lost(position, scans, read_ns)
-        if not self._lags and self.add(position, read_ns):
-            self.fit()
+        passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
+        lag_ns = float(read_ns - self.clock.time_ns(position)) if self.clock else 0.0
+        lost = 0
+        if self.clock and lag_ns > _LAG_NS + self._spread_ns:
+            # If not, it stands still, or this is a part of a backlog.
+            if scans and passed_ns > 0.75 * scans * self.clock.period_ns:
+                lost = self._find_lost(lag_ns, read_ns)
+        else:
+            self._lags, self._growths = [], 0
+            if lag_ns < -_LARGE_LAG_NS:
+                self._forget()  # it delivers more scans per second than before
+            if self.add(position, read_ns):
+                self.fit()
         if self.clock:
             self.clock.stop_at(position + lost, read_ns)
         return lost
@@ -173,21 +183,14 @@ class Reads:
             spread = float(late[3 * len(x) // 4] - late[0])
             self.clock.error = 2 * _POINTS / len(x) * spread / float(np.ptp(y))
 
-    def _find_lost(self, position: int, scans: int, read_ns: int) -> int:
-        """Scans are lost if reads lag by the same time one after the other, while the ADC runs."""
-        if self.clock is None:
+    def _find_lost(self, lag_ns: float, read_ns: int) -> int:
+        """Scans were lost if one read after the other lags by the same time."""
+        assert self.clock
+        since_ns = read_ns - self._lag_ns
+        if since_ns < _SPACING_NS:
             return 0
-        passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
-        lag_ns = float(read_ns - self.clock.time_ns(position))
-        if lag_ns < _LAG_NS + self._spread_ns:
-            self._lags, self._growths = [], 0
-            if lag_ns < -_LARGE_LAG_NS:
-                self._forget()  # it delivers more scans per second than before
-            return 0
-        if scans == 0 or passed_ns <= 0.75 * scans * self.clock.period_ns:
-            self._lags = [lag_ns]  # it stands still, or this is a part of a backlog
-            return 0
-        if self._lags and lag_ns - self._lags[0] > _LAG_NS + self._lags[0] / 4:
+        self._lag_ns = read_ns
+        if self._lags and lag_ns - self._lags[-1] > _LAG_NS + since_ns / 50:
             self._lags, self._growths = [], self._growths + 1
             if self._growths == _GROWTHS:
                 self._forget()
@@ -196,6 +199,5 @@ class Reads:
         least_ns = min(self._lags)
         if len(self._lags) < (_LARGE_LAG_READS if least_ns > _LARGE_LAG_NS else _LAG_READS):
             return 0
-        lost = round(least_ns / self.clock.period_ns)
-        self._lags = [lag_ns - lost * self.clock.period_ns]
-        return lost
+        self._lags = []
+        return round(least_ns / self.clock.period_ns)

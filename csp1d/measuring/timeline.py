@@ -273,8 +273,10 @@ class Timeline:
             if len(stamps) < count:
                 return None
             self._set_clock(count)
-        if self._clock is None or not self._accept_rate(self._clock):
+        if self._clock is None:
             return None
+        if not self._accept_rate(self._clock):
+            return self._learn_clock()
         self._align_grid(self._clock)
         return self._clock
 
@@ -314,7 +316,7 @@ class Timeline:
             self._reject("they are too uneven")
 
     def _reject(self, reason: str) -> None:
-        """The timestamps are none: drop their scans, and count the next ones."""
+        """The timestamps are none: count scans, from here on unless no timestamp was used yet."""
         self.clock_fault = f"not used because {reason}; scans are timed by count instead"
         if self._frequency_hz <= 0 and self._read_ns is None:
             self.clock_fault = (
@@ -323,7 +325,8 @@ class Timeline:
             )
         self._timestamps = None
         self._reads.fit()
-        self._forget_clock(self._pending.count)
+        is_unused = self._first_hertz is None and self._counting_clock() is not None
+        self._forget_clock(0 if is_unused else self._pending.count)
 
     def _align_grid(self, clock: SampleClock) -> None:
         """Start a window and the grid at the first pending scan."""

@@ -180,18 +180,14 @@ def test_the_clock_keeps_to_the_line_of_early_reads() -> None:
 
 @pytest.mark.parametrize(("lag_ms", "reads"), [(8, None), (12, 5), (90, 5), (110, 2), (700, 2)])
 def test_a_lag_that_lasts_is_a_loss_of_whole_scans(lag_ms: int, reads: int | None) -> None:
-    """Reads of 200 ms; below 10 ms the line just follows slowly."""
-    clock, lost = followed(
-        [(200 * number, 200 - (lag_ms if number == 40 else 0)) for number in range(60)]
-        if lag_ms < 200
-        else [(200 * number + (lag_ms if number >= 40 else 0), 200) for number in range(60)]
-    )
+    """Reads of 250 ms; below 10 ms the line just follows slowly."""
+    late = [lag_ms if number >= 40 else 0 for number in range(60)]
+    clock, lost = followed([(250 * number + late[number], 250) for number in range(60)])
     expected = [0] * 60
     if reads:
         expected[39 + reads] = lag_ms
+        assert ms_at(clock, 60 * 250) == pytest.approx(59 * 250)
     assert lost == expected
-    if reads:
-        assert ms_at(clock, 60 * 200) == pytest.approx(59 * 200)
 
 
 def test_a_lag_that_grows_is_another_rate() -> None:
