@@ -63,19 +63,21 @@ class SampleClock:
         self._position, self._time_ns = int(positions[0]), int(stamps[0])
         self._time_ns += round(float(self.lateness_ns(stamps, positions).min()))
 
-    def fit(self, stamps: Integers, positions: Integers, late: Floats) -> None:
-        """Fit the line to further stamps; `late` is their lateness.
+    def fit(self, stamps: Integers, positions: Integers, late: Floats | None) -> None:
+        """Fit the line to further stamps; `late` is their lateness, None if they are even.
 
         These stamps are a block, and the earliest stamp of each sixteenth of it is a point. If
-        stamps are even, the points of the last block are enough, and the line follows the drift of
-        the ADC. If they are late at random, the points of previous blocks are used, too.
+        stamps are even, any stamp of it is, the points of the last block are enough, and the line
+        follows the drift of the ADC. If they are late at random, the points of previous blocks are
+        used, too.
         """
         length = len(stamps) // _SEGMENTS
         if length == 0:
             return
         skipped = len(stamps) - _SEGMENTS * length
-        earliest = late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
-        earliest += np.arange(skipped, len(stamps), length)
+        earliest = np.arange(skipped, len(stamps), length)
+        if late is not None:
+            earliest += late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
         block = np.column_stack((positions[earliest], stamps[earliest])).tolist()
         self._blocks.appendleft(block)
         points: list[list[int]] = []

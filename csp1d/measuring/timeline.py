@@ -190,31 +190,15 @@ class Timeline:
     def next_span(self) -> Span | None:
         """Return the scans of the next complete window, or None. Then call `close_window`."""
         while (clock := self._clock or self._learn_clock()) is not None:
-            count = self._scans_to_decide(clock)
+            count, is_even = self._scans_to_decide(clock)
             if count is None:
                 return None
-            self._next_candidate, is_steady = 0, True
-            if self._timestamps:
-                if self._fitted == 0 and clock.error == 1 and count >= _LEARN_LEAST:
-                    # Now there are twice as many stamps, which give a far better period.
-                    clock = self._set_clock(count)
-                    if not self._accept_rate(clock):
-                        continue
-                late = self._find_lost(clock, count)
-                if late is None:
-                    # Learn the new rate from the next scans.
-                    self._first_hertz = None
-                    self._forget_clock(count)
-                    continue
-            if self._skip_large_loss(clock, count):
+            self._next_candidate = 0
+            is_steady = self._observe(clock, count, is_even)
+            if is_steady is None:
                 continue
-            if self._timestamps:
-                is_steady = self._is_steady(clock, late)
-                pending, unknown = self._pending, slice(self._fitted, count)
-                clock.fit(pending.stamps[unknown], pending.positions[unknown], late[unknown])
-                self._fitted = count
-            if not self._accept_rate(clock):
-                continue
+            clock = self._clock
+            assert clock
             positions = self._pending.positions[:count]
             after = int(positions[-1]) + 1
             latest = clock.position(self._grid_ns)
@@ -225,7 +209,8 @@ class Timeline:
                 # Uneven stamps moved the clock by half a window: learn it from the next ones.
                 self._forget_clock(count)
                 continue
-            codes, is_steady = self._pending.codes[:, :count], is_steady and clock.error <= _PRECISE
+            is_steady &= clock.error <= _PRECISE
+            codes = self._pending.codes[:, :count]
             return Span(codes, positions, self._start, latest, clock.period_ns, is_steady)
         return None
 
@@ -336,18 +321,53 @@ class Timeline:
         self._fitted = self._next_candidate = 0
         self._grid_is_new = True
 
-    def _scans_to_decide(self, clock: SampleClock) -> int | None:
-        """Number of pending scans that decides on the window; None if more are needed.
+    def _observe(self, clock: SampleClock, count: int, is_even: bool) -> bool | None:
+        """Count the scans that were lost before the first `count`, and move the clock by them.
 
-        Usually these are all scans before the grid point, by count. After a gap they end where
-        stamps have been past the grid point for long enough to be trusted.
+        Returns whether the ADC kept its rate, and None if this is no window: scans were dropped, or
+        a new one begins after a large loss.
+        """
+        late, is_steady = None, True
+        if self._timestamps and self._fitted == 0 and clock.error == 1 and count >= _LEARN_LEAST:
+            # Now there are twice as many stamps, which give a far better period.
+            clock = self._set_clock(count)
+            if not self._accept_rate(clock):
+                return None
+        if self._timestamps and not is_even:
+            late = self._find_lost(clock, count)
+            if late is None:
+                # Learn the new rate from the next scans.
+                self._first_hertz = None
+                self._forget_clock(count)
+                return None
+        if self._skip_large_loss(clock, count):
+            return None
+        if self._timestamps:
+            new, before = slice(self._fitted, count), (clock.period_ns, clock.error)
+            stamps, positions = self._pending.stamps[new], self._pending.positions[new]
+            off_ns = float(clock.lateness_ns(stamps[-1:], positions[-1:])[0])
+            most_ns = _MOVED_NS + clock.period_ns / 4
+            clock.fit(stamps, positions, None if late is None else late[new])
+            moved = abs(clock.period_ns / before[0] - 1)
+            if before[1] <= _PRECISE:
+                is_steady = moved < _PRECISE and -most_ns < off_ns and (off_ns < most_ns or not is_even)
+            self._fitted = count
+        return is_steady if self._accept_rate(clock) else None
+
+    def _scans_to_decide(self, clock: SampleClock) -> tuple[int | None, bool]:
+        """Number of pending scans that decides on the window, and whether they are even.
+
+        None if more are needed. Usually these are all scans before the grid point, by count. After a
+        gap they end where stamps have been past the grid point for long enough to be trusted.
         """
         pending = self._pending
         last = math.ceil(clock.position(self._grid_ns)) - 1
         by_count = max(self._fitted + 1, last - pending.next_position + 1 + pending.count)
         if self._timestamps is None:
             before = int(pending.positions.searchsorted(last, side="right"))
-            return max(1, before) if last < pending.next_position else None
+            return max(1, before) if last < pending.next_position else None, True
+        if by_count <= pending.count and self._is_even(clock, by_count):
+            return by_count, True
         confirm = confirm_scans(clock.period_ns)
         candidate = by_count
         stamps = pending.stamps[:by_count]
@@ -360,13 +380,29 @@ class Timeline:
             late = clock.lateness_ns(pending.stamps[recent], pending.positions[recent])
             if len(late) < 2 or is_settled(late, clock.period_ns):
                 if candidate >= by_count and float(late[-1]) < _LATE_NS:
-                    return candidate
+                    return candidate, False
                 if int(pending.stamps[recent].min()) >= self._grid_ns:
-                    return candidate
+                    return candidate, False
             if (candidate - by_count) * clock.period_ns > SECOND_NS / 2:
-                return candidate
+                return candidate, False
             candidate = self._next_candidate = candidate + max(1, confirm // 8)
-        return None
+        return None, False
+
+    def _is_even(self, clock: SampleClock, count: int) -> bool:
+        """Whether the first `count` scans are in time and, as far as they are new, in even steps."""
+        new = slice(self._fitted, count)
+        stamps, positions = self._pending.stamps[new], self._pending.positions[new]
+        if (
+            clock.lateness_ns(stamps[:1], positions[:1])[0] > clock.period_ns / 2
+            or clock.lateness_ns(stamps[-1:], positions[-1:])[0] > _LATE_NS
+        ):
+            return False
+        steps, tolerance_ns = stamps[1:] - stamps[:-1], clock.period_ns / 8
+        least = np.minimum.reduce(steps, initial=round(clock.period_ns))
+        most = np.maximum.reduce(steps, initial=round(clock.period_ns))
+        return bool(
+            clock.period_ns - least < tolerance_ns and most - clock.period_ns < tolerance_ns
+        )
 
     def _find_lost(self, clock: SampleClock, count: int) -> Floats | None:
         """Shift positions by the lost scans, and return the lateness of the first `count` scans.
@@ -414,13 +450,6 @@ class Timeline:
         self._align_grid(clock)
         self.lossy_windows += 1
         return True
-
-    def _is_steady(self, clock: SampleClock, late: Floats) -> bool:
-        """Whether the ADC kept its rate up to the last of the new scans."""
-        if clock.error == 1:
-            return True
-        off_ns = float(late[-1])
-        return off_ns > -_MOVED_NS - clock.period_ns / 4
 
 
 def _slack(clock: SampleClock) -> float:
