@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from csp1d.measuring.arrays import Floats, Integers
-from csp1d.units import SECOND_NS
+from csp1d.units import MS_NS, SECOND_NS
 
 CONFIRM_SECONDS = 0.06
 """If stamps jitter, scans count as lost after the stamps stayed late for this time."""
@@ -23,6 +23,7 @@ CONFIRM_SECONDS = 0.06
 _SEGMENTS = 16
 _BLOCKS = 8
 _SLOPE_ERROR = 1e-5
+_BURST_NS = 5 * MS_NS
 _CONFIRM_CLEAN = 4
 """Stamps that must follow lost scans, if stamps are even: a single late stamp is no loss."""
 
@@ -88,7 +89,7 @@ class SampleClock:
                 break
         last = int(positions[-1])
         time_ns = self.time_ns(last) + round(y_mean + slope * (last - self._position - x_mean))
-        self.error = error / self.period_ns
+        self.error = 2 * error / self.period_ns
         self.period_ns += slope
         self._position, self._time_ns = last, time_ns
 
@@ -144,7 +145,8 @@ def find_lost(late: Floats, period_ns: float) -> list[tuple[int, int]]:
     if len(step) == 0 or max(np.maximum.reduce(step), -np.minimum.reduce(step)) < period_ns / 4:
         return [(0, before)] if before else []
     lost = _whole_periods(step, period_ns)
-    if lost is None:
+    if lost is None or abs(late[-1] - late[0] - period_ns * lost.sum()) > _BURST_NS:
+        # Steps back that add up mean bursts, whose steps forward are no losses.
         return _lost_in_jitter(late, period_ns)
     lost[-_CONFIRM_CLEAN:] = 0
     lost = np.concatenate(([before], lost))

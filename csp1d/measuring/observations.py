@@ -23,7 +23,7 @@ _SPEED_NS = SECOND_NS // 4
 _SPEED_READS = 3
 """Consecutive wrong speeds before timestamps are rejected; after a pause one jump is normal."""
 
-_POINTS, _FEW_POINTS = 64, 5
+_POINTS, _FEW_POINTS, _LEAST_POINTS = 64, 5, 3
 _SPACING_NS = 250 * MS_NS
 _LAG_NS = 10 * MS_NS
 """A read that lags more than this, beyond the usual jitter, may follow lost scans."""
@@ -121,6 +121,8 @@ class Reads:
 
     def __init__(self) -> None:
         self._points: deque[tuple[int, int]] = deque(maxlen=_POINTS)
+        self.is_late = False
+        """Whether the last read came so late that scans may have been lost before it."""
         self._forget()
 
     def _forget(self) -> None:
@@ -145,8 +147,8 @@ class Reads:
         """
         passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
         lag_ns = float(read_ns - self.clock.time_ns(position)) if self.clock else 0.0
-        lost = 0
-        if self.clock and lag_ns > _LAG_NS + self._spread_ns:
+        lost, self.is_late = 0, lag_ns > _LAG_NS + self._spread_ns
+        if self.clock and self.is_late:
             # If not, it stands still, or this is a part of a backlog.
             if scans and passed_ns > 0.75 * scans * self.clock.period_ns:
                 lost = self._find_lost(lag_ns, read_ns)
@@ -162,7 +164,7 @@ class Reads:
 
     def fit(self) -> None:
         """Set the clock to the line."""
-        if not self._points:
+        if len(self._points) < _LEAST_POINTS:
             return
         points = np.array(self._points, np.int64)
         x, y = (points - points[-1]).T.astype(np.float64)
@@ -177,6 +179,9 @@ class Reads:
             return
         late = np.sort(y - slope * x)
         self._spread_ns = float(late[-1] - late[0])
+        if self.clock is None and self._spread_ns > _LARGE_LAG_NS:
+            self._points.popleft()  # scans may have been lost between them
+            return
         self.clock = SampleClock(float(slope), int(points[-1, 0]), int(points[-1, 1]) + round(level))
         if len(x) > _FEW_POINTS:
             # The more points, the less the line turns with their spread.

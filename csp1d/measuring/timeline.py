@@ -111,11 +111,13 @@ class Timeline:
         self._clock: SampleClock | None = None
         self._first_hertz: float | None = None  # the first rate measured from timestamps
         self._attempts = 0  # clocks since the last window
+        self._unsure = 0  # by late reads, scans before this position may hide a loss
         # Set with the clock, by `_align_grid`.
         self._start: float
         self._second_ns: int
         self._grid_ns: int
         self._grid_is_new: bool
+        self._is_steady: bool  # whether the ADC has kept its rate since the window began
         self._fitted: int  # pending scans to which the clock was fitted
         self._next_candidate: int  # pending scans needed for the next try to complete a window
 
@@ -161,6 +163,8 @@ class Timeline:
             self._reads.add(after, read_ns)
             return
         lost = self._reads.follow(after, scans, read_ns)
+        if lost or self._reads.is_late:
+            self._unsure = after + lost
         self._pending.next_position += lost
         self.lost_scans_total += lost
         if self._reads.clock is None:
@@ -194,8 +198,7 @@ class Timeline:
             if count is None:
                 return None
             self._next_candidate = 0
-            is_steady = self._observe(clock, count, is_even)
-            if is_steady is None:
+            if not self._observe(clock, count, is_even):
                 continue
             clock = self._clock
             assert clock
@@ -209,9 +212,11 @@ class Timeline:
                 # Uneven stamps moved the clock by half a window: learn it from the next ones.
                 self._forget_clock(count)
                 continue
-            is_steady &= clock.error <= _PRECISE
+            is_sure = clock.error <= _PRECISE and self._start >= self._unsure
             codes = self._pending.codes[:, :count]
-            return Span(codes, positions, self._start, latest, clock.period_ns, is_steady)
+            return Span(
+                codes, positions, self._start, latest, clock.period_ns, is_sure and self._is_steady
+            )
         return None
 
     def close_window(self, position: float, cycle: float | None) -> int:
@@ -224,7 +229,7 @@ class Timeline:
         self._start = position
         self._second_ns += SECOND_NS
         self._attempts = self.lossy_windows = 0
-        self._grid_is_new = False
+        self._grid_is_new, self._is_steady = False, True
         self._grid_ns = self._second_ns
         if cycle:
             cycles = math.floor((clock.position(self._second_ns) - position) / cycle + 1e-6)
@@ -281,10 +286,10 @@ class Timeline:
             self._attempts = 0
             return False
         if self._timestamps:
-            least, most = 0.0, FASTEST_HERTZ
+            least, most = SLOWEST_HERTZ, FASTEST_HERTZ
             if self._first_hertz:
                 least, most = ((1 + off) * self._first_hertz for off in (-_RATE_OFF, _RATE_OFF))
-            if not least <= hertz <= most:
+            if not hertz <= most or (self._first_hertz and hertz < least):
                 self._reject(
                     f"they imply {hertz:.6g} scans per second, not {least:.0f} to {most:.0f}"
                 )
@@ -319,40 +324,41 @@ class Timeline:
         self._start = float(position)
         self._grid_ns = self._second_ns = clock.time_ns(position) + SECOND_NS
         self._fitted = self._next_candidate = 0
-        self._grid_is_new = True
+        self._grid_is_new = self._is_steady = True
 
-    def _observe(self, clock: SampleClock, count: int, is_even: bool) -> bool | None:
+    def _observe(self, clock: SampleClock, count: int, is_even: bool) -> bool:
         """Count the scans that were lost before the first `count`, and move the clock by them.
 
-        Returns whether the ADC kept its rate, and None if this is no window: scans were dropped, or
-        a new one begins after a large loss.
+        Returns False if this is no window: scans were dropped, or one begins after a large loss.
         """
-        late, is_steady = None, True
+        late = None
         if self._timestamps and self._fitted == 0 and clock.error == 1 and count >= _LEARN_LEAST:
             # Now there are twice as many stamps, which give a far better period.
             clock = self._set_clock(count)
             if not self._accept_rate(clock):
-                return None
+                return False
         if self._timestamps and not is_even:
             late = self._find_lost(clock, count)
             if late is None:
                 # Learn the new rate from the next scans.
                 self._first_hertz = None
                 self._forget_clock(count)
-                return None
+                return False
         if self._skip_large_loss(clock, count):
-            return None
+            return False
         if self._timestamps:
-            new, before = slice(self._fitted, count), (clock.period_ns, clock.error)
+            new, period_ns, was_known = slice(self._fitted, count), clock.period_ns, clock.error < 1
             stamps, positions = self._pending.stamps[new], self._pending.positions[new]
-            off_ns = float(clock.lateness_ns(stamps[-1:], positions[-1:])[0])
-            most_ns = _MOVED_NS + clock.period_ns / 4
+            recent = slice(-1 if late is None else -confirm_scans(period_ns), None)
+            off_ns = float(clock.lateness_ns(stamps[recent], positions[recent]).min())
             clock.fit(stamps, positions, None if late is None else late[new])
-            moved = abs(clock.period_ns / before[0] - 1)
-            if before[1] <= _PRECISE:
-                is_steady = moved < _PRECISE and -most_ns < off_ns and (off_ns < most_ns or not is_even)
             self._fitted = count
-        return is_steady if self._accept_rate(clock) else None
+            if was_known and (
+                abs(off_ns) > _MOVED_NS + period_ns / 4
+                or abs(clock.period_ns / period_ns - 1) > _PRECISE
+            ):
+                self._is_steady = False
+        return self._accept_rate(clock)
 
     def _scans_to_decide(self, clock: SampleClock) -> tuple[int | None, bool]:
         """Number of pending scans that decides on the window, and whether they are even.
@@ -414,7 +420,7 @@ class Timeline:
         losses = find_lost(late, clock.period_ns)
         if losses and losses[0][0] == 0 and self._grid_is_new:
             del losses[0]  # the grid starts at this scan: its stamp is late
-        if losses and self._has_another_rate(clock, count):
+        if (losses or late[-1] < -_LATE_NS) and self._has_another_rate(clock, count):
             return None
         for index, lost in losses:
             pending.insert_lost(index, lost)
