@@ -26,6 +26,8 @@ class Event(enum.Enum):
     ADC_FOUND = "adc-found", "7833e8cd55524161870a05e7e887a78e", INFO
     ADC_STALLED = "adc-stalled", "2a69ea1db4444dfc9b84c74776f1821a", WARNING
     ADC_RESUMED = "adc-resumed", "137de83ed8c446e4814449e830239743", INFO
+    ADC_SLOW = "adc-slow", "b4d170be01694dfe80c6809afdc73f3a", WARNING
+    ADC_FAST_ENOUGH = "adc-fast-enough", "011c7587f85644cab12959e35ea82ed1", INFO
     ADC_CLOCK = "adc-clock", "63bab093dafe4e6c9e4caa8a55354ceb", WARNING
     ADC_CLOCK_GOOD = "adc-clock-good", "06353d4e877e4e11bfc57ca04fd4b613", INFO
     ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", INFO
@@ -33,6 +35,8 @@ class Event(enum.Enum):
     ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", INFO
     SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", WARNING
     SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", INFO
+    READINGS_LOST = "readings-lost", "9653419fd22d4ff18785feacaf8f884b", WARNING
+    READINGS_FOUND = "readings-found", "9e0aa6346afd4f6985c961ab0ec54d4d", INFO
     CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", WARNING
     CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", INFO
     INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", WARNING

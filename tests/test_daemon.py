@@ -631,6 +631,47 @@ def test_what_was_measured_before_a_reload_is_not_sent_after_it(
 
 
 @pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(("asleep_ms", "is_kept"), [(0, True), (50, True), (500, False)])
+def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asleep_ms: int, is_kept: bool
+) -> None:
+    """CLOCK_MONOTONIC stands still during a suspend, CLOCK_BOOTTIME does not."""
+
+    class Board(SimulatedHat):
+        def open_request_line(self, config: Config) -> SimulatedLine:
+            return line
+
+    class Line(SimulatedLine):
+        high = False
+
+        def read_level(self) -> tuple[int, bool]:
+            return 0, self.high
+
+    board = Board(parse("L1=10"))
+    line = Line(board.player)
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    daemon.start()
+    daemon._sampler.wake_ns = 2**62
+    reading = Reading(1, time.monotonic_ns(), 1.0, {}, 50.0, 4000, 0)
+    daemon._sampler._record([reading])
+    daemon._publish(reading)
+    clock = time.clock_gettime_ns
+    monkeypatch.setattr(
+        time,
+        "clock_gettime_ns",
+        lambda which: clock(which) + (which == time.CLOCK_BOOTTIME) * asleep_ms * 1_000_000,
+    )
+    line.high = True
+    monkeypatch.setattr(daemon, "_wait", set)
+    monkeypatch.setattr(daemon._sampler, "poll", lambda now_ns: [])
+    daemon._turn()
+    daemon._turn()
+    assert bool(daemon._sender.last_telegram) == is_kept
+    assert daemon._sampler.reading == (reading if is_kept else None)
+    daemon._stop()
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_reading_is_waited_for_by_a_timer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,9 @@ from csp1d.units import MS_NS
 _SEARCH_NS = 1200 * MS_NS
 """Time to the next search for missing devices, unless a device event or a reading comes first."""
 
+_SLEEP_NS = 100 * MS_NS
+"""A longer difference of the clocks is a suspend, not a pause between two calls."""
+
 
 class Daemon:
     """Measures and sends until SIGTERM or SIGINT."""
@@ -43,6 +46,7 @@ class Daemon:
         self._config = config
         self._config_path = config_path
         self._search_ns = 0
+        self._asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
         # The HAT opens devices, and reports when one appears or disappears.
         self._hat = hat
@@ -94,6 +98,7 @@ class Daemon:
         """Wait for something to do, and do it."""
         ready = self._wait()
         now_ns = time.monotonic_ns()
+        self._check_sleep()
         if self._signals.reload:
             self._signals.reload = False
             self._reload()
@@ -119,6 +124,14 @@ class Daemon:
         self._indicators.poll(now_ns)
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._service.status(status_line(self._snapshot, now_ns))
+
+    def _check_sleep(self) -> None:
+        """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        if asleep_ns - self._asleep_ns > _SLEEP_NS:
+            self._sampler.configure(self._config)
+            self._sender.forget()
+        self._asleep_ns = asleep_ns
 
     def _wait(self) -> set[int]:
         """Wait until a part has work. Returns the descriptors that are ready."""

@@ -9,10 +9,14 @@ from csp1d.events import Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
 from csp1d.measuring.reading import FRESH_NS, DirectionReading, PhaseCurrent, Reading
+from csp1d.measuring.scan import SLOWEST_HERTZ
+from csp1d.measuring.timeline import MOST_LOST
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
 _QUIET_SECONDS = QUIET_NS // SECOND_NS
+_LOSSY_WINDOWS = 3
+"""Losses that cost a reading are reported when that many came in a row."""
 _OLD_NS = 5 * SECOND_NS
 """Readings that are too old to send are reported when that lasts this long."""
 
@@ -24,10 +28,12 @@ class MeasurementEvents:
         self._unstamped = Fault()
         self._rate_refused = Fault()
         self._rate_wrong = Fault()
+        self._slow = Fault()
         self._stall = Fault(QUIET_NS)
         self._clock = Fault(QUIET_NS)
         self._age = Fault(QUIET_NS)
         self._loss = Fault(QUIET_NS)
+        self._lossy = Fault(QUIET_NS)
         self._reference = Fault(QUIET_NS)
         self._wiring = Fault()
         self._overload = {phase: Fault(QUIET_NS) for phase in Phase}
@@ -67,6 +73,25 @@ class MeasurementEvents:
                 reason=fault,
             )
 
+    def on_silence(self, slow_hertz: float | None, lossy_windows: int, now_ns: int) -> None:
+        """Scans arrived without a reading: from an ADC that is too slow, or many were lost."""
+        # Each without the figures: they differ each time.
+        if slow_hertz and self._slow.observe(now_ns):
+            Event.ADC_SLOW.log(
+                "ADC delivers %.4g scans per second, csp1d needs at least %.0f: no telegrams sent;"
+                " set adc.sampling_frequency_hz, or the rate of its trigger",
+                slow_hertz,
+                SLOWEST_HERTZ,
+                device="ADC",
+            )
+        if lossy_windows >= _LOSSY_WINDOWS and self._lossy.observe(now_ns):
+            Event.READINGS_LOST.log(
+                "more than %.0f %% of the ADC scans are lost each second: no telegrams sent;"
+                " reduce adc.sampling_frequency_hz, or the load of the processor",
+                100 * MOST_LOST,
+                device="ADC",
+            )
+
     def on_stall(self, now_ns: int) -> None:
         """The ADC has delivered no scan for too long."""
         if self._stall.observe(now_ns):
@@ -101,6 +126,10 @@ class MeasurementEvents:
                 "no ADC scan lost for %d s (%d before)", _QUIET_SECONDS, count, scans_lost=count
             )
         if readings:
+            if self._slow.clear(now_ns):
+                Event.ADC_FAST_ENOUGH.log("ADC delivers enough scans per second", device="ADC")
+            if self._lossy.clear(now_ns):
+                Event.READINGS_FOUND.log("readings for %d s again", _QUIET_SECONDS, device="ADC")
             self._observe_age(now_ns - readings[-1].end_ns, now_ns)
         for reading in readings:
             for phase, current in reading.phases.items():

@@ -5,7 +5,7 @@ The metering reports when the last scan of the next reading is due, and the ADC 
 time. If a driver delivers late, the sampler adapts: a read that finds nothing is repeated soon and
 makes the next one later. An ADC that delivers nothing is stalled. It is set up again every few
 seconds, because a lost trigger does not recover on its own. So is an ADC whose scans yield no
-reading for that time, whatever the reason.
+reading for that time, unless the reason is known: its rate is too low, or too many scans are lost.
 """
 
 import time
@@ -73,8 +73,9 @@ class Sampler:
 
     @property
     def is_up(self) -> bool:
-        """Whether the ADC is available and delivers data."""
-        return self._adc.device is not None and not self.stalled
+        """Whether the ADC is available and delivers data, fast enough to be measured."""
+        slow = self._metering and self._metering.timeline.slow_hertz
+        return self._adc.device is not None and not self.stalled and not slow
 
     @property
     def reconnects(self) -> int:
@@ -129,6 +130,9 @@ class Sampler:
         lost = metering.timeline.lost_scans_total - lost_before
         self._events.on_readings(readings, lost, metering.timeline.clock_fault, now_ns)
         self._events.on_rate(metering.timeline.rate_fault, now_ns)
+        self._events.on_silence(
+            metering.timeline.slow_hertz, metering.timeline.lossy_windows, now_ns
+        )
         self._schedule(bool(scans), bool(readings), now_ns)
         return self._record(readings)
 
@@ -185,18 +189,20 @@ class Sampler:
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:
         """Decide when to read next, and whether the ADC is stalled or must be set up again."""
         assert self._metering is not None
+        timeline = self._metering.timeline
         if has_data:
             self._adc.mark_working()
             self._last_data_ns = now_ns
             self.stalled = False
             self._events.on_data(now_ns)
-        if has_reading:
+        if has_reading or timeline.slow_hertz or timeline.lossy_windows:
+            # To set the ADC up again would not change its rate, nor what the machine can read.
             self._last_reading_ns = now_ns
         elif has_data and now_ns - self._last_reading_ns > _NO_READING_NS:
             self.close()
             self.wake_ns = now_ns
             return
-        due_ns = self._metering.timeline.due_ns
+        due_ns = timeline.due_ns
         if due_ns is not None and due_ns + self._lateness_ns > now_ns:
             # Decrease the lateness slowly, so that one slow second does not delay all later ones.
             if has_reading:
@@ -214,7 +220,7 @@ class Sampler:
                 self.stalled = True
                 return
         if due_ns is None:
-            self.wake_ns = now_ns + _FIRST_SCAN_NS
+            self.wake_ns = now_ns + (_SEARCH_NS if timeline.slow_hertz else _FIRST_SCAN_NS)
             return
         self._retries += 1
         self._lateness_ns = min(_MAX_LATENESS_NS, self._lateness_ns + MS_NS)

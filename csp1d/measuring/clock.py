@@ -120,11 +120,17 @@ def estimate_period_ns(stamps: Integers) -> float:
     """Estimate the period of samples; late stamps, one gap and bursts among them do no harm."""
     steps = np.diff(stamps)
     typical = float(np.median(steps))
-    even = steps[np.abs(steps - typical) < typical / 4]
+    is_even = np.abs(steps - typical) < typical / 4
+    even, others = steps[is_even], steps[~is_even]
     mean = float(stamps[-1] - stamps[0]) / len(steps)
-    if len(even) > 0.9 * len(steps) and abs(float(even.mean()) - mean) < mean / 20:
+    # Many steps over more than one lost scan are those between bursts: the even ones mean little.
+    has_bursts = len(others) > 8 and np.median(others) > 2.1 * typical
+    if (
+        len(even) > 0.9 * len(steps)
+        and not has_bursts
+        and abs(float(even.mean()) - mean) < mean / 20
+    ):
         return float(even.mean())
-    # Even steps that differ from the mean are those within bursts, or there is a gap.
     lag, length = len(stamps) // 8, len(stamps) // _SEGMENTS
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
     for _ in range(2):

@@ -147,7 +147,10 @@ class Reads:
         """
         passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
         lag_ns = float(read_ns - self.clock.time_ns(position)) if self.clock else 0.0
-        lost, self.is_late = 0, lag_ns > _LAG_NS + self._spread_ns
+        usual_ns = _LAG_NS + self._spread_ns
+        if self.clock:
+            usual_ns += min(self.clock.error, 0.1) * (read_ns - self._points[-1][1])
+        lost, self.is_late = 0, lag_ns > usual_ns
         if self.clock and self.is_late:
             # If not, it stands still, or this is a part of a backlog.
             if scans and passed_ns > 0.75 * scans * self.clock.period_ns:

@@ -19,7 +19,7 @@ from csp1d.measuring.arrays import Array, Integers
 from csp1d.scan_type import ScanType
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
-"""Supported sampling frequencies. With fewer than four scans per mains cycle, the RMS depends on
+"""Sampling frequencies that can be measured. With fewer than four scans per mains cycle, the RMS depends on
 their position in the cycle."""
 
 LARGEST = 1e12
@@ -95,7 +95,7 @@ class ScanFormat:
     """
 
     sampling_frequency_hz: float
-    """As the device declares it, SLOWEST_HERTZ to FASTEST_HERTZ; 0: not declared."""
+    """As the device declares it, 1 to FASTEST_HERTZ; 0: not declared."""
     channels: tuple[Channel, ...]
     timestamp: Timestamp | None = None
 
@@ -105,10 +105,10 @@ class ScanFormat:
         )
         # Written so that NaN, for which each comparison is false, is rejected.
         hertz = self.sampling_frequency_hz
-        if not (hertz == 0 or SLOWEST_HERTZ <= hertz <= FASTEST_HERTZ):
+        if not (hertz == 0 or 1 <= hertz <= FASTEST_HERTZ):
             raise ScanFormatError(
-                f"sampling_frequency_hz: must be between {SLOWEST_HERTZ:.0f} and"
-                f" {FASTEST_HERTZ:.0f}, or 0 if unknown, got {hertz!r:.40}"
+                f"sampling_frequency_hz: must be between 1 and {FASTEST_HERTZ:.0f},"
+                f" or 0 if unknown, got {hertz!r:.40}"
             )
         if not self.channels:
             raise ScanFormatError("channels: a scan needs at least one channel")

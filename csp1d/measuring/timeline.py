@@ -280,7 +280,9 @@ class Timeline:
     def _accept_rate(self, clock: SampleClock) -> bool:
         """Whether the rate is possible for an ADC and as before; if not, drop the scans."""
         hertz = SECOND_NS / clock.period_ns if clock.period_ns > 0 else math.inf
-        self.slow_hertz = hertz if hertz * (1 + _slack(clock)) < SLOWEST_HERTZ else None
+        # Too slow, or fast enough again, only if that is certain.
+        slack = 5e-4 + (0 if self.slow_hertz else 3 * min(clock.error, 0.02))
+        self.slow_hertz = hertz if hertz * (1 + slack) < SLOWEST_HERTZ else None
         if self.slow_hertz:
             self._forget_clock(self._pending.count)
             self._attempts = 0
@@ -391,7 +393,9 @@ class Timeline:
                     return candidate, False
             if (candidate - by_count) * clock.period_ns > SECOND_NS / 2:
                 return candidate, False
-            candidate = self._next_candidate = candidate + max(1, confirm // 8)
+            # The longer it lasts, the less often: its work is bounded.
+            candidate += max(1, confirm // 8, (candidate - by_count) // 4)
+            self._next_candidate = candidate
         return None, False
 
     def _is_even(self, clock: SampleClock, count: int) -> bool:
@@ -443,21 +447,16 @@ class Timeline:
         return min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED
 
     def _skip_large_loss(self, clock: SampleClock, count: int) -> bool:
-        """If the window lost too many scans, start a new one after the loss."""
-        pending, before = self._pending, math.floor(self._start)
-        positions = pending.positions[:count]
+        """If the window lost too many scans, start one after those that are too many."""
+        pending, positions = self._pending, self._pending.positions[:count]
         most_lost = MOST_LOST * SECOND_NS / clock.period_ns
-        if int(positions[-1]) + 1 - before - count <= most_lost:
+        if int(positions[-1]) + 1 - math.floor(self._start) - count <= most_lost:
             return False
-        first = int((positions - np.arange(before, before + count) > most_lost).argmax())
+        lost_after = int(positions[-1]) - positions - np.arange(count - 1, -1, -1)
+        first = int((lost_after <= most_lost).argmax())
         pending.drop(first)
         if self._timestamps:
             clock.restart(pending.stamps[: count - first], pending.positions[: count - first])
         self._align_grid(clock)
         self.lossy_windows += 1
         return True
-
-
-def _slack(clock: SampleClock) -> float:
-    """Relative error of a rate below the limit: it counts as too slow only if that is certain."""
-    return 5e-4 + 3 * min(clock.error, 0.02)

@@ -50,6 +50,16 @@ def at_rate(fault: str | None) -> Step:
     return lambda events, now_ns: events.on_rate(fault, now_ns)
 
 
+def without(slow_hertz: float | None = None, lossy_windows: int = 0) -> Step:
+    """A second's scans that make no reading."""
+
+    def step(events: MeasurementEvents, now_ns: int) -> None:
+        events.on_readings([], 0, None, now_ns)
+        events.on_silence(slow_hertz, lossy_windows, now_ns)
+
+    return step
+
+
 def directed(fault: str = "", advice: str | None = None) -> Step:
     """A second's reading with direction on."""
     direction = DirectionReading(None if fault else {}, frozenset(), fault, advice)
@@ -101,6 +111,18 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
     "only readings end a loss": (
         [no_reading(lost=400)] + [no_reading()] * 30,
         ["scans-lost 400"],
+    ),
+    "the ADC is too slow, then fast enough": (
+        [*[without(slow_hertz=99.7 + n / 10) for n in range(9)], *[without()] * 3, *[fed()] * 3],
+        ["adc-slow", "adc-fast-enough"],
+    ),
+    "each second loses too many scans": (
+        [*[without(lossy_windows=n) for n in range(1, 9)], *[fed()] * 20],
+        ["readings-lost", "readings-found"],
+    ),
+    "a second now and then loses too many scans": (
+        [without(lossy_windows=1), without(lossy_windows=2), *[fed()] * 3] * 9,
+        [],
     ),
     "two phases clip": (
         [fed(L1=3), fed(L1=4), fed(L2=1), *[fed()] * 8, fed(), fed()],

@@ -39,6 +39,9 @@ class Board(SimulatedHat):
         """How long after its time a scan can be read."""
         self.burst = 1
         """The number of scans that can be read at a time."""
+        self.every = 1
+        """A scan is taken of each so many samples."""
+        self.lost_of_each_100 = 0
         self.reads = 0
         self.opened_ns: list[int] = []
         self.l2_at_rail = False
@@ -60,6 +63,7 @@ class Board(SimulatedHat):
         end = max(0, self.now_ns - self.late_ns - START_NS) * RATE // SECOND
         end -= end % self.burst
         numbers, self._read = np.arange(self._read, end), end
+        numbers = numbers[(numbers % self.every == 0) & (numbers % 100 >= self.lost_of_each_100)]
         if self.loses_all:
             return b""
         codes = codes_of(current(numbers / RATE, 50.0, AMPERES))
@@ -229,6 +233,49 @@ def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.Mon
     assert min(gaps) > 6.0 * SECOND
     assert max(gaps) < 7.2 * SECOND
     assert not sampler.stalled
+
+
+def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    board.every = 40
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 60) == []
+    assert not sampler.is_up
+    assert board.opened_ns == [START_NS]
+    assert board.reads < 120
+    (message,) = caplog.messages
+    assert message == (
+        "ADC delivers 100 scans per second, csp1d needs at least 200: no telegrams sent;"
+        " set adc.sampling_frequency_hz, or the rate of its trigger"
+    )
+    board.every = 10
+    assert len(run(board, sampler, 10)) >= 5
+    assert sampler.is_up
+    assert board.opened_ns == [START_NS]
+
+
+def test_an_adc_that_loses_too_many_scans_says_so_and_is_not_set_up_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert len(run(board, sampler, 5)) >= 4
+    board.lost_of_each_100 = 6
+    assert len(run(board, sampler, 30)) <= 1
+    assert len(board.opened_ns) == 1
+    assert sampler.lost_scans_total == pytest.approx(30 * 240, rel=0.05)
+    assert [record.__dict__["CSP1D_EVENT"] for record in caplog.records] == [
+        "scans-lost",
+        "readings-lost",
+    ]
+    assert caplog.messages[1] == (
+        "more than 5 % of the ADC scans are lost each second: no telegrams sent;"
+        " reduce adc.sampling_frequency_hz, or the load of the processor"
+    )
+    board.lost_of_each_100 = 4
+    assert len(run(board, sampler, 20)) >= 18
 
 
 def test_an_adc_that_delivers_nothing_is_read_less_and_less_often() -> None:

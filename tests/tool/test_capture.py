@@ -121,9 +121,9 @@ CHANNEL = {
         *(
             (
                 {"sampling_frequency_hz": hertz},
-                "json: sampling_frequency_hz: must be between 200 and",
+                "json: sampling_frequency_hz: must be between 1 and",
             )
-            for hertz in (-1, 1e-300, 1, 63.9, 1.1e7)
+            for hertz in (-1, 1e-300, 0.9, 1.1e7)
         ),
         *(
             ({"sampling_frequency_hz": number}, "json: sampling_frequency_hz: (is|must be) ")

@@ -9,6 +9,7 @@ from csp1d.config import Config
 from csp1d.exits import OK
 from csp1d.measuring.reading import Reading
 from csp1d.measuring.replay import reading_json
+from csp1d.measuring.scan import SLOWEST_HERTZ
 from csp1d.tool import capture
 
 
@@ -30,7 +31,9 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
         warn(f"timestamps {replay.metering.timeline.clock_fault}")
     if replay.metering.timeline.rate_fault:
         warn(replay.metering.timeline.rate_fault)
-    if reading is None:
+    if hertz := replay.metering.timeline.slow_hertz:
+        warn(f"{hertz:.4g} scans per second are too few: csp1d needs at least {SLOWEST_HERTZ:.0f}")
+    elif reading is None:
         warn("no reading: the capture is shorter than one second, or too many scans are missing")
     return OK
 
