@@ -10,7 +10,6 @@ included.
 
 import math
 from collections import deque
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,13 +30,15 @@ _CONFIRM_CLEAN = 4
 class SampleClock:
     """The line through the earliest stamps. Converts positions to times and back."""
 
-    def __init__(self, period_ns: float, position: int = 0, time_ns: int = 0) -> None:
+    def __init__(
+        self, period_ns: float, position: int = 0, time_ns: int = 0, error: float = 1.0
+    ) -> None:
         """The sample at `position` is taken at `time_ns`."""
         self.period_ns = period_ns
-        self.error = 1.0
-        """Bound of the relative error of the period, as far as it is known."""
+        self.error = error
+        """Bound of the relative error of the period; 1: not known yet."""
         self._position, self._time_ns = position, time_ns
-        self._blocks: deque[list[list[int]]] = deque(maxlen=_BLOCKS)
+        self._blocks: deque[Integers] = deque(maxlen=_BLOCKS)
 
     def time_ns(self, position: float) -> int:
         """Time of the sample at `position`."""
@@ -67,10 +68,9 @@ class SampleClock:
     def fit(self, stamps: Integers, positions: Integers, late: Floats | None) -> None:
         """Fit the line to further stamps; `late` is their lateness, None if they are even.
 
-        These stamps are a block, and the earliest stamp of each sixteenth of it is a point. If
-        stamps are even, any stamp of it is, the points of the last block are enough, and the line
-        follows the drift of the ADC. If they are late at random, the points of previous blocks are
-        used, too.
+        These stamps are a block, and the earliest stamp of each sixteenth of it is a point (if they
+        are even, any stamp is). If the points of the last block are enough, the line follows the
+        drift of the ADC. If they are late at random, the points of previous blocks are used, too.
         """
         length = len(stamps) // _SEGMENTS
         if length == 0:
@@ -79,41 +79,26 @@ class SampleClock:
         earliest = np.arange(skipped, len(stamps), length)
         if late is not None:
             earliest += late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
-        block = np.column_stack((positions[earliest], stamps[earliest])).tolist()
-        self._blocks.appendleft(block)
-        points: list[list[int]] = []
-        for block in self._blocks:
-            points = points + block
-            slope, x_mean, y_mean, error = self._fit_line(points)
+        self._blocks.appendleft(np.stack((positions[earliest], stamps[earliest])))
+        for count in range(1, len(self._blocks) + 1):
+            points = np.concatenate([self._blocks[block] for block in range(count)], axis=1)
+            y = self.lateness_ns(points[1], points[0])
+            # All stamps of a sixteenth may be late because the driver was delayed.
+            level = np.median(y)
+            kept = y <= level + 6 * np.median(np.abs(y - level)) + self.period_ns / 4
+            x, y = points[0][kept].astype(np.float64), y[kept]
+            x_mean, y_mean = float(x.mean()), float(y.mean())
+            x -= x_mean
+            slope = float(x @ y / (x @ x))
+            off = y - y_mean - slope * x
+            error = math.sqrt(off @ off / len(off) / (x @ x))
             if error < _SLOPE_ERROR * self.period_ns:
                 break
         last = int(positions[-1])
-        time_ns = self.time_ns(last) + round(y_mean + slope * (last - self._position - x_mean))
+        time_ns = self.time_ns(last) + round(y_mean + slope * (last - x_mean))
         self.error = 2 * error / self.period_ns
         self.period_ns += slope
         self._position, self._time_ns = last, time_ns
-
-    def _fit_line(self, points: Sequence[Sequence[int]]) -> tuple[float, float, float, float]:
-        """Fit a line to the lateness of these positions and stamps.
-
-        Returns its slope, a position and the lateness there, and the standard error of the slope.
-        Plain Python is faster than numpy for so few points.
-        """
-        seen = []
-        for position, stamp in points:
-            ahead = position - self._position
-            seen.append((ahead, stamp - self._time_ns - self.period_ns * ahead))
-        # All stamps of a sixteenth may be late because the driver was delayed.
-        level = _median([late for _, late in seen])
-        scatter = _median([abs(late - level) for _, late in seen])
-        most = level + 6 * scatter + self.period_ns / 4
-        kept = [(ahead, late) for ahead, late in seen if late <= most]
-        x_mean = sum(ahead for ahead, _ in kept) / len(kept)
-        y_mean = sum(late for _, late in kept) / len(kept)
-        spread = sum((ahead - x_mean) ** 2 for ahead, _ in kept)
-        slope = sum((ahead - x_mean) * late for ahead, late in kept) / spread
-        residuals = sum((late - y_mean - slope * (ahead - x_mean)) ** 2 for ahead, late in kept)
-        return slope, x_mean, y_mean, math.sqrt(residuals / len(kept) / spread)
 
 
 def estimate_period_ns(stamps: Integers) -> float:
@@ -125,11 +110,8 @@ def estimate_period_ns(stamps: Integers) -> float:
     mean = float(stamps[-1] - stamps[0]) / len(steps)
     # Many steps over more than one lost scan are those between bursts: the even ones mean little.
     has_bursts = len(others) > 8 and np.median(others) > 2.1 * typical
-    if (
-        len(even) > 0.9 * len(steps)
-        and not has_bursts
-        and abs(float(even.mean()) - mean) < mean / 20
-    ):
+    is_even_enough = len(even) > 0.9 * len(steps) and not has_bursts
+    if is_even_enough and abs(float(even.mean()) - mean) < mean / 20:
         return float(even.mean())
     lag, length = len(stamps) // 8, len(stamps) // _SEGMENTS
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
@@ -181,11 +163,6 @@ def _whole_periods(step: Floats, period_ns: float) -> Integers | None:
     if lost.min() < 0 or float(np.abs(step - period_ns * lost).max()) > period_ns / 4:
         return None
     return lost
-
-
-def _median(values: Sequence[float]) -> float:
-    # The upper one of the two middle values is good enough here.
-    return sorted(values)[len(values) // 2]
 
 
 def _lost_in_jitter(late: Floats, period_ns: float) -> list[tuple[int, int]]:

@@ -114,7 +114,7 @@ class Metering:
             end_ns=end_ns,
             window_seconds=(end - start) * span.period_ns / SECOND_NS,
             phases=phases,
-            frequency_hertz=self._hertz if span.is_steady else None,
+            frequency_hertz=self._hertz if span.is_sure else None,
             scans=window.scans,
             lost_scans=math.ceil(end) - math.ceil(start) - window.scans,
             direction=direction,

@@ -23,7 +23,7 @@ _SPEED_NS = SECOND_NS // 4
 _SPEED_READS = 3
 """Consecutive wrong speeds before timestamps are rejected; after a pause one jump is normal."""
 
-_POINTS, _FEW_POINTS, _LEAST_POINTS = 64, 5, 3
+_LEAST_POINTS, _POINTS = 3, 64
 _SPACING_NS = 250 * MS_NS
 _LAG_NS = 10 * MS_NS
 """A read that lags more than this, beyond the usual jitter, may follow lost scans."""
@@ -37,41 +37,32 @@ _GROWTHS = 3
 class Timestamps:
     """The driver's timestamps, until they prove to be none.
 
-    The field can hold something else: sample data, if the driver has `available_scan_masks` and
-    trailing channels are off, or a clock other than CLOCK_MONOTONIC. Timestamps are not used if they
-    go back, are later than the read or hours older, or run faster or slower than the clock of the
-    reads. The rate that the driver reports does not matter: drivers report wrong rates.
+    The field can hold sample data, if the driver has `available_scan_masks` and trailing channels
+    are off, or another clock. Times on CLOCK_MONOTONIC do not go back, are not later than the read
+    or hours older, and run as fast as the reads. Drivers report wrong rates, which do not matter.
     """
 
     def __init__(self) -> None:
-        self._read_ns: int | None = None
         self._newest_ns: int | None = None
         self._speed_start: tuple[int, int] | None = None
         self._wrong_speeds = 0
         self._least_lag_ns: int | None = None
 
-    def start_read(self, read_ns: int | None) -> None:
-        """The next timestamps are of a read at `read_ns` (None in a replay)."""
-        self._read_ns = read_ns
-
-    def check(self, timestamps: Integers, is_last: bool) -> tuple[int, str]:
+    def check(self, timestamps: Integers, read_ns: int | None, is_last: bool) -> tuple[int, str]:
         """Return how many timestamps precede the first one that can be none, and the reason.
 
-        `is_last`: these are the last ones of the read.
+        They are of a read at `read_ns` (None in a replay); `is_last`: its last ones.
         """
-        good, reason = self._count_valid(timestamps)
+        good, reason = self._count_valid(timestamps, read_ns)
         if good:
-            newest = int(np.maximum.reduce(timestamps[:good]))
-            self._newest_ns = max(newest, self._newest_ns or newest)
-            if is_last and good == len(timestamps) and (reason := self._check_speed()):
-                return 0, reason
-        return good, reason
+            newest_ns = int(np.maximum.reduce(timestamps[:good]))
+            self._newest_ns = newest_ns = max(newest_ns, self._newest_ns or newest_ns)
+            if read_ns is not None and is_last and good == len(timestamps):
+                reason = self._check_speed(newest_ns, read_ns)
+        return (0 if reason and good == len(timestamps) else good), reason
 
-    def _check_speed(self) -> str:
+    def _check_speed(self, newest_ns: int, read_ns: int) -> str:
         """Why the newest timestamps do not advance as the times of the reads; "" if they do."""
-        if self._read_ns is None or self._newest_ns is None:
-            return ""
-        newest_ns, read_ns = self._newest_ns, self._read_ns
         before = self._speed_start or (newest_ns, read_ns)
         if self._speed_start and read_ns - before[1] < _SPEED_NS:
             return ""
@@ -87,11 +78,11 @@ class Timestamps:
             return ""
         return f"they advance {moved_ns / SECOND_NS:.3g} s in {passed_ns / SECOND_NS:.3g} s"
 
-    def _count_valid(self, timestamps: Integers) -> tuple[int, str]:
+    def _count_valid(self, timestamps: Integers, read_ns: int | None) -> tuple[int, str]:
         # +/- 146 years, so that the difference of two timestamps fits into 64 bits.
         lowest, highest = -(1 << 62), (1 << 62) - 1
-        if self._read_ns is not None:
-            lowest, highest = self._read_ns - _BEHIND_NS, self._read_ns + _AHEAD_NS
+        if read_ns is not None:
+            lowest, highest = read_ns - _BEHIND_NS, read_ns + _AHEAD_NS
         first, last = int(timestamps[0]), int(timestamps[-1])
         before = first if self._newest_ns is None else self._newest_ns
         ascending = bool(np.logical_and.reduce(timestamps[1:] >= timestamps[:-1]))
@@ -134,7 +125,7 @@ class Reads:
         self._previous_ns = self._lag_ns = self._growths = 0
 
     def add(self, position: int, read_ns: int) -> bool:
-        """All samples before `position` had been taken at `read_ns`. Whether that is a new point."""
+        """Add the observation that samples before `position` were taken, if it is a new point."""
         if self._points and read_ns - self._points[-1][1] < _SPACING_NS:
             return False
         self._points.append((position, read_ns))
@@ -174,9 +165,8 @@ class Reads:
         if np.ptp(x) == 0 or np.ptp(y) < SECOND_NS:
             return
         slope, level = np.polyfit(x, y, 1)
-        residuals = y - slope * x
-        early = residuals <= np.sort(residuals)[(len(x) - 1) // 2]
-        if len(x) > _FEW_POINTS and np.ptp(x[early]) > 0:
+        early = np.argsort(y - slope * x)[: (len(x) + 1) // 2]
+        if np.ptp(x[early]) > 0:
             slope, level = np.polyfit(x[early], y[early], 1)
         if slope <= 0:
             return
@@ -185,17 +175,15 @@ class Reads:
         if self.clock is None and self._spread_ns > _LARGE_LAG_NS:
             self._points.popleft()  # scans may have been lost between them
             return
-        self.clock = SampleClock(float(slope), int(points[-1, 0]), int(points[-1, 1]) + round(level))
-        if len(x) > _FEW_POINTS:
-            # The more points, the less the line turns with their spread.
-            spread = float(late[3 * len(x) // 4] - late[0])
-            self.clock.error = 2 * _POINTS / len(x) * spread / float(np.ptp(y))
+        # The more points, the less the line turns with the spread of most of them.
+        error = 2 * _POINTS / len(x) * float((late[3 * len(x) // 4] - late[0]) / np.ptp(y))
+        position, time_ns = points[-1].tolist()
+        self.clock = SampleClock(float(slope), position, time_ns + round(level), error)
 
     def _find_lost(self, lag_ns: float, read_ns: int) -> int:
         """Scans were lost if one read after the other lags by the same time."""
         assert self.clock
-        since_ns = read_ns - self._lag_ns
-        if since_ns < _SPACING_NS:
+        if (since_ns := read_ns - self._lag_ns) < _SPACING_NS:
             return 0
         self._lag_ns = read_ns
         if self._lags and lag_ns - self._lags[-1] > _LAG_NS + since_ns / 50:

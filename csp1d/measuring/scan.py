@@ -19,8 +19,8 @@ from csp1d.measuring.arrays import Array, Integers
 from csp1d.scan_type import ScanType
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
-"""Sampling frequencies that can be measured. With fewer than four scans per mains cycle, the RMS depends on
-their position in the cycle."""
+"""Sampling frequencies that can be measured. With fewer than four scans per mains cycle, the RMS
+depends on their position in the cycle."""
 
 LARGEST = 1e12
 """Maximum absolute scale and offset: with any configuration, the results are finite."""

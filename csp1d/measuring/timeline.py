@@ -39,25 +39,18 @@ from csp1d.units import MS_NS, SECOND_NS
 
 MOST_LOST = 0.05
 """Fraction of a second's scans. A window that lost more gives no reading."""
-
 _LATE_NS = 5 * MS_NS
 """A stamp later than this may follow a gap: more stamps are needed to decide."""
-
 _DRIFT_NS = MS_NS // 2
 """Margin after the expected cycle boundary; covers 25 mHz of drift at 50 Hz."""
-
 _SHORTEST_NS = SECOND_NS // 2
 """Minimum length of a window. It is shorter only if the clock was wrong at its start."""
-
 _RATE_OFF = 0.2
 """Accepted relative error of the sampling rate that the device reports."""
-
 _RATE_MOVED = 0.02
 """Relative change of the period that is no clock drift: the ADC has changed its rate."""
-
 _PRECISE = 2e-4
 """Relative error of the period up to which a mains frequency is known: 10 mHz at 50 Hz."""
-
 _MOVED_NS = MS_NS // 5
 """How far an even second may be off its clock, beside a quarter of a period, at a steady rate."""
 
@@ -80,7 +73,7 @@ class Span:
     latest: float
     """Position at which the window must end at the latest."""
     period_ns: float
-    is_steady: bool
+    is_sure: bool
     """Whether the period is known precisely enough for a mains frequency."""
 
 
@@ -106,7 +99,8 @@ class Timeline:
                 " set sampling_frequency_hz in [adc] or in the capture to the rate of the ADC"
             )
         self._reads = Reads()
-        self._remaining, self._read_ns = 0, None  # type: int, int | None
+        self._remaining = 0
+        self._read_ns: int | None = None
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
         self._first_hertz: float | None = None  # the first rate measured from timestamps
@@ -124,13 +118,13 @@ class Timeline:
     @property
     def rate_fault(self) -> str | None:
         """Message if the measured rate contradicts the rate that the device reports."""
-        if self._clock is None or self._clock.error > _RATE_MOVED / 2 or self._frequency_hz <= 0:
+        reported, clock = self._frequency_hz, self._clock
+        if clock is None or clock.error > _RATE_MOVED / 2 or reported <= 0:
             return None
-        hertz = SECOND_NS / self._clock.period_ns
-        if abs(hertz / self._frequency_hz - 1) <= _RATE_OFF:
+        hertz = SECOND_NS / clock.period_ns
+        if abs(hertz / reported - 1) <= _RATE_OFF:
             return None
-        reported = f"{self._frequency_hz:g} scans per second"
-        return f"the driver reports {reported}, the ADC delivers {hertz:.0f}"
+        return f"the driver reports {reported:g} scans per second, the ADC delivers {hertz:.0f}"
 
     @property
     def due_ns(self) -> int | None:
@@ -145,8 +139,7 @@ class Timeline:
         if pending.count == 0 or self._timestamps is None:
             return self._grid_ns
         newest_ns = int(pending.stamps[-1])
-        late = clock.lateness_ns(pending.stamps[-1:], pending.positions[-1:])
-        if newest_ns < self._grid_ns and float(late[0]) < _LATE_NS:
+        if newest_ns < min(self._grid_ns, clock.time_ns(pending.positions[-1]) + _LATE_NS):
             return self._grid_ns
         wait = round(confirm_scans(clock.period_ns) * clock.period_ns)
         return max(self._grid_ns + wait, newest_ns + wait // 8)
@@ -154,8 +147,6 @@ class Timeline:
     def start_read(self, scans: int, read_ns: int | None) -> None:
         """Begin a read of `scans` scans that returned at `read_ns` (None in a replay)."""
         self._remaining, self._read_ns = scans, read_ns
-        if self._timestamps:
-            self._timestamps.start_read(read_ns)
         if read_ns is None:
             return
         after = self._pending.next_position + scans
@@ -179,7 +170,8 @@ class Timeline:
         """
         stamps = None
         if self._timestamps and timestamps is not None:
-            good, reason = self._timestamps.check(timestamps, scans == self._remaining)
+            is_last = scans == self._remaining
+            good, reason = self._timestamps.check(timestamps, self._read_ns, is_last)
             if good == 0:
                 self._reject(reason)
             else:
@@ -198,10 +190,8 @@ class Timeline:
             if count is None:
                 return None
             self._next_candidate = 0
-            if not self._observe(clock, count, is_even):
+            if (clock := self._observe(clock, count, is_even)) is None:
                 continue
-            clock = self._clock
-            assert clock
             positions = self._pending.positions[:count]
             after = int(positions[-1]) + 1
             latest = clock.position(self._grid_ns)
@@ -212,11 +202,9 @@ class Timeline:
                 # Uneven stamps moved the clock by half a window: learn it from the next ones.
                 self._forget_clock(count)
                 continue
-            is_sure = clock.error <= _PRECISE and self._start >= self._unsure
+            is_sure = clock.error <= _PRECISE and self._start >= self._unsure and self._is_steady
             codes = self._pending.codes[:, :count]
-            return Span(
-                codes, positions, self._start, latest, clock.period_ns, is_sure and self._is_steady
-            )
+            return Span(codes, positions, self._start, latest, clock.period_ns, is_sure)
         return None
 
     def close_window(self, position: float, cycle: float | None) -> int:
@@ -239,13 +227,9 @@ class Timeline:
 
     def _counting_clock(self) -> SampleClock | None:
         """The clock of scans without timestamps: that of the reads, or in a replay of the count."""
-        if self._read_ns is not None:
+        if self._read_ns is not None or self._frequency_hz <= 0:
             return self._reads.clock
-        if self._frequency_hz <= 0:
-            return None
-        clock = SampleClock(SECOND_NS / self._frequency_hz)
-        clock.error = 0.0
-        return clock
+        return SampleClock(SECOND_NS / self._frequency_hz, error=0.0)
 
     def _learn_clock(self) -> SampleClock | None:
         """Create the clock and the grid as soon as there are enough observations."""
@@ -263,11 +247,10 @@ class Timeline:
             if len(stamps) < count:
                 return None
             self._set_clock(count)
-        if self._clock is None:
-            return None
-        if not self._accept_rate(self._clock):
+        if self._clock and not self._accept_rate(self._clock):
             return self._learn_clock()
-        self._align_grid(self._clock)
+        if self._clock:
+            self._align_grid(self._clock)
         return self._clock
 
     def _set_clock(self, count: int) -> SampleClock:
@@ -278,7 +261,7 @@ class Timeline:
         return self._clock
 
     def _accept_rate(self, clock: SampleClock) -> bool:
-        """Whether the rate is possible for an ADC and as before; if not, drop the scans."""
+        """Whether an ADC can have this rate, and had it before; if not, drop the scans."""
         hertz = SECOND_NS / clock.period_ns if clock.period_ns > 0 else math.inf
         # Too slow, or fast enough again, only if that is certain.
         slack = 5e-4 + (0 if self.slow_hertz else 3 * min(clock.error, 0.02))
@@ -288,13 +271,12 @@ class Timeline:
             self._attempts = 0
             return False
         if self._timestamps:
-            least, most = SLOWEST_HERTZ, FASTEST_HERTZ
+            least, most = min(hertz, SLOWEST_HERTZ), FASTEST_HERTZ
             if self._first_hertz:
                 least, most = ((1 + off) * self._first_hertz for off in (-_RATE_OFF, _RATE_OFF))
-            if not hertz <= most or (self._first_hertz and hertz < least):
-                self._reject(
-                    f"they imply {hertz:.6g} scans per second, not {least:.0f} to {most:.0f}"
-                )
+            if not least <= hertz <= most:
+                rates = f"{least:.0f} to {most:.0f}"
+                self._reject(f"they imply {hertz:.6g} scans per second, not {rates}")
                 return False
             self._first_hertz = self._first_hertz or hertz
         return True
@@ -328,57 +310,57 @@ class Timeline:
         self._fitted = self._next_candidate = 0
         self._grid_is_new = self._is_steady = True
 
-    def _observe(self, clock: SampleClock, count: int, is_even: bool) -> bool:
-        """Count the scans that were lost before the first `count`, and move the clock by them.
+    def _observe(self, clock: SampleClock, count: int, is_even: bool) -> SampleClock | None:
+        """Count losses among the first `count` scans, and fit the clock to those that are new.
 
-        Returns False if this is no window: scans were dropped, or one begins after a large loss.
+        Returns None if this is no window: scans were dropped, or one begins after a large loss.
         """
         late = None
         if self._timestamps and self._fitted == 0 and clock.error == 1 and count >= _LEARN_LEAST:
             # Now there are twice as many stamps, which give a far better period.
             clock = self._set_clock(count)
             if not self._accept_rate(clock):
-                return False
+                return None
         if self._timestamps and not is_even:
             late = self._find_lost(clock, count)
             if late is None:
                 # Learn the new rate from the next scans.
                 self._first_hertz = None
                 self._forget_clock(count)
-                return False
+                return None
         if self._skip_large_loss(clock, count):
-            return False
+            return None
         if self._timestamps:
-            new, period_ns, was_known = slice(self._fitted, count), clock.period_ns, clock.error < 1
+            new, period_ns, is_new = slice(self._fitted, count), clock.period_ns, clock.error == 1
             stamps, positions = self._pending.stamps[new], self._pending.positions[new]
             recent = slice(-1 if late is None else -confirm_scans(period_ns), None)
             off_ns = float(clock.lateness_ns(stamps[recent], positions[recent]).min())
             clock.fit(stamps, positions, None if late is None else late[new])
             self._fitted = count
-            if was_known and (
-                abs(off_ns) > _MOVED_NS + period_ns / 4
-                or abs(clock.period_ns / period_ns - 1) > _PRECISE
-            ):
+            moved = abs(clock.period_ns / period_ns - 1) > _PRECISE
+            if not is_new and (moved or abs(off_ns) > _MOVED_NS + period_ns / 4):
                 self._is_steady = False
-        return self._accept_rate(clock)
+        return clock if self._accept_rate(clock) else None
 
     def _scans_to_decide(self, clock: SampleClock) -> tuple[int | None, bool]:
         """Number of pending scans that decides on the window, and whether they are even.
 
-        None if more are needed. Usually these are all scans before the grid point, by count. After a
-        gap they end where stamps have been past the grid point for long enough to be trusted.
+        None if more are needed. Usually these are all scans before the grid point, by count. After
+        a gap they end where stamps have been past the grid point for long enough to be trusted.
         """
         pending = self._pending
         last = math.ceil(clock.position(self._grid_ns)) - 1
         by_count = max(self._fitted + 1, last - pending.next_position + 1 + pending.count)
         if self._timestamps is None:
-            before = int(pending.positions.searchsorted(last, side="right"))
-            return max(1, before) if last < pending.next_position else None, True
+            by_count = max(1, int(pending.positions.searchsorted(last, side="right")))
+            return by_count if last < pending.next_position else None, True
         if by_count <= pending.count and self._is_even(clock, by_count):
             return by_count, True
-        confirm = confirm_scans(clock.period_ns)
-        candidate = by_count
-        stamps = pending.stamps[:by_count]
+        confirm, candidate, stamps = (
+            confirm_scans(clock.period_ns),
+            by_count,
+            pending.stamps[:by_count],
+        )
         if len(stamps) and int(np.maximum.reduce(stamps)) >= self._grid_ns:
             passed = int((stamps >= self._grid_ns).argmax())
             candidate = min(candidate, max(self._fitted + 1, passed + confirm))
@@ -399,20 +381,18 @@ class Timeline:
         return None, False
 
     def _is_even(self, clock: SampleClock, count: int) -> bool:
-        """Whether the first `count` scans are in time and, as far as they are new, in even steps."""
-        new = slice(self._fitted, count)
-        stamps, positions = self._pending.stamps[new], self._pending.positions[new]
-        if (
-            clock.lateness_ns(stamps[:1], positions[:1])[0] > clock.period_ns / 2
-            or clock.lateness_ns(stamps[-1:], positions[-1:])[0] > _LATE_NS
-        ):
+        """Whether the new ones of the first `count` scans are in time and in even steps."""
+        ends, period_ns = [self._fitted, count - 1], clock.period_ns
+        first, last = clock.lateness_ns(self._pending.stamps[ends], self._pending.positions[ends])
+        if first > period_ns / 2 or last > _LATE_NS:
             return False
-        steps, tolerance_ns = stamps[1:] - stamps[:-1], clock.period_ns / 8
-        least = np.minimum.reduce(steps, initial=round(clock.period_ns))
-        most = np.maximum.reduce(steps, initial=round(clock.period_ns))
-        return bool(
-            clock.period_ns - least < tolerance_ns and most - clock.period_ns < tolerance_ns
+        stamps = self._pending.stamps[self._fitted : count]
+        steps, usual = stamps[1:] - stamps[:-1], round(period_ns)
+        least, most = (
+            np.minimum.reduce(steps, initial=usual),
+            np.maximum.reduce(steps, initial=usual),
         )
+        return bool(max(period_ns - least, most - period_ns) < period_ns / 8)
 
     def _find_lost(self, clock: SampleClock, count: int) -> Floats | None:
         """Shift positions by the lost scans, and return the lateness of the first `count` scans.

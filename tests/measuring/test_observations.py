@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ADCs as drivers offer them: their limits, timestamps in bursts, hostile timestamps, late reads."""
+"""ADCs as drivers offer them: limits, timestamps in bursts, hostile timestamps, late reads."""
 
-import time
 import cProfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -31,8 +30,8 @@ def play(
     seed: int = 1,
     metering: Metering | None = None,
 ) -> tuple[Metering, list[Reading]]:
-    """Readings of 10 A sampled at `times` (s) and read as the daemon does, `every` second; each read
-    is late by `busy` (s) on average. `stamps` (s): when the driver stamps each scan and passes it on;
+    """Readings of 10 A sampled at `times` (s) and read as the daemon does, every `every` seconds
+    and late by `busy` (s) on average. `stamps` (s): when the driver stamps and passes on each scan;
     None: without timestamps."""
     made = hat_format(rate=rate, timestamp=stamps is not None)
     metering = metering or metering_of(made)
@@ -80,9 +79,7 @@ def handler(count: int) -> Array:
 @pytest.mark.parametrize("ppm", [-200, -37, 0, 200])
 @pytest.mark.parametrize("late", [0, 1 * MS, 20 * MS])
 @pytest.mark.parametrize("timestamp", [True, False])
-def test_an_adc_at_200_scans_per_second_is_measured(
-    timestamp: bool, late: float, ppm: int
-) -> None:
+def test_an_adc_at_200_scans_per_second_is_measured(timestamp: bool, late: float, ppm: int) -> None:
     """Every other read, or every other timestamp, is late."""
     times = even(200 * (1 + ppm * 1e-6), 40)
     stamps = times + late * (np.arange(len(times)) % 2) if timestamp else None
@@ -198,7 +195,9 @@ def test_losses_among_bursts_are_counted(lost: int) -> None:
 @pytest.mark.parametrize("at", [3.2, 3.5, 3.8])
 @pytest.mark.parametrize("rate", [3800, 3960, 4030, 4060, 4300])
 @pytest.mark.parametrize("lateness", [lambda count: np.zeros(count), handler])
-def test_a_frequency_is_unknown_rather_than_wrong(rate: int, at: float, lateness: Array) -> None:
+def test_a_frequency_is_unknown_rather_than_wrong(
+    rate: int, at: float, lateness: Callable[[int], Array]
+) -> None:
     times = np.concatenate((np.arange(0, at, 1 / 4000), np.arange(at, 9, 1 / rate)))
     metering, readings = play(times, 4000, times + lateness(len(times)))
     assert metering.timeline.clock_fault is None

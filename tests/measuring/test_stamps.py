@@ -235,11 +235,11 @@ def test_the_error_of_the_period_is_bounded_by_the_spread_of_the_reads(
     late_ms = random.exponential(jitter_ms, 100)
     reads = [(1000 * number + late_ms[number], 1000) for number in range(100)]
     known = 0
-    for count in range(6, 100):
-        clock, _ = followed(reads[:count])
-        assert clock.clock
-        assert abs(clock.clock.period_ns / MS - 1) <= clock.clock.error
-        known += clock.clock.error <= 2e-4
+    for count in range(3, 100):
+        if (clock := followed(reads[:count])[0].clock) is None:
+            continue  # a read more than 100 ms late could hide a loss
+        assert abs(clock.period_ns / MS - 1) <= clock.error
+        known += clock.error <= 2e-4
     assert known > (80 if jitter_ms < 1 else 50 if jitter_ms < 5 else -1)
 
 
