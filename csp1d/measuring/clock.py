@@ -18,7 +18,6 @@ from csp1d.units import MS_NS, SECOND_NS
 
 CONFIRM_SECONDS = 0.06
 """If stamps jitter, scans count as lost after the stamps stayed late for this time."""
-
 _SEGMENTS = 16
 _BLOCKS = 8
 _SLOPE_ERROR = 1e-5

@@ -40,7 +40,7 @@ class Board(SimulatedHat):
         self.burst = 1
         """The number of scans that can be read at a time."""
         self.every = 1
-        """A scan is taken of each so many samples."""
+        """One scan is taken of this number of samples."""
         self.lost_of_each_100 = 0
         self.reads = 0
         self.opened_ns: list[int] = []

@@ -58,7 +58,10 @@ MUTANTS = {
         ("request falls in telegram", "request chatters", "port accepts nothing"),
     ),
     "lost scans are not found": Mutant(
-        "measuring/timeline.py", "in find_lost(late, clock.period_ns):", "in []:", GAPS
+        "measuring/timeline.py",
+        "losses = find_lost(late, clock.period_ns)",
+        "losses: list[tuple[int, int]] = []",
+        GAPS,
     ),
     "gaps do not matter": Mutant(
         "measuring/timeline.py", "MOST_LOST = 0.05", "MOST_LOST = 1e9", GAPS
