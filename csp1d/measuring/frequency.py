@@ -41,13 +41,17 @@ class FrequencyMeter:
         self._amperes_per_code = amperes_per_code
         self._certain = False
         self._half = 0
+        self._mean_squares: Sequence[float] = ()
 
-    def measure(self, series: Floats, period_ns: float) -> float | None:
+    def measure(
+        self, series: Floats, period_ns: float, mean_squares: Sequence[float] = ()
+    ) -> float | None:
         """Hertz; None if no channel carries a coherent current.
 
         `series` is (channels, samples) without DC, half a second or more; `period_ns` is the time
-        from sample to sample.
+        from sample to sample. `mean_squares` of a second ago tell which channel to try first.
         """
+        self._mean_squares = mean_squares
         if not self._certain:
             self._search(series, period_ns)
         hertz = self._track(series, period_ns)
