@@ -43,14 +43,18 @@ class Metering:
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
+        self._phases = list(channels)
         # One row per CT, then the reference if it has a channel.
         self._rows = [ct.row for ct in self._cts]
         amperes_per_code = [abs(ct.amperes_per_code) for ct in self._cts]
+        units_per_code = [ct.amperes_per_code for ct in self._cts]
         self._direction = direction
         if direction and direction.row is not None:
             # It also gives the frequency; a voltage does so without any load.
             self._rows.append(direction.row)
             amperes_per_code.append(direction.amperes_per_code)
+            units_per_code.append(direction.unit_per_code)
+        self._units_per_code = np.array(units_per_code)[:, None]
         self._no_load_amperes = measurement.no_load_amperes
         self._nominal_hertz = measurement.nominal_frequency_hz
         self._frequency = FrequencyMeter(amperes_per_code)
@@ -124,18 +128,14 @@ class Metering:
 
     def _waveform(self, series: Floats, after: int, span: Span) -> Waveform:
         points, step = last_cycles(series, after, self._cycle(span))
+        points = points * self._units_per_code
         meter = self._direction
-        reference = None
-        if meter and meter.row is not None:
-            reference = points[-1] * meter.unit_per_code
+        has_reference = meter is not None and meter.row is not None
         return Waveform(
             spacing_seconds=step * span.period_ns / SECOND_NS,
-            current_amperes={
-                ct.phase: row * ct.amperes_per_code
-                for ct, row in zip(self._cts, points, strict=False)
-            },
-            reference=reference,
-            reference_unit=meter.unit if meter and reference is not None else "",
+            current_amperes=dict(zip(self._phases, points, strict=False)),
+            reference=points[-1] if has_reference else None,
+            reference_unit=meter.unit if meter and has_reference else "",
         )
 
     def _cycle(self, span: Span) -> float:
