@@ -21,7 +21,7 @@ from csp1d.measuring.reading import Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
-from csp1d.measuring.window import Window, without_gaps
+from csp1d.measuring.window import Moments, Window, without_gaps
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
@@ -43,14 +43,18 @@ class Metering:
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
+        self._phases = list(channels)
         # One row per CT, then the reference if it has a channel.
         self._rows = [ct.row for ct in self._cts]
         amperes_per_code = [abs(ct.amperes_per_code) for ct in self._cts]
+        units_per_code = [ct.amperes_per_code for ct in self._cts]
         self._direction = direction
         if direction and direction.row is not None:
             # It also gives the frequency; a voltage does so without any load.
             self._rows.append(direction.row)
             amperes_per_code.append(direction.amperes_per_code)
+            units_per_code.append(direction.unit_per_code)
+        self._units_per_code = np.array(units_per_code)[:, None]
         self._no_load_amperes = measurement.no_load_amperes
         self._nominal_hertz = measurement.nominal_frequency_hz
         self._frequency = FrequencyMeter(amperes_per_code)
@@ -58,6 +62,7 @@ class Metering:
         """When the next reading is due, scans lost so far, and faults of timestamps and rate."""
         self._sequence = 0
         self._hertz: float | None = None
+        self._moments: list[Moments] = []
 
     def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
         """Add any number of whole scans; returns the readings that they complete.
@@ -86,14 +91,15 @@ class Metering:
         centered = span.codes - center[:, None]
         start, end, cycle = span.start, span.latest, None
         series = without_gaps(centered, span.positions, self._cycle(span))
-        self._hertz = self._frequency.measure(series, span.period_ns)
+        second_ago = [moments.variance for moments in self._moments]
+        self._hertz = self._frequency.measure(series, span.period_ns, second_ago)
         if self._hertz:
             cycle = self._cycle(span)
             # A boundary at the end itself counts, although rounding may put it after the end.
             end = min(end, start + math.floor((end - start) / cycle + 1e-6) * cycle)
         window = Window.of(span.positions, start, end)
-        currents = centered[: len(self._cts)]
-        rows = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)
+        self._moments = window.moments(centered)
+        rows = zip(self._cts, centered, self._moments, center.tolist(), strict=False)
         phases = {
             ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
             for ct, codes, moments, code in rows
@@ -102,8 +108,7 @@ class Metering:
         if self._direction:
             fundamentals = phasors(series, stop, cycle) if cycle else None
             # If the reference has no row, this is a CT, and measure() reports the fault first.
-            reference = series[-1]
-            rms = math.sqrt(float(reference @ reference) / len(reference))
+            rms = math.sqrt(self._moments[-1].variance)
             direction = self._direction.measure(fundamentals, phases, rms)
         # Before close_window, which drops the scans of the span.
         waveform = self._waveform(series, math.ceil(stop), span)
@@ -123,18 +128,14 @@ class Metering:
 
     def _waveform(self, series: Floats, after: int, span: Span) -> Waveform:
         points, step = last_cycles(series, after, self._cycle(span))
+        points = points * self._units_per_code
         meter = self._direction
-        reference = None
-        if meter and meter.row is not None:
-            reference = points[-1] * meter.unit_per_code
+        has_reference = meter is not None and meter.row is not None
         return Waveform(
             spacing_seconds=step * span.period_ns / SECOND_NS,
-            current_amperes={
-                ct.phase: row * ct.amperes_per_code
-                for ct, row in zip(self._cts, points, strict=False)
-            },
-            reference=reference,
-            reference_unit=meter.unit if meter and reference is not None else "",
+            current_amperes=dict(zip(self._phases, points, strict=False)),
+            reference=points[-1] if has_reference else None,
+            reference_unit=meter.unit if meter and has_reference else "",
         )
 
     def _cycle(self, span: Span) -> float:

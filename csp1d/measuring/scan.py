@@ -76,7 +76,7 @@ def _codes_of(words: Array, scan_type: ScanType) -> Array:
     """
     above = scan_type.storage_bits - scan_type.shift - scan_type.bits
     if above or scan_type.shift:
-        words = words.astype(words.dtype.newbyteorder("="))
+        words = words.astype(words.dtype.newbyteorder("="), order="C")
         words <<= above
         words >>= above + scan_type.shift
     return words
@@ -166,6 +166,13 @@ class ScanFormat:
         ]
         return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end})
 
+    @cached_property
+    def _common_type(self) -> ScanType | None:
+        """The type of all channels if it is the same, of one word."""
+        type_ = self.channels[0].type
+        same = type_.repeat == 1 and all(channel.type == type_ for channel in self.channels)
+        return type_ if same else None
+
     def decode(self, data: bytes | bytearray | memoryview) -> Scans:
         """Codes and timestamps; raises ScanFormatError if `data` is not whole scans."""
         if len(data) % self.scan_bytes:
@@ -173,10 +180,16 @@ class ScanFormat:
                 f"{len(data)} bytes are not a whole number of scans of {self.scan_bytes} bytes"
             )
         records = np.frombuffer(data, self.record)
-        codes = tuple(
-            _codes_of(records[str(number)], channel.type)
-            for number, channel in enumerate(self.channels)
-        )
+        if common := self._common_type:
+            # One word after the other, so all channels can be shifted at once.
+            shape, strides = (len(self.channels), len(records)), (common.bytes, self.scan_bytes)
+            words: Array = np.ndarray(shape, self.record[0], records, strides=strides)
+            codes = tuple(_codes_of(words, common))
+        else:
+            codes = tuple(
+                _codes_of(records[str(number)], channel.type)
+                for number, channel in enumerate(self.channels)
+            )
         if not self.timestamp:
             return Scans(codes, None)
         stamps = _codes_of(records["timestamp"], self.timestamp.type)

@@ -17,10 +17,13 @@ def last_cycles(series: Floats, after: int, cycle: float) -> tuple[Floats, int]:
     hold them; `cycle` is the number of samples per mains cycle.
 
     Returns the points (channels, points) and the number of samples per point. A point is the mean
-    of its samples: single samples would show fast signals as slow ones.
+    of its samples: single samples would show fast signals as slow ones. If it is one sample, the
+    points are a view.
     """
     samples = round(CYCLES * cycle)
     step = math.ceil(samples / MOST_POINTS)
     points = samples // step
     part = series[:, after - points * step : after]
+    if step == 1:
+        return part, step
     return np.add.reduce(part.reshape(len(part), points, step), axis=2) / step, step
