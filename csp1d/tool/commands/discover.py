@@ -5,6 +5,7 @@ The configuration goes to standard output, to be saved; the report on the device
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 
@@ -34,7 +35,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     absent = missing(hardware)
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
-        if hardware.unseen:
+        if hardware.unseen and os.geteuid():
             print("Some devices are visible only to root: try again with sudo.", file=sys.stderr)
     print(
         f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True

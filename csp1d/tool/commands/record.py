@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def _open_adc(config: Config) -> Adc:
         return KernelHat().open_adc(config)
     except DeviceError as error:
         cause = error.__cause__
-        if isinstance(cause, PermissionError):
+        if isinstance(cause, PermissionError) and os.geteuid():
             raise DeviceError(f"{error}; or record as root (sudo)") from error
         if isinstance(cause, OSError) and cause.errno == errno.EBUSY:
             raise DeviceError(f"{error}; if csp1d uses it: systemctl stop csp1d") from error
