@@ -108,6 +108,7 @@ class SimulatedAdc(Driver):
 
     rate_fault: str | None = None
     reference_fault: str = ""
+    in_blocks: bool = False
 
     def __init__(self, config: Config, player: Player) -> None:
         super().__init__(f"simulated ADC {config.adc.device}")

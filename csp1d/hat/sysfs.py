@@ -48,6 +48,14 @@ def number(file: Path) -> float | None:
         return None
 
 
+def is_read_only(file: Path) -> bool:
+    """Whether the driver accepts no value for an attribute, not even from root."""
+    try:
+        return not file.stat().st_mode & 0o222
+    except OSError:
+        return False
+
+
 def buffer_folder(device: Path) -> Path:
     """The folder that controls an IIO device's buffer; it is missing where there is no buffer."""
     folders = (device / "buffer0", device / "buffer")

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import errno
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ def _chunks(adc: Adc, seconds: float, show: Callable[[float], None]) -> Iterator
     end_seconds = time.monotonic() + seconds
     while (left := end_seconds - time.monotonic()) > 0:
         show(seconds - left)
-        time.sleep(min(left, 0.25))
+        select.select([adc] if adc.in_blocks else [], [], [], min(left, 0.25))
         try:
             yield adc.read()
         except OSError as error:
