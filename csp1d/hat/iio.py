@@ -107,6 +107,8 @@ class IioAdc(Driver):
             if error.errno == errno.EINVAL and not adc.trigger:
                 known = ", ".join(sysfs.triggers(self._bus)) or "none yet"
                 reason += f"; it may need a trigger: set adc.trigger (triggers: {known})"
+            elif error.errno == errno.ENOMEM:
+                reason += "; reduce adc.buffer_seconds or adc.sampling_frequency_hz"
             raise DeviceError(reason) from error
 
     def _two_blocks(self, rate: float) -> int:
@@ -225,9 +227,14 @@ class IioAdc(Driver):
             try:
                 (configfs / "iio/triggers/hrtimer" / name).mkdir(exist_ok=True)
             except OSError as error:
+                remedies = {
+                    errno.EEXIST: "; another trigger has this name: choose another",
+                    errno.ENOENT: ": load the module iio-trig-hrtimer and mount configfs",
+                    errno.EACCES: "; restart csp1d: its service makes the folder writable",
+                }
                 raise DeviceError(
                     f"{self._name}: adc.trigger {trigger!r} cannot be created "
-                    f"({error.strerror}): load the module iio-trig-hrtimer and mount configfs"
+                    f"({error.strerror}){remedies.get(error.errno or 0, '')}"
                 ) from error
         triggers = sysfs.triggers(self._bus)
         current = self._folder / "trigger/current_trigger"

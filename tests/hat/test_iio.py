@@ -317,6 +317,37 @@ def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
     assert adc.format.sampling_frequency_hz == 1600
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (
+            errno.ENOENT,
+            r"\(No such file or directory\): load the module iio-trig-hrtimer and mount",
+        ),
+        (errno.EEXIST, r"\(File exists\); another trigger has this name: choose another$"),
+        (errno.EACCES, r"\(Permission denied\); restart csp1d: its service makes the folder"),
+        (errno.ENOMEM, r"\(Cannot allocate memory\)$"),
+    ],
+)
+def test_a_trigger_that_cannot_be_made_is_named_with_the_remedy_for_the_reason(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def mkdir(path: Path, exist_ok: bool) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(DeviceError, match=rf"adc.trigger 'hrtimer:x' cannot be created {remedy}"):
+        tree.open(AdcConfig(trigger="hrtimer:x"))
+
+
+def test_a_buffer_that_takes_too_much_memory_is_named_with_the_keys(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, tree.folder / "buffer/enable", errno.ENOMEM, "1")
+    with pytest.raises(DeviceError, match=r"Cannot allocate memory; reduce adc\.buffer_seconds or"):
+        tree.open()
+
+
 def test_a_trigger_that_the_kernel_detaches_is_named(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
