@@ -123,6 +123,15 @@ def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> I
             f"{direction.input!r} cannot serve both {phase} and the reference; set"
             f" direction.input and channels.{phase}.input to different inputs",
         )
+    roles: dict[str, str] = {}
+    for role, led in vars(config.leds).items():
+        other = roles.setdefault(led, role)
+        if led and other != role:
+            if f"leds.{role}" not in set_in:
+                role, other = other, role
+            yield problem(
+                f"leds.{role}", f"{led!r} is already leds.{other}; an LED can show only one of them"
+            )
     http = config.http
     if bool(http.tls_certificate) != bool(http.tls_key):
         yield problem("http.tls_certificate", "must be set together with http.tls_key")

@@ -257,6 +257,8 @@ BAD = [
     ("[p1.request]\nline = 1.5", "p1.request.line", "a string or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
+    ('[leds]\npower = "a"\np1 = "a"', "leds.p1", "'a' is already leds.power; an LED can show"),
+    ('[leds]\npower = "csp1:yellow:p1"', "leds.power", "'csp1:yellow:p1' is already leds.p1"),
     ('[http]\nlisten = "19510"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\ntls_key = "/k"', "http.tls_certificate", "must be set together with http.tls_key"),

@@ -492,6 +492,45 @@ def test_a_line_that_oscillates_is_read_a_limited_number_of_times(tmp_path: Path
 
 
 @pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_an_adc_that_delivers_blocks_wakes_the_loop(tmp_path: Path, is_broken: bool) -> None:
+    reads: list[float] = []
+    seconds = 3
+
+    class Blocks(SimulatedAdc):
+        """Has a block each tenth of a second. A broken one is always readable, and has nothing."""
+
+        in_blocks = True
+
+        def fileno(self) -> int:
+            return block
+
+        def read(self) -> bytes:
+            reads.append(time.monotonic())
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(block)
+            if is_broken:
+                os.eventfd_write(block, 1)
+            return b"" if is_broken else super().read()
+
+    class Board(SimulatedHat):
+        def open_adc(self, config: Config) -> SimulatedAdc:
+            return Blocks(config, self.player)
+
+    block = os.eventfd(int(is_broken), os.EFD_NONBLOCK)
+    board = Board(parse("L1=10"))
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    for tenths in range(1, 10 * seconds):
+        threading.Timer(tenths / 10, os.eventfd_write, [block, 1]).start()
+    threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM]).start()
+    daemon.start()
+    daemon.run()
+    os.close(block)
+    per_second = len([at for at in reads if at > reads[0] + 1]) / (seconds - 1)
+    assert per_second < 25 if is_broken else 8 < per_second < 25
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_turn_without_news_searches_no_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

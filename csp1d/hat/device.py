@@ -28,6 +28,11 @@ class Adc(Closable, Protocol):
     """Why the configured sampling frequency is not in force; None: the driver accepted it."""
     reference_fault: str
     """Why the scans lack the reference although direction is on, or ""."""
+    in_blocks: bool
+    """Whether the kernel keeps only the last two blocks of scans: read when it is readable."""
+
+    def fileno(self) -> int:
+        """Readable when scans can be read; of use only with `in_blocks`."""
 
     def read(self) -> bytes:
         """The whole scans captured since the last read, without waiting; b"" for none."""

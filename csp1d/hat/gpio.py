@@ -25,8 +25,14 @@ class GpioLine(Driver):
     """See `RequestLine`. Raises DeviceError when chip or line are missing or in use."""
 
     def __init__(self, config: RequestConfig, dev: Path = Path("/dev")) -> None:
-        chip = _find_chip(config.chip, dev)
+        chip, lines = _find_chip(config.chip, dev)
         super().__init__(f"{chip}, line {config.line!r}")
+        offsets = [offset for offset, name, _ in lines if name == config.line]
+        if len(offsets) > 1:
+            raise DeviceError(
+                f"{chip} has {len(offsets)} lines named {config.line!r} (offsets "
+                f"{', '.join(map(str, offsets))}); set p1.request.line to one of these offsets"
+            )
         try:
             self._gpio = GPIO(
                 str(chip),
@@ -64,27 +70,38 @@ class GpioLine(Driver):
             raise OSError(error.errno, str(error)) from error
 
 
-def _find_chip(chip: str, dev: Path) -> Path:
-    """The node of a GPIO chip given by its path or its label. Raises DeviceError."""
+def _find_chip(chip: str, dev: Path) -> tuple[Path, sysfs.GpioLines]:
+    """The node of a GPIO chip given by its path or its label, and its lines.
+
+    Raises DeviceError.
+    """
     if chip.startswith("/"):
         remedy = "set p1.request.chip to a path or a label (csp1ctl discover lists them)"
         try:
-            sysfs.gpio_chip(Path(chip))
+            return Path(chip), sysfs.gpio_chip(Path(chip))[1]
         except FileNotFoundError as error:
             raise DeviceAbsentError(f"{chip} not found; {remedy}") from error
         except PermissionError:
             # Requesting the line fails with a better message.
-            pass
+            return Path(chip), []
         except OSError as error:
             raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {remedy}") from error
-        return Path(chip)
-    labels = {}
+    chips: dict[str, list[tuple[Path, sysfs.GpioLines]]] = {}
     for node in sorted(dev.glob("gpiochip*")):
-        with contextlib.suppress(OSError):
-            labels[sysfs.gpio_chip(node)[0]] = node
-    if chip not in labels:
+        # A link is another name of a chip, such as gpiochip4 on the Raspberry Pi 5.
+        if not node.is_symlink():
+            with contextlib.suppress(OSError):
+                label, lines = sysfs.gpio_chip(node)
+                chips.setdefault(label, []).append((node, lines))
+    if chip not in chips:
         raise DeviceAbsentError(
             f"no GPIO chip has the label {chip!r}; readable labels: "
-            f"{', '.join(sorted(labels)) or 'none'}"
+            f"{', '.join(sorted(chips)) or 'none'}"
         )
-    return labels[chip]
+    if len(chips[chip]) > 1:
+        raise DeviceError(
+            f"GPIO chip label {chip!r} is ambiguous ({len(chips[chip])} chips: "
+            f"{', '.join(str(node) for node, _ in chips[chip])}); "
+            "set p1.request.chip to the path of one of them"
+        )
+    return chips[chip][0]

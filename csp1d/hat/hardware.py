@@ -159,7 +159,8 @@ def _chips(dev: Path, unseen: list[str]) -> tuple[GpioChip, ...]:
             label, lines = sysfs.gpio_chip(node)
             chips.append(GpioChip(node, label, tuple(GpioLine(*line) for line in lines)))
         except OSError as error:
-            unseen.append(f"the lines of {node}: {error.strerror}; run as root")
+            remedy = "; run as root" if isinstance(error, PermissionError) else ""
+            unseen.append(f"the lines of {node}: {error.strerror}{remedy}")
     return tuple(chips)
 
 

@@ -6,10 +6,15 @@ sysfs-bus-iio, drivers/iio/industrialio-buffer.c). The device is opened before a
 the kernel admits one process, which may then disable a buffer that a killed predecessor left
 running. The node is not polled: an unplug would not wake the poll, and one read per second finds
 all scans there.
+
+A DMA buffer (industrialio-buffer-dmaengine.c) differs: it consists of two blocks of half its
+`length`, which are read whole, and its `watermark` is one block and read-only. A block that is not
+read before the other is full stops the capture. So the blocks are short, and each is read at once.
 """
 
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +29,8 @@ from csp1d.scan_type import ScanType
 HRTIMER_PREFIX = "hrtimer:"
 _WATERMARK_SECONDS = 0.02
 """Interval of reads from a hardware FIFO: long enough to be cheap, short enough to be fresh."""
+_BLOCK_SECONDS = 0.1
+"""Length of a DMA block: readings wait for it, and scans are lost if the daemon is late by it."""
 
 
 class IioAdc(Driver):
@@ -32,6 +39,7 @@ class IioAdc(Driver):
     format: ScanFormat
     rate_fault: str | None = None
     reference_fault: str = ""
+    in_blocks: bool = False
 
     def __init__(
         self,
@@ -82,13 +90,16 @@ class IioAdc(Driver):
             # Neither the driver nor timestamps give the rate: use the configured one.
             rate = adc.sampling_frequency_hz
         self.format = ScanFormat(rate, selected, timestamp)
-        length = int(adc.buffer_seconds * (rate or adc.sampling_frequency_hz))
+        rate = rate or adc.sampling_frequency_hz
+        self.in_blocks = sysfs.is_read_only(self._buffer / "watermark")
+        length = self._two_blocks(rate) if self.in_blocks else int(adc.buffer_seconds * rate)
         # Twice the buffer, since the driver adds scans during a read.
         self._read_bytes = length * 2 * self.format.scan_bytes
         # The kernel lowers a watermark that is above a new length.
         self._write(self._buffer / "length", str(length))
-        watermark = int(_WATERMARK_SECONDS * length / adc.buffer_seconds)
-        self._write(self._buffer / "watermark", str(watermark))
+        if not self.in_blocks:
+            watermark = int(_WATERMARK_SECONDS * length / adc.buffer_seconds)
+            self._write(self._buffer / "watermark", str(watermark))
         try:
             (self._buffer / "enable").write_text("1")
         except OSError as error:
@@ -96,13 +107,25 @@ class IioAdc(Driver):
             if error.errno == errno.EINVAL and not adc.trigger:
                 known = ", ".join(sysfs.triggers(self._bus)) or "none yet"
                 reason += f"; it may need a trigger: set adc.trigger (triggers: {known})"
+            elif error.errno == errno.ENOMEM:
+                reason += "; reduce adc.buffer_seconds or adc.sampling_frequency_hz"
             raise DeviceError(reason) from error
+
+    def _two_blocks(self, rate: float) -> int:
+        """The length of a DMA buffer, in scans. Its blocks are whole scans, and of a length that
+        the DMA controller can transfer: it would drop the rest."""
+        align = self._buffer / "length_align_bytes"
+        align_bytes = max(1, int(self._read(align))) if align.exists() else 1
+        step = align_bytes // math.gcd(align_bytes, self.format.scan_bytes)
+        return 2 * step * math.ceil(_BLOCK_SECONDS * rate / step)
 
     def read(self) -> bytes:
         """See `Adc.read`."""
         parts: list[bytes] = []
+        # A block ends a read although another may follow.
+        continued_bytes = 1 if self.in_blocks else self._read_bytes
         with contextlib.suppress(BlockingIOError):
-            while not parts or len(parts[-1]) == self._read_bytes:
+            while not parts or len(parts[-1]) >= continued_bytes:
                 parts.append(os.read(self.fileno(), self._read_bytes))
         return b"".join(parts)
 
@@ -180,18 +203,21 @@ class IioAdc(Driver):
         files = [holder / f"{owner}sampling_frequency" for holder in holders for owner in owners]
         actual = 0.0
         for file in filter(Path.exists, files):
+            fault = None
             try:
                 file.write_text(f"{rate:g}" if rate % 1 else str(int(rate)))
-            except PermissionError as error:
-                # A new trigger runs at 100 Hz, and its file is root's until udev has handled it.
-                raise self._write_error(file, f"{rate:g}", error) from error
             except OSError as error:
+                if isinstance(error, PermissionError) and not sysfs.is_read_only(file):
+                    # A new trigger runs at 100 Hz; its file is root's until udev has handled it.
+                    raise self._write_error(file, f"{rate:g}", error) from error
                 choices = sysfs.text(Path(f"{file}_available")) or "not reported"
-                self.rate_fault = (
+                fault = (
                     f"{self._name} rejects adc.sampling_frequency_hz = {rate:g} "
                     f"({error.strerror}); available: {choices}"
                 )
             actual = float(self._read(file))
+            if actual != rate:
+                self.rate_fault = fault or self.rate_fault
         return actual
 
     def _attach_trigger(self, trigger: str, configfs: Path) -> Path:
@@ -201,9 +227,14 @@ class IioAdc(Driver):
             try:
                 (configfs / "iio/triggers/hrtimer" / name).mkdir(exist_ok=True)
             except OSError as error:
+                remedies = {
+                    errno.EEXIST: "; another trigger has this name: choose another",
+                    errno.ENOENT: ": load the module iio-trig-hrtimer and mount configfs",
+                    errno.EACCES: "; restart csp1d: its service makes the folder writable",
+                }
                 raise DeviceError(
                     f"{self._name}: adc.trigger {trigger!r} cannot be created "
-                    f"({error.strerror}): load the module iio-trig-hrtimer and mount configfs"
+                    f"({error.strerror}){remedies.get(error.errno or 0, '')}"
                 ) from error
         triggers = sysfs.triggers(self._bus)
         current = self._folder / "trigger/current_trigger"

@@ -5,7 +5,8 @@ An LED that must not stay lit after csp1d dies is lit through the kernel's `tran
 (Documentation/leds/ledtrig-transient.rst): the kernel switches it off after its duration, which can
 be set again before that. The `oneshot` trigger does not serve: it ignores a shot during another, so
 light longer than a second is interrupted, and a shot of nearly a second, which ends up to 32 ms
-late, swallows the next.
+late, swallows the next. Any other trigger (mmc0, heartbeat) would light the LED for itself: it is
+taken off when the LED is opened.
 """
 
 from pathlib import Path
@@ -30,6 +31,9 @@ class SysfsLed(Driver):
             raise DeviceAbsentError(
                 f'{self._folder} not found; set its name under [leds], or ""'
             ) from error
+        in_force = [name for name in self._triggers() if name.startswith("[")]
+        if in_force and in_force[0] not in ("[none]", f"[{_TRIGGER}]"):
+            self._write("trigger", "none")
 
     def switch(self, on: bool) -> None:
         if self._has_trigger and not on:

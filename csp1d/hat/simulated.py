@@ -108,6 +108,7 @@ class SimulatedAdc(Driver):
 
     rate_fault: str | None = None
     reference_fault: str = ""
+    in_blocks: bool = False
 
     def __init__(self, config: Config, player: Player) -> None:
         super().__init__(f"simulated ADC {config.adc.device}")
@@ -188,7 +189,9 @@ class SimulatedAdc(Driver):
         sign = -1 if config.reversed else 1
         millivolts = sign * amperes / config.gain / config.ct_ratio * config.burden_ohms * 1000
         noise = self._noise.standard_normal(len(amperes))
-        codes = np.rint(millivolts / channel.scale - channel.offset + noise)
+        # A code beyond all floats clips like any other.
+        with np.errstate(over="ignore"):
+            codes = np.rint(millivolts / channel.scale - channel.offset + noise)
         lowest, highest = channel.type.lowest, channel.type.highest
         clipped: Integers = np.clip(codes, lowest, highest).astype(np.int64)
         return clipped << channel.type.shift

@@ -23,6 +23,9 @@ _CHIP = struct.Struct("=32s32sI")
 _LINE = struct.Struct("=32s32sIIQ176x")
 _LINE_USED = 1
 
+GpioLines = list[tuple[int, str, str | None]]
+"""Offset, name and consumer of each line of a GPIO chip; names may occur twice."""
+
 
 def read(file: Path) -> str:
     """The text of an attribute without the white space around it. Raises OSError."""
@@ -43,6 +46,14 @@ def number(file: Path) -> float | None:
         return float(text(file))
     except ValueError:
         return None
+
+
+def is_read_only(file: Path) -> bool:
+    """Whether the driver accepts no value for an attribute, not even from root."""
+    try:
+        return not file.stat().st_mode & 0o222
+    except OSError:
+        return False
 
 
 def buffer_folder(device: Path) -> Path:
@@ -79,7 +90,7 @@ def triggers(folder: Path) -> dict[str, Path]:
     return {name: path for path in paths if (name := text(path / "name"))}
 
 
-def gpio_chip(node: Path) -> tuple[str, list[tuple[int, str, str | None]]]:
+def gpio_chip(node: Path) -> tuple[str, GpioLines]:
     """The label of a GPIO chip, and offset, name and consumer of each of its lines.
 
     The consumer is None for a free line, "?" for one without a name. Raises OSError where the node

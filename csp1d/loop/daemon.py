@@ -104,7 +104,7 @@ class Daemon:
             self._reload()
         due = self._hat.wake_ns is not None and now_ns >= self._hat.wake_ns
         changed = (due or self._hat.fileno() in ready) and self._hat.changed()
-        if changed:
+        if changed or self._sampler.descriptors().keys() & ready:
             self._sampler.search_now(now_ns)
         # The request line first: it decides what may be sent.
         self._sender.on_ready(ready)
@@ -143,7 +143,8 @@ class Daemon:
             self._search_ns,
         )
         wake_ns = min(time_ns for time_ns in times if time_ns is not None)
-        descriptors = {self._hat.fileno(): selectors.EVENT_READ} | self._sender.descriptors()
+        descriptors = {self._hat.fileno(): selectors.EVENT_READ}
+        descriptors |= self._sampler.descriptors() | self._sender.descriptors()
         return self._signals.wait(descriptors, wake_ns)
 
     def _publish(self, reading: Reading) -> None:

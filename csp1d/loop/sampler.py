@@ -6,8 +6,11 @@ time. If a driver delivers late, the sampler adapts: a read that finds nothing i
 makes the next one later. An ADC that delivers nothing is stalled. It is set up again every few
 seconds, because a lost trigger does not recover on its own. So is an ADC whose scans yield no
 reading for that time, unless the reason is known: its rate is too low, or too many scans are lost.
+
+An ADC that delivers blocks is also read when one is complete: the kernel keeps only two.
 """
 
+import selectors
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -100,8 +103,16 @@ class Sampler:
         self._config = config
         self.wake_ns = 0
 
+    def descriptors(self) -> dict[int, int]:
+        """The descriptors to wait for, with their selector events: call `search_now()` then.
+
+        Not that of an ADC that has stalled: it may be readable and have nothing.
+        """
+        adc = self._adc.device
+        return {adc.fileno(): selectors.EVENT_READ} if adc and adc.in_blocks and self.is_up else {}
+
     def search_now(self, now_ns: int) -> None:
-        """A device appeared or disappeared: call `poll()` without delay."""
+        """A device appeared or disappeared, or the ADC is readable: call `poll()` without delay."""
         self.wake_ns = now_ns
 
     def poll(self, now_ns: int) -> list[Reading]:

@@ -16,14 +16,15 @@ import numpy as np
 from csp1d.errors import ScanFormatError
 from csp1d.loading import key, matches, within
 from csp1d.measuring.arrays import Array, Integers
-from csp1d.scan_type import ScanType
+from csp1d.scan_type import EXACT_BITS, ScanType
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
 """Sampling frequencies that can be measured. With fewer than four scans per mains cycle, the RMS
 depends on their position in the cycle."""
 
-LARGEST = 1e12
-"""Maximum absolute scale and offset: with any configuration, the results are finite."""
+LARGEST = 2.0**EXACT_BITS
+"""Maximum absolute scale and offset: the offset may be any code that is measured, and with any
+configuration the results are finite."""
 
 _NUMBER = within(-LARGEST, LARGEST)
 

@@ -4,7 +4,9 @@
 Only `csp1ctl calibrate` writes it. It rewrites the file and keeps the values of other phases.
 """
 
+import errno
 import os
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,8 +31,11 @@ class CalibrationFile:
         problems = [*_overriding(config_path, self.path, phases)]
         self._present = _present(self.path, problems)
         holder = folder if folder.exists() else folder.parent
-        if not os.access(holder, os.W_OK):
-            problems.append(Problem(self.path, "", "cannot be written; run csp1ctl as root (sudo)"))
+        try:
+            # Writing tells more than access(2): why not, which decides on the remedy.
+            tempfile.TemporaryFile(dir=holder).close()
+        except OSError as error:
+            problems.append(Problem(self.path, "", write_fault(error)))
         if problems:
             raise ConfigError(problems)
 
@@ -52,9 +57,22 @@ class CalibrationFile:
             draft.chmod(0o644)
             draft.replace(self.path)
         except OSError as error:
-            raise ConfigError(
-                [Problem(self.path, "", f"cannot be written: {error.strerror}")]
-            ) from error
+            raise ConfigError([Problem(self.path, "", write_fault(error))]) from error
+
+
+def write_fault(error: OSError) -> str:
+    """Why a file cannot be written, with the remedy: to become root only where that can help."""
+    remedies = {
+        errno.EROFS: "; remount it read-write (mount -o remount,rw)",
+        errno.ENOENT: "; create its folder",
+        errno.ENOSPC: "; free some space",
+        errno.EDQUOT: "; free some space",
+    }
+    remedy = remedies.get(error.errno or 0, "")
+    if isinstance(error, PermissionError):
+        locked = "; root may not write it either: see lsattr and the mount options"
+        remedy = "; run csp1ctl as root (sudo)" if os.geteuid() else locked
+    return f"cannot be written: {error.strerror}{remedy}"
 
 
 def toml(table: Table) -> str:

@@ -131,9 +131,12 @@ def _tls(config: HttpConfig, certificate: str, key: str) -> "ssl.SSLContext":
     try:
         context.load_verify_locations(config.tls_certificate)
     except OSError as error:
+        remedy = "set http.tls_certificate to a PEM file of a certificate"
+        if isinstance(error, PermissionError):
+            remedy = "make it readable, or run csp1ctl as root"
         raise DeviceError(
             f"http.tls_certificate {config.tls_certificate!r}, which csp1d presents, cannot be "
-            f"used: {error}; make it readable, or run csp1ctl as root"
+            f"used: {error}; {remedy}"
         ) from error
     if certificate:
         try:

@@ -96,9 +96,16 @@ def choose_line(chips: Iterable[GpioChip]) -> tuple[GpioChip, GpioLine] | None:
 
 
 def choose_led(leds: Iterable[LedDevice], role: str) -> LedDevice | None:
-    """The LED whose function is the role: names are `device:colour:function` (leds-class.rst)."""
+    """The LED whose function is the role: names are `device:colour:function` (leds-class.rst).
+
+    Prefer that of the HAT.
+    """
     fitting = (led for led in leds if led.name.rpartition(":")[2] == role)
-    return next((led for led in fitting if not problem(LedsConfig, role, led.name)), None)
+    return min(
+        (led for led in fitting if not problem(LedsConfig, role, led.name)),
+        key=lambda led: led.name != getattr(LedsConfig(), role),
+        default=None,
+    )
 
 
 def inputs(adc: IioDevice) -> list[IioChannel]:
@@ -262,7 +269,10 @@ def _line_table(hardware: Hardware) -> Iterator[str]:
         and not chip.label.startswith("/")
     )
     yield f"chip = {_toml(chip.label if stable else str(chip.node))}"
-    named = not problem(RequestConfig, "line", line.name)
+    # csp1d refuses a name that two lines of the chip have.
+    named = [other.name for other in chip.lines].count(line.name) == 1 and not problem(
+        RequestConfig, "line", line.name
+    )
     yield f"line = {_toml(line.name) if named else line.offset}"
     yield "# true if the optocoupler of the HAT inverts the line"
     yield "active_low = false"

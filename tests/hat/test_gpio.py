@@ -3,6 +3,7 @@
 
 import os
 import select
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,46 @@ def test_a_missing_chip_is_named(tmp_path: Path) -> None:
     (tmp_path / "gpiochip0").touch()
     with pytest.raises(DeviceAbsentError, match=r"no GPIO chip has the label 'hat'.*: none"):
         GpioLine(RequestConfig(chip="hat"), tmp_path)
+
+
+def chips(root: Path, monkeypatch: pytest.MonkeyPatch, labels: Mapping[str, str]) -> None:
+    """Chips with these labels by node, each with two lines named TWICE; lines can be requested."""
+    lines = [(0, "TWICE", None), (1, "P1_REQUEST", None), (2, "TWICE", None)]
+    for name in labels:
+        (root / name).touch()
+    monkeypatch.setattr(gpio, "GPIO", PipeLine)
+    monkeypatch.setattr(sysfs, "gpio_chip", lambda node: (labels[node.name], lines))
+
+
+def test_a_label_of_two_chips_is_refused_with_both_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = {"gpiochip0": "soc", "gpiochip1": "expander", "gpiochip2": "expander"}
+    chips(tmp_path, monkeypatch, labels)
+    # The second name of a chip is not a second chip.
+    (tmp_path / "gpiochip4").symlink_to("gpiochip0")
+    with pytest.raises(DeviceError) as refused:
+        GpioLine(RequestConfig(chip="expander"), tmp_path)
+    assert str(refused.value) == (
+        f"GPIO chip label 'expander' is ambiguous (2 chips: {tmp_path}/gpiochip1, "
+        f"{tmp_path}/gpiochip2); set p1.request.chip to the path of one of them"
+    )
+    for chip in ("soc", str(tmp_path / "gpiochip2")):
+        GpioLine(RequestConfig(chip=chip), tmp_path).close()
+
+
+def test_a_name_of_two_lines_is_refused_with_their_offsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chips(tmp_path, monkeypatch, {"gpiochip0": "soc"})
+    for chip in ("soc", str(tmp_path / "gpiochip0")):
+        with pytest.raises(DeviceError) as refused:
+            GpioLine(RequestConfig(chip=chip, line="TWICE"), tmp_path)
+        assert str(refused.value) == (
+            f"{tmp_path}/gpiochip0 has 2 lines named 'TWICE' (offsets 0, 2); "
+            "set p1.request.line to one of these offsets"
+        )
+        GpioLine(RequestConfig(chip=chip, line=2), tmp_path).close()
 
 
 def test_edges_are_counted_without_waiting_and_in_bounded_number(

@@ -241,6 +241,13 @@ def test_hidden_devices_are_listed_as_unseen(
     )
 
 
+def test_only_a_denied_permission_is_a_reason_to_become_root(machine: Machine) -> None:
+    machine.put(machine.dev, {"gpiochip0": ""})
+    assert machine.find().unseen == (
+        f"the lines of {machine.dev}/gpiochip0: Inappropriate ioctl for device",
+    )
+
+
 @pytest.mark.parametrize(("own", "found"), [("0", 0.0), ("0.25", 0.25), (None, 0.5)])
 def test_an_attribute_of_a_channel_counts_before_the_shared_one(
     tmp_path: Path, own: str | None, found: float

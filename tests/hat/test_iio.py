@@ -3,7 +3,9 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import select
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,6 +45,25 @@ MCP3912: dict[str, str] = {
     "scan_elements/in_timestamp_index": "4",
     "scan_elements/in_timestamp_type": "le:s64/64>>0",
 }
+AXI: dict[str, str] = {
+    "name": "ad7606b",
+    "sampling_frequency": "1000000",
+    "in_voltage_scale": "0.152587890",
+    "buffer0/data_available": "0",
+    "buffer0/direction": "in",
+    "buffer0/enable": "0",
+    "buffer0/length": "4096",
+    "buffer0/length_align_bytes": "8",
+    "buffer0/watermark": "2048",
+    **{
+        f"buffer0/in_voltage{n}_{key}": value
+        for n in range(8)
+        for key, value in {"en": "0", "index": str(n), "type": "le:s16/16>>0"}.items()
+    },
+}
+"""An ADC behind a DMA controller: no timestamp, and a buffer as
+industrialio-buffer-dmaengine.c makes it."""
+READ_ONLY = ("data_available", "direction", "length_align_bytes", "watermark")
 THREE = {phase: ChannelConfig(input=f"voltage{n}") for n, phase in enumerate(Phase)}
 
 
@@ -204,6 +225,63 @@ def test_a_backlog_is_read_at_once(tree: Tree) -> None:
     os.close(writer)
 
 
+@pytest.fixture
+def axi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    tree = Tree(tmp_path, AXI)
+    for name in READ_ONLY:
+        (tree.folder / "buffer0" / name).chmod(0o444)
+    # sysfs refuses even root.
+    refuse(monkeypatch, tree.folder / "buffer0/watermark", errno.EACCES)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("hertz", "align_bytes", "length"),
+    [
+        (4000, "8", 800),
+        (4000, "64", 832),
+        (3906, "8", 784),
+        (200, "8", 40),
+        (1_000_000, "8", 200_000),
+        (4000, "0", 800),
+    ],
+)
+def test_a_dma_buffer_gets_two_short_blocks_of_whole_scans_and_keeps_its_watermark(
+    axi: Tree, hertz: float, align_bytes: str, length: int
+) -> None:
+    axi.put(axi.folder / "buffer0/length_align_bytes", align_bytes)
+    adc = axi.open(AdcConfig(sampling_frequency_hz=hertz, buffer_seconds=60))
+    assert adc.in_blocks
+    assert axi.read("buffer0/length") == str(length)
+    assert axi.read("buffer0/watermark") == "2048"
+    assert axi.read("buffer0/enable") == "1"
+    block_bytes = length // 2 * adc.format.scan_bytes
+    assert block_bytes % max(1, int(align_bytes)) == 0
+    assert 0.1 <= length / 2 / hertz < 0.111
+
+
+def test_a_dma_buffer_without_an_alignment_is_used_as_well(axi: Tree) -> None:
+    (axi.folder / "buffer0/length_align_bytes").unlink()
+    axi.open()
+    assert axi.read("buffer0/length") == "800"
+
+
+def test_all_complete_blocks_are_read_at_once(axi: Tree) -> None:
+    """A read of a DMA buffer returns one block, although another may be complete."""
+    adc = axi.open()
+    blocks = [os.urandom(6 * 400), os.urandom(6 * 400)]
+    writer = os.open(axi.node, os.O_WRONLY)
+    # A pipe of packets: a read returns one of them.
+    fcntl.fcntl(writer, fcntl.F_SETFL, os.O_DIRECT)
+    for block in blocks:
+        os.write(writer, block)
+    assert select.select([adc], [], [], 0)[0]
+    assert adc.read() == b"".join(blocks)
+    assert adc.read() == b""
+    os.close(writer)
+    assert adc.read() == b""
+
+
 @pytest.mark.parametrize("wanted", ["iio:device1", "mcp3912", "csp1-hat-adc"])
 def test_an_adc_is_found_by_number_name_or_label(tmp_path: Path, wanted: str) -> None:
     for number, names in enumerate([("rtc", ""), ("mcp3912", "csp1-hat-adc")]):
@@ -237,6 +315,37 @@ def test_an_hrtimer_trigger_is_made_and_attached(tree: Tree) -> None:
     assert tree.read("trigger/current_trigger") == "csp1d"
     assert (tree.bus / "trigger3/sampling_frequency").read_text() == "1600"
     assert adc.format.sampling_frequency_hz == 1600
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (
+            errno.ENOENT,
+            r"\(No such file or directory\): load the module iio-trig-hrtimer and mount",
+        ),
+        (errno.EEXIST, r"\(File exists\); another trigger has this name: choose another$"),
+        (errno.EACCES, r"\(Permission denied\); restart csp1d: its service makes the folder"),
+        (errno.ENOMEM, r"\(Cannot allocate memory\)$"),
+    ],
+)
+def test_a_trigger_that_cannot_be_made_is_named_with_the_remedy_for_the_reason(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def mkdir(path: Path, exist_ok: bool) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(DeviceError, match=rf"adc.trigger 'hrtimer:x' cannot be created {remedy}"):
+        tree.open(AdcConfig(trigger="hrtimer:x"))
+
+
+def test_a_buffer_that_takes_too_much_memory_is_named_with_the_keys(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, tree.folder / "buffer/enable", errno.ENOMEM, "1")
+    with pytest.raises(DeviceError, match=r"Cannot allocate memory; reduce adc\.buffer_seconds or"):
+        tree.open()
 
 
 def test_a_trigger_that_the_kernel_detaches_is_named(
@@ -342,6 +451,19 @@ def test_a_rejected_rate_is_reported_and_the_actual_one_used(
     fault = adc.rate_fault or ""
     assert fault.startswith("ADC csp1-hat-adc (iio:device0) rejects adc.sampling_frequency_hz")
     assert fault.endswith("available: 976 1953 3906")
+
+
+@pytest.mark.parametrize(("hertz", "is_told"), [("4000", False), ("3906", True)])
+def test_a_rate_that_the_driver_lets_nobody_set_is_used_as_it_is(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, hertz: str, is_told: bool
+) -> None:
+    file = tree.folder / "sampling_frequency"
+    tree.put(file, hertz)
+    file.chmod(0o444)
+    refuse(monkeypatch, file, errno.EACCES)
+    adc = tree.open()
+    assert adc.format.sampling_frequency_hz == float(hertz)
+    assert bool(adc.rate_fault) == is_told
 
 
 def test_a_rate_that_may_not_be_set_yet_is_tried_again(

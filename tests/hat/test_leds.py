@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from csp1d.config import Config, LedsConfig
 from csp1d.errors import DeviceError
 from csp1d.hat.leds import SysfsLed
+from csp1d.hat.scenario import parse
+from csp1d.hat.simulated import SimulatedHat
+from csp1d.loop.indicators import Indicators
 
 NAME = "csp1:yellow:current"
 
@@ -56,6 +60,32 @@ def test_without_the_trigger_the_led_is_switched(tmp_path: Path) -> None:
     folder = led_tree(tmp_path, "[none] timer")
     assert not SysfsLed(NAME, tmp_path).light(480)
     assert read(folder)["brightness"] == "255"
+
+
+@pytest.mark.parametrize("role", ["power", "current", "p1"])
+def test_a_foreign_trigger_is_taken_off_before_the_led_shows_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """At the start, and when the LED returns with the trigger of its device tree."""
+    hat = SimulatedHat(parse(""))
+    monkeypatch.setattr(hat, "open_led", lambda name: SysfsLed(name, tmp_path))
+    led_tree(tmp_path, "none timer [mmc0] transient")
+    writes = []
+    write = SysfsLed._write
+
+    def noted(led: SysfsLed, attribute: str, *values: str) -> None:
+        writes.append((attribute, *values))
+        write(led, attribute, *values)
+
+    monkeypatch.setattr(SysfsLed, "_write", noted)
+    leds = LedsConfig(**{"power": "", "current": "", "p1": ""} | {role: NAME})
+    indicators = Indicators(hat, Config(leds=leds))
+    shown = ("brightness", "255" if role == "power" else "0")
+    assert writes == [("trigger", "none"), shown]
+    writes.clear()
+    (tmp_path / NAME / "trigger").write_text("none timer [heartbeat] transient\n")
+    indicators.reopen_missing(again=True)
+    assert writes == [("trigger", "none"), shown]
 
 
 @pytest.mark.parametrize("file", ["state", "duration", "activate"])

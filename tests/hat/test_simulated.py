@@ -5,12 +5,16 @@ import time
 from dataclasses import replace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from csp1d.config import ChannelConfig, Config
+from csp1d.config import ChannelConfig, ChannelsConfig, Config
 from csp1d.hat.scenario import Step
 from csp1d.hat.simulated import Player, SimulatedAdc
+from csp1d.loading import problem
 from csp1d.measuring.metering import Metering
 from csp1d.phase import Phase
+from csp1d.scan_type import EXACT_BITS, ScanType
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,35 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
     adc.close()
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
+
+
+@st.composite
+def accepted_types(draw: st.DrawFn) -> ScanType:
+    """Any that the configuration accepts."""
+    storage_bits = draw(st.sampled_from([8, 16, 32, 64]))
+    shift = draw(st.integers(0, storage_bits - 1))
+    bits = draw(st.integers(1, min(EXACT_BITS, storage_bits - shift)))
+    return ScanType(draw(st.booleans()), draw(st.booleans()), bits, storage_bits, shift)
+
+
+@given(accepted_types())
+@example(ScanType.parse("le:u53/64>>0"))
+@example(ScanType.parse("be:s53/64>>11"))
+@example(ScanType.parse("le:u1/8>>7"))
+def test_every_type_that_the_configuration_accepts_is_measured(scan_type: ScanType) -> None:
+    assert problem(ChannelConfig, "type", str(scan_type)) is None
+    l1 = ChannelConfig(input="voltage0", type=str(scan_type))
+    config = Config(channels=ChannelsConfig(L1=l1))
+    start_ns = time.monotonic_ns()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic_ns", lambda: start_ns)
+        adc = SimulatedAdc(config, Player((Step(amperes={Phase.L1: 10.0}),), start_ns))
+        patch.setattr(time, "monotonic_ns", lambda: start_ns + 1_500_000_000)
+        metering = Metering(adc.format, config.channels.used(), config.measurement)
+        (reading,) = metering.feed(adc.read())
+        adc.close()
+    if scan_type.bits >= 12:
+        assert reading.amperes(Phase.L1) == pytest.approx(10.0, rel=5e-3)
 
 
 def test_a_full_buffer_drops_new_scans(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,15 @@ class Run:
 class RunningAdc:
     rate_fault: str | None = None
     reference_fault = ""
+    in_blocks = False
 
     def __init__(self, run: Run) -> None:
         self.format = run.format
         self._run = run
         self._next = self._there()
+
+    def fileno(self) -> int:
+        raise NotImplementedError
 
     def read(self) -> bytes:
         first, self._next = self._next, self._there()

@@ -29,6 +29,7 @@ class Board(SimulatedHat):
 
     rate_fault: str | None = None
     reference_fault = ""
+    in_blocks = False
 
     def __init__(self) -> None:
         super().__init__(parse(""))
@@ -80,6 +81,102 @@ def run(board: Board, sampler: Sampler, seconds: float) -> list[Reading]:
         board.now_ns = max(board.now_ns, sampler.wake_ns)
         readings += sampler.poll(board.now_ns)
     return readings
+
+
+class BlockBoard(Board):
+    """An ADC without timestamps behind a DMA controller: see hat/iio.py.
+
+    The controller fills one block while the other waits to be read. If both are full, it stops
+    until a read.
+    """
+
+    in_blocks = True
+    block_ns = SECOND // 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.format = hat_format(rate=RATE, timestamp=False)
+        self.is_broken = False
+        self._block_start_ns = START_NS
+
+    @property
+    def ready_ns(self) -> int:
+        """When the block under way is complete."""
+        return self._block_start_ns + self.block_ns
+
+    def read(self) -> bytes:
+        self.now_ns, self.stop_ns = self.now_ns + self.stop_ns, 0
+        self.reads += 1
+        blocks = min(2, (self.now_ns - self._block_start_ns) // self.block_ns)
+        if self.is_broken or not blocks:
+            return b""
+        first = self._block_start_ns - START_NS
+        numbers = np.arange(
+            first * RATE // SECOND, (first + blocks * self.block_ns) * RATE // SECOND
+        )
+        self._block_start_ns += blocks * self.block_ns
+        if blocks == 2:
+            self._block_start_ns = self.now_ns
+        return pack(self.format, [codes_of(current(numbers / RATE, 50.0, AMPERES))] * 3)
+
+
+def run_blocks(board: BlockBoard, sampler: Sampler, seconds: float) -> list[tuple[int, Reading]]:
+    """As the daemon's loop does, which waits for the descriptors. The age of each reading too."""
+    readings, end_ns = [], board.now_ns + round(seconds * SECOND)
+    while board.now_ns < end_ns:
+        wake_ns = sampler.wake_ns
+        if sampler.descriptors() and board.ready_ns < wake_ns:
+            wake_ns = board.ready_ns
+            sampler.search_now(wake_ns)
+        board.now_ns = max(board.now_ns, wake_ns)
+        new = sampler.poll(board.now_ns)
+        readings += [(board.now_ns - reading.end_ns, reading) for reading in new]
+    return readings
+
+
+def test_an_adc_that_delivers_blocks_is_read_before_the_kernel_needs_them_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = BlockBoard()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run_blocks(board, sampler, 3)
+    board.reads = 0
+    readings = run_blocks(board, sampler, 60)
+    assert 59 <= len(readings) <= 61
+    assert all(reading.amperes(Phase.L1) == pytest.approx(10, rel=1e-3) for _, reading in readings)
+    assert max(age_ns for age_ns, _ in readings) < 1.2 * board.block_ns
+    assert sampler.lost_scans_total == 0
+    assert caplog.messages == []
+    # Ten blocks per second, and the tries of a reading that is due within a block.
+    assert board.reads < 60 * 20
+
+
+def test_blocks_that_are_read_late_are_lost_scans(caplog: pytest.LogCaptureFixture) -> None:
+    board = BlockBoard()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run_blocks(board, sampler, 5)
+    board.stop_ns = SECOND // 2
+    run_blocks(board, sampler, 5)
+    lost = sampler.lost_scans_total / RATE
+    assert lost == pytest.approx(0.3, abs=0.11)
+
+
+def test_an_adc_that_is_readable_and_has_nothing_is_not_waited_for() -> None:
+    board = BlockBoard()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run_blocks(board, sampler, 3)
+    assert sampler.descriptors()
+    board.is_broken = True
+    board.now_ns += SECOND
+    sampler.search_now(board.now_ns)
+    sampler.poll(board.now_ns)
+    assert sampler.stalled
+    assert sampler.descriptors() == {}
+    board.is_broken = False
+    run_blocks(board, sampler, 2)
+    assert sampler.descriptors()
+    sampler.close()
+    assert sampler.descriptors() == {}
 
 
 @pytest.mark.parametrize("stop_seconds", [0.5, 1.5, 3.0])

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gain and noise floor from readings, readings that allow none, and the file for the result."""
 
+import errno
 import math
 import os
+import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,11 +205,41 @@ def test_keys_of_other_phases_and_of_earlier_files_do_not_matter(tmp_path: Path)
     CalibrationFile(tmp_path / "c.toml", [Phase.L1])
 
 
-def test_a_read_only_folder_is_reported_before_the_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ROOTS, USERS = 0, 1000
+
+
+@pytest.mark.parametrize(
+    ("number", "user", "remedy"),
+    [
+        (errno.EROFS, ROOTS, r"Read-only file system; remount it .* \(mount -o remount,rw\)"),
+        (errno.EROFS, USERS, r"Read-only file system; remount it .* \(mount -o remount,rw\)"),
+        (errno.EACCES, USERS, r"Permission denied; run csp1ctl as root \(sudo\)"),
+        (errno.EPERM, ROOTS, "Operation not permitted; root may not write it either: see lsattr"),
+        (errno.ENOENT, ROOTS, "No such file or directory; create its folder"),
+        (errno.ENOSPC, ROOTS, "No space left on device; free some space"),
+        (errno.EIO, ROOTS, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("when", ["before the measurement", "after it"])
+def test_a_file_that_cannot_be_written_is_reported_with_the_remedy_for_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    user: int,
+    remedy: str,
+    when: str,
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    file = CalibrationFile(tmp_path / "c.toml", [])
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    use = CalibrationFile if when == "before the measurement" else lambda *_: file.write({})
     with pytest.raises(
-        ConfigError, match=r"50-calibration.toml: cannot be written; run csp1ctl as ro"
-    ):
-        CalibrationFile(tmp_path / "c.toml", [])
+        ConfigError, match=f"50-calibration.toml: cannot be written: {remedy}( |$)"
+    ) as refused:
+        use(tmp_path / "c.toml", [])
+    assert ("as root" in str(refused.value)) == (user == USERS and number == errno.EACCES)

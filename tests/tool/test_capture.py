@@ -132,14 +132,14 @@ CHANNEL = {
         *(
             (
                 {"channels": [CHANNEL | {key: number}]},
-                rf"json: channels\[0\]\.{key}: must be .*(finite|whole|1e\+12).*, got ",
+                rf"json: channels\[0\]\.{key}: must be .*(finite|whole|e\+15).*, got ",
             )
             for key in ("scale", "offset", "index")
-            for number in (math.nan, math.inf, 1e308, 10**400, -1.1e12)
+            for number in (math.nan, math.inf, 1e308, 10**400, -1e16)
         ),
         (
             {"scan_bytes": 10**400},
-            "json: scan_bytes: must be between -1e.12 and 1e.12, got a very long number",
+            r"scan_bytes: must be between -9\S+e.15 and 9\S+e.15, got a very long number",
         ),
         ({"scan_bytes": [[16]]}, "scan_bytes: must be a whole number, got a list"),
         ({"sampling_frequency_hz": True}, "sampling_frequency_hz: must be a number, got true"),
@@ -234,7 +234,7 @@ def test_an_incomplete_scan_is_reported(name: Path) -> None:
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> None:
     channels = json.loads(Path(f"{name}.json").read_text())["channels"]
-    change(name, channels=[c | {"scale": sign * 1e12, "offset": 1e12} for c in channels])
+    change(name, channels=[c | {"scale": sign * 2.0**53, "offset": 2.0**53} for c in channels])
     config = ChannelConfig(ct_ratio=1e9, burden_ohms=1e-9, gain=1e9)
     for reading in replay(load(name), dict.fromkeys(Phase, config), MEASUREMENT):
         json.dumps(reading_json(reading), allow_nan=False)

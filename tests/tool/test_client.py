@@ -2,6 +2,7 @@
 """The client on real sockets, with and without TLS."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -92,13 +93,24 @@ def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             HttpConfig("127.0.0.1:1", "no-such.pem", "no-such.key"),
-            r"http.tls_certificate 'no-such.pem'.*No such file.*as root",
+            r"http.tls_certificate 'no-such.pem'.*No such file.*; set http.tls_certificate to",
         ),
     ],
 )
 def test_configurations_that_allow_no_connection(config: HttpConfig, problem: str) -> None:
     with pytest.raises(DeviceError, match=problem):
         Client(config)
+
+
+def test_only_a_denied_permission_is_a_reason_to_become_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
+    with pytest.raises(DeviceError, match=r"Permission denied; make it readable, or .* as root"):
+        Client(HttpConfig("127.0.0.1:1", "own.pem", "own.key"))
 
 
 def test_no_answer_names_the_remedy() -> None:

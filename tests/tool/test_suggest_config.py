@@ -320,6 +320,26 @@ def test_a_chip_is_named_by_its_label_where_that_is_its_own() -> None:
     assert request["chip"] == "/dev/gpiochip0"
 
 
+def test_a_line_whose_name_another_has_is_named_by_its_offset() -> None:
+    """csp1d refuses a name that occurs twice on the chip. On another chip it is only shown."""
+    lines = (GpioLine(3, "P1_REQUEST", "sysfs"), GpioLine(7, "P1_REQUEST", None))
+    twice = replace(CHIP, lines=lines)
+    other = replace(CHIP, node=Path("/dev/gpiochip1"), label="expander", lines=lines[1:])
+    request = suggested(Hardware(chips=(twice, other)))["p1"]["request"]
+    assert (request["chip"], request["line"]) == ("pinctrl-bcm2711", 7)
+    report = [line for line in discover.report(Hardware(chips=(twice, other))) if "P1_REQ" in line]
+    assert report == [
+        "    - 3 P1_REQUEST: in use by sysfs",
+        "    + 7 P1_REQUEST: free",
+        "    - 7 P1_REQUEST: free",
+    ]
+
+
+def test_of_several_leds_for_a_role_the_one_of_the_hat_is_chosen() -> None:
+    leds = (LedDevice("board:red:power", True), *LEDS)
+    assert suggested(replace(HAT, leds=leds))["leds"]["power"] == "csp1:yellow:power"
+
+
 def test_an_led_without_the_trigger_is_pointed_out() -> None:
     (line,) = [
         line

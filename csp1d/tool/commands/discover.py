@@ -5,12 +5,13 @@ The configuration goes to standard output, to be saved; the report on the device
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 
 from csp1d.config import Config
 from csp1d.exits import DEVICE_MISSING, OK
-from csp1d.hat.hardware import GpioChip, Hardware, IioDevice, SerialPort, find_hardware
+from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.tool.suggest_config import (
     ROLES,
     adc_fault,
@@ -34,7 +35,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     absent = missing(hardware)
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
-        if hardware.unseen:
+        if hardware.unseen and os.geteuid():
             print("Some devices are visible only to root: try again with sudo.", file=sys.stderr)
     print(
         f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True
@@ -59,8 +60,7 @@ def report(hardware: Hardware) -> Iterator[str]:
     yield from _none(hardware.ports)
     yield "GPIO chips"
     for chip in hardware.chips:
-        chosen = chosen_line.name if chosen_line and chosen_chip == chip else None
-        yield from _chip_lines(chip, chosen)
+        yield from _chip_lines(chip, chosen_line, is_chosen=chip == chosen_chip)
     unseen_chips = tuple(text for text in hardware.unseen if "gpiochip" in text)
     yield from _none(hardware.chips or unseen_chips)
     yield "LEDs"
@@ -116,11 +116,12 @@ def _port_line(port: SerialPort, is_chosen: bool) -> str:
     return _line(is_chosen, f"{port.node}{where}: {state}")
 
 
-def _chip_lines(chip: GpioChip, chosen: str | None) -> Iterator[str]:
+def _chip_lines(chip: GpioChip, chosen: GpioLine | None, is_chosen: bool) -> Iterator[str]:
+    """The lines in use, and those with the name of the chosen one, which may be on another chip."""
     named = [line for line in chip.lines if line.name]
     yield f"    {chip.node}: {chip.label}, {len(chip.lines)} lines, {len(named)} named"
     for line in chip.lines:
-        # Boards name all their lines: only those in use and the chosen one are shown.
-        if line.user or line.name == chosen:
+        # Boards name all their lines.
+        if line.user or (chosen and line.name == chosen.name):
             state = line_fault(line) or ("in use by csp1d" if line.user else "free")
-            yield f"  {_line(line.name == chosen, f'{line.offset} {line.name}: {state}')}"
+            yield f"  {_line(is_chosen and line == chosen, f'{line.offset} {line.name}: {state}')}"

@@ -4,6 +4,8 @@
 import argparse
 import contextlib
 import errno
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +36,7 @@ def _open_adc(config: Config) -> Adc:
         return KernelHat().open_adc(config)
     except DeviceError as error:
         cause = error.__cause__
-        if isinstance(cause, PermissionError):
+        if isinstance(cause, PermissionError) and os.geteuid():
             raise DeviceError(f"{error}; or record as root (sudo)") from error
         if isinstance(cause, OSError) and cause.errno == errno.EBUSY:
             raise DeviceError(f"{error}; if csp1d uses it: systemctl stop csp1d") from error
@@ -46,7 +48,7 @@ def _chunks(adc: Adc, seconds: float, show: Callable[[float], None]) -> Iterator
     end_seconds = time.monotonic() + seconds
     while (left := end_seconds - time.monotonic()) > 0:
         show(seconds - left)
-        time.sleep(min(left, 0.25))
+        select.select([adc] if adc.in_blocks else [], [], [], min(left, 0.25))
         try:
             yield adc.read()
         except OSError as error:
