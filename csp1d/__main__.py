@@ -13,7 +13,7 @@ from pathlib import Path
 
 from csp1d import __version__
 from csp1d.config import Config
-from csp1d.config_file import DEFAULT_PATH, load
+from csp1d.config_file import DEFAULT_PATH, doubts, load
 from csp1d.errors import ConfigError
 from csp1d.exits import CONFIGURATION, OK, USAGE, guarded
 
@@ -39,6 +39,8 @@ def _run() -> int:
         _report_rejected(error, arguments.check_config)
         return CONFIGURATION
     if arguments.check_config:
+        for doubt in doubts(file):
+            print(f"csp1d: warning: {doubt}", file=sys.stderr)
         print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults")
         return OK
     return _serve(config, file, arguments.simulate)

@@ -162,26 +162,25 @@ class P1Config:
 
     device: str = key(_PATH, default="/dev/ttyAMA0")
     """Serial port; csp1d sets it to 115200 8N1."""
-    profile: Literal["csp1", "smr5"] = "csp1"
-    """Format of the telegrams: "csp1" is that of an existing device, "smr5" is SMR 5.0.2."""
+    profile: Literal["csp1", "smr5", "emucs"] = "csp1"
+    """Format: "csp1" of an existing device, "smr5" of SMR 5.0.2, "emucs" of Belgian meters."""
     flag_id: str = key(matches(r"[A-Za-z]{3}", "three letters"), default="XMX")
     """Three letters for the manufacturer; a telegram begins with /<flag_id>5<serial>."""
     serial: str = key(
-        matches(rf"({_PLAIN}){{1,48}}", "1 to 48 ASCII characters, no / ! ( )"),
-        default="XMXCQA0000000000",
+        matches(rf"({_PLAIN}){{1,16}}", "1 to 16 ASCII characters, no / ! ( )"), default="auto"
     )
-    """Serial number: 1 to 48 ASCII characters, no / ! ( )."""
+    """Serial number: 1 to 16 ASCII characters, no / ! ( ); "auto" from the machine's id."""
     equipment_id: str = key(
-        matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters"), default="E0000000000000000"
+        matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters"), default="auto"
     )
-    """Identity of the meter, sent in 0-0:96.1.1: at most 48 ASCII characters."""
+    """Identity of the meter, sent in 0-0:96.1.1: at most 48 ASCII characters; "auto" as above."""
     firmware_text: str = key(
         matches(rf"({_PLAIN}){{0,16}}", "at most 16 ASCII characters, no / ! ( )"),
         default="XMX_P1CS_V08",
     )
     """Firmware version in a telegram: at most 16 ASCII characters, no / ! ( )."""
-    nominal_voltage: float = key(within(0, 999), _volts, default=0)
-    """Voltage in volts for power, which is current times this; 0, or at least 1."""
+    nominal_voltage: float = key(within(0, 999), _volts, default=230)
+    """Voltage in volts for power, which is current times this; 0 for no power, or at least 1."""
     interval_seconds: int = key(within(1, 10), default=1)
     """Shortest time between telegrams, in seconds."""
     request: RequestConfig = RequestConfig()

@@ -37,6 +37,26 @@ def origins(path: Path) -> Mapping[str, Path]:
     return _read_files(path)[1]
 
 
+def doubts(path: Path) -> list[Problem]:
+    """What a consumer may misunderstand although the configuration is valid."""
+    config, set_in, _ = _read_files(path)
+    key = "direction.export_current"
+    # The configuration as shipped sets every key: only in a drop-in is the value a choice.
+    is_chosen = config.direction.export_current == "zero" or set_in.get(key, path) != path
+    if config.direction.reference == "off" or is_chosen:
+        return []
+    return [
+        Problem(
+            path,
+            key,
+            'export is sent as "magnitude": a consumer that reads only 31.7.0 (Home Assistant,'
+            " ESPHome, dsmr-reader) counts it as load, one that reads 22.7.0 (evcc, SmartEVSE,"
+            ' Domoticz) does not; set it in a drop-in: to "zero" for the former, to "magnitude"'
+            " for the latter",
+        )
+    ]
+
+
 def drop_in_folder(path: Path) -> Path:
     """The folder of a configuration file's drop-ins."""
     return path.parent / f"{path.name}.d"
@@ -122,6 +142,24 @@ def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> I
             key,
             f"{direction.input!r} cannot serve both {phase} and the reference; set"
             f" direction.input and channels.{phase}.input to different inputs",
+        )
+    p1 = config.p1
+    if p1.nominal_voltage == 0 and p1.profile != "csp1":
+        yield problem(
+            "p1.nominal_voltage",
+            f"must not be 0 with p1.profile = {p1.profile!r}: a consumer that computes the current"
+            " from power would read 0 A; set the voltage of the mains, such as 230",
+        )
+    elif (
+        p1.nominal_voltage == 0
+        and direction.reference != "off"
+        and direction.export_current == "magnitude"
+    ):
+        yield problem(
+            "p1.nominal_voltage",
+            'must not be 0 with direction.export_current = "magnitude": without power, export'
+            " would look like a load; set the voltage of the mains, such as 230, or"
+            ' direction.export_current = "zero"',
         )
     http = config.http
     if bool(http.tls_certificate) != bool(http.tls_key):

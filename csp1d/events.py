@@ -21,6 +21,7 @@ class Event(enum.Enum):
 
     CONFIGURATION_REJECTED = "configuration-rejected", "52dcb6326ed34244ad7f4e1e6021d19b", ERROR
     CONFIGURATION_RELOADED = "configuration-reloaded", "adc0ad121d8941b88e05b81fae39268e", INFO
+    CONFIGURATION_DOUBTFUL = "configuration-doubtful", "7d30f76c13bd497cb803ca680cf97ea0", WARNING
 
     ADC_LOST = "adc-lost", "be5fb44fd587407f8818c4af18129f1a", WARNING
     ADC_FOUND = "adc-found", "7833e8cd55524161870a05e7e887a78e", INFO

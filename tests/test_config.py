@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
-from csp1d.config_file import load, origins
+from csp1d.config_file import doubts, load, origins
 from csp1d.errors import ConfigError
 from csp1d.phase import Phase
 
@@ -64,13 +64,74 @@ def test_keys_replace_defaults(file: Path) -> None:
     assert config.p1.request.always
 
 
-@pytest.mark.parametrize("nominal_voltage", [0, 1, 230, 999])
-def test_the_profile_smr5_works_with_and_without_a_voltage(
-    file: Path, nominal_voltage: int
+NO_POWER = "would read 0 A; set the voltage of the mains, such as 230"
+NO_SIGN = "without power, export would look like a load; set the voltage of the mains, such as 230"
+
+# Profile, nominal voltage, reference and export_current, and why they are rejected, if they are.
+VOLTAGES = [
+    ("csp1", 0, "off", "magnitude", ""),
+    ("csp1", 0, "voltage", "zero", ""),
+    ("csp1", 0, "voltage", "magnitude", NO_SIGN),
+    ("csp1", 0, "current", "magnitude", NO_SIGN),
+    ("csp1", 230, "voltage", "magnitude", ""),
+    *((profile, 0, "off", "magnitude", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 0, "voltage", "magnitude", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 0, "voltage", "zero", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 1, "voltage", "magnitude", "") for profile in ("smr5", "emucs")),
+    *((profile, 999, "off", "magnitude", "") for profile in ("smr5", "emucs")),
+]
+
+
+@pytest.mark.parametrize(("profile", "volts", "reference", "export", "reason"), VOLTAGES)
+def test_no_configuration_lets_a_load_or_export_be_read_as_something_else(
+    file: Path, profile: str, volts: int, reference: str, export: str, reason: str
 ) -> None:
-    file.write_text(f'[p1]\nprofile = "smr5"\nnominal_voltage = {nominal_voltage}')
-    assert load(file).p1.profile == "smr5"
-    assert load(file).p1.nominal_voltage == nominal_voltage
+    p1 = f'[p1]\nprofile = "{profile}"\nnominal_voltage = {volts}\n'
+    file.write_text(f'{p1}[direction]\nreference = "{reference}"\nexport_current = "{export}"\n')
+    if not reason:
+        assert load(file).p1.nominal_voltage == volts
+        return
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.key) == (file, "p1.nominal_voltage")
+    assert reason in problem.reason
+
+
+def test_each_profile_has_a_voltage_by_default(file: Path) -> None:
+    for profile in ("csp1", "smr5", "emucs"):
+        file.write_text(f'[p1]\nprofile = "{profile}"')
+        assert load(file).p1.nominal_voltage == 230
+
+
+@pytest.mark.parametrize(
+    ("content", "is_doubtful"),
+    [
+        ("", False),
+        ('export_current = "magnitude"', False),
+        ('reference = "voltage"', True),
+        ('reference = "current"', True),
+        ('reference = "voltage"\nexport_current = "magnitude"', True),
+        ('reference = "voltage"\nexport_current = "zero"', False),
+    ],
+)
+def test_a_direction_is_doubtful_until_a_drop_in_says_how_export_is_sent(
+    file: Path, content: str, is_doubtful: bool
+) -> None:
+    file.write_text(f"[direction]\n{content}")
+    load(file)
+    assert [(doubt.file, doubt.key) for doubt in doubts(file)] == (
+        [(file, "direction.export_current")] if is_doubtful else []
+    )
+    drop_in(file, "10.toml", '[direction]\nexport_current = "magnitude"')
+    assert doubts(file) == []
+
+
+def test_a_direction_in_a_drop_in_to_the_shipped_file_is_doubtful(file: Path) -> None:
+    file.write_text(SHIPPED.read_text())
+    assert doubts(file) == []
+    drop_in(file, "10.toml", '[direction]\nreference = "voltage"')
+    assert [doubt.key for doubt in doubts(file)] == ["direction.export_current"]
 
 
 def test_a_phase_without_input_is_not_measured(file: Path) -> None:
@@ -245,7 +306,8 @@ BAD = [
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),
     ('[p1]\nserial = "A/B"', "p1.serial", "no / !"),
-    ('[p1]\nserial = ""', "p1.serial", "1 to 48 ASCII"),
+    ('[p1]\nserial = ""', "p1.serial", "1 to 16 ASCII"),
+    ('[p1]\nserial = "SEVENTEEN LETTERS"', "p1.serial", "1 to 16 ASCII"),
     ('[p1]\nfirmware_text = "SEVENTEEN LETTERS"', "p1.firmware_text", "at most 16"),
     ('[p1]\nequipment_id = "é"', "p1.equipment_id", "ASCII"),
     ('[p1]\nflag_id = "XM1"', "p1.flag_id", "three letters"),
@@ -253,7 +315,7 @@ BAD = [
     ("[p1]\ninterval_seconds = 11", "p1.interval_seconds", "between 1 and 10"),
     ("[p1]\nnominal_voltage = 0.23", "p1.nominal_voltage", "must be 0 or at least 1"),
     ("[p1]\nnominal_voltage = 1000", "p1.nominal_voltage", "between 0 and 999"),
-    ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
+    ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5', 'emucs'"),
     ("[p1.request]\nline = 1.5", "p1.request.line", "a string or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),

@@ -23,7 +23,7 @@ from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
-from csp1d.loop.reload import Part, affected_parts, read_again
+from csp1d.loop.reload import Part, affected_parts, log_doubts, read_again
 from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
@@ -80,6 +80,7 @@ class Daemon:
     def run(self) -> None:
         """Run the loop until a signal stops it, then leave the devices in their idle state."""
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
+        log_doubts(self._config_path)
         self._service.ready()
         try:
             while not self._signals.stop:
@@ -143,9 +144,12 @@ class Daemon:
 
     def _reload(self) -> None:
         self._service.reloading()
+        # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
+        time.tzset()
         if config := read_again(self._config_path):
             self._reconfigure(config)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
+            log_doubts(self._config_path)
         self._service.ready()
 
     def _reconfigure(self, config: Config) -> None:

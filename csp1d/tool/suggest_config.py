@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from csp1d.config import AdcConfig, ChannelConfig, LedsConfig, RequestConfig
+from csp1d.config import AdcConfig, ChannelConfig, LedsConfig, P1Config, RequestConfig
 from csp1d.hat.hardware import (
     GpioChip,
     GpioLine,
@@ -241,9 +241,11 @@ def _port_table(hardware: Hardware) -> Iterator[str]:
         yield '# device = "/dev/ttyAMA0"'
     else:
         yield f"device = {_toml(str(node))}"
-    yield "# Must be unique per device:"
-    yield '# serial = "XMXCQA0000000000"'
-    yield '# equipment_id = "E0000000000000000"'
+    yield "# csp1 for charge points made for the CSP1 sensor; smr5 for SmartEVSE, evcc, Domoticz"
+    yield "# and Home Assistant; emucs for the same in Belgium. The table in wire.md"
+    yield "# (/usr/share/doc/csp1d) has more, and the export_current for each beside solar panels."
+    yield f"# profile = {_toml(P1Config().profile)}"
+    yield f"# nominal_voltage = {P1Config().nominal_voltage:g}"
 
 
 def _line_table(hardware: Hardware) -> Iterator[str]:

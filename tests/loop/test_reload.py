@@ -30,6 +30,11 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "the ADC": (BASE, changed("adc", device="other"), {Part.SAMPLER}),
     "the rate": (BASE, changed("adc", sampling_frequency_hz=8000), {Part.SAMPLER}),
     "a channel": (BASE, changed("channels", L1=L1), {Part.SAMPLER}),
+    "a phase fewer": (
+        BASE,
+        changed("channels", L3=replace(BASE.channels.L3, input="")),
+        {Part.SAMPLER, Part.SENDER},
+    ),
     "the measurement": (BASE, changed("measurement", nominal_frequency_hz=60), {Part.SAMPLER}),
     "the direction": (
         BASE,

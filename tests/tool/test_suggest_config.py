@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration that is suggested for a machine, and the reasons against devices."""
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csp1d.config import P1Config
 from csp1d.config_file import load
 from csp1d.hat.hardware import (
     GpioChip,
@@ -94,6 +96,19 @@ def test_the_reference_hat_is_recognised() -> None:
         "current": "csp1:yellow:current",
         "p1": "csp1:yellow:p1",
     }
+
+
+def test_the_profiles_are_explained_and_the_table_of_readers_is_named() -> None:
+    text = configuration(HAT, "little")
+    explained = "\n".join(line for line in text.split("\n") if line.startswith("#"))
+    for profile in get_args(get_type_hints(P1Config)["profile"]):
+        assert re.search(rf"\b{profile} for ", explained)
+    assert "wire.md\n# (/usr/share/doc/csp1d)" in explained
+    root = Path(__file__).parents[2]
+    assert "docs/wire.md" in (root / "debian/csp1d.docs").read_text().split()
+    assert "\n## Charge points and readers\n" in (root / "docs/wire.md").read_text()
+    # They do not override the configuration.
+    assert suggested(HAT)["p1"].keys() == {"device", "request"}
 
 
 def test_the_report_of_the_reference_hat() -> None:
