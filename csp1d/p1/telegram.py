@@ -158,18 +158,18 @@ def encode(
         failures=_FAILURES,
         net_import_kw=_kilowatts(net_watts),
         net_export_kw=_kilowatts(-net_watts),
-        currents=_objects("357", "1.7.0", currents),
-        powers=_objects("246", "1.7.0", plus) + _objects("246", "2.7.0", minus),
-        voltages=_objects("357", "2.7.0", dict.fromkeys(by_phase, f"{volts:05.1f}*V")),
+        currents=_objects(3, "1.7.0", currents),
+        powers=_objects(2, "1.7.0", plus) + _objects(2, "2.7.0", minus),
+        voltages=_objects(3, "2.7.0", dict.fromkeys(by_phase, f"{volts:05.1f}*V")),
     )
     data = text.replace("\n", "\r\n").encode("ascii")
     return data + f"{crc16_arc(data):04X}\r\n".encode("ascii")
 
 
-def _objects(tens: str, rest: str, values: Mapping[Phase, str]) -> str:
-    """The lines of an object: its code is 1-0:, the ten of the phase in `tens`, and the rest."""
-    ten_of = dict(zip(Phase, tens, strict=True))
-    return "".join(f"1-0:{ten_of[phase]}{rest}({value})\n" for phase, value in values.items())
+def _objects(first: int, rest: str, values: Mapping[Phase, str]) -> str:
+    """The lines of an object: its code begins with `first` for L1, and 2 more per further phase."""
+    digits = {phase: first + 2 * number for number, phase in enumerate(Phase)}
+    return "".join(f"1-0:{digits[phase]}{rest}({value})\n" for phase, value in values.items())
 
 
 class TelegramTime:
@@ -179,7 +179,7 @@ class TelegramTime:
     """
 
     def __init__(self) -> None:
-        self._unix_seconds = -math.inf
+        self._unix_seconds = math.inf
 
     def advance(self, unix_seconds: float) -> time.struct_time:
         """The local time of the next reading, which ended at `unix_seconds` by the clock.

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import re
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -389,6 +390,42 @@ def seconds_sent(ends: Iterable[float]) -> list[int]:
     """The instants that telegrams carry for readings that end at these instants."""
     count = TelegramTime()
     return [calendar.timegm(count.advance(end)) for end in ends]
+
+
+def zone_file(path: Path, hour_begins: str, hour_ends: str) -> str:
+    """TZ for a zone at UTC, except for an hour more between two instants (tzfile(5))."""
+    instants = [instant(hour_begins), instant(hour_ends)]
+    counts = struct.pack(">6l", 0, 0, 0, 2, 2, 4)
+    types = struct.pack(">lBB", 0, 0, 0) + struct.pack(">lBB", 3600, 1, 0)
+    transitions = struct.pack(">2l", *instants) + bytes([1, 0])
+    path.write_bytes(b"TZif" + bytes(16) + counts + transitions + types + b"ZON\0")
+    return f":{path}"
+
+
+# When the hour begins and ends, and some instants in between with what they are.
+YEARS = [
+    # A whole year is not ahead of itself, whatever the years around it are.
+    ("2026-01-01 00:00:00", "2026-12-31 23:00:00", {"2026-01-01 12": "W", "2026-12-31 12": "W"}),
+    ("2025-12-31 23:00:00", "2026-12-31 23:00:00", {"2026-01-01 01": "W", "2026-07-01 01": "W"}),
+    # A day without the hour is enough, at the begin of the year or at its end.
+    ("2026-01-02 00:00:00", "2027-06-01 00:00:00", {"2026-01-03 12": "S", "2026-12-30 12": "S"}),
+    ("2025-06-01 00:00:00", "2026-12-31 00:00:00", {"2026-01-01 12": "S", "2026-12-30 12": "S"}),
+]
+
+
+@pytest.mark.parametrize(("begins", "ends", "wanted"), YEARS)
+def test_only_the_same_year_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str, ends: str, wanted: dict[str, str]
+) -> None:
+    monkeypatch.setenv("TZ", zone_file(tmp_path / "zone", begins, ends))
+    time.tzset()
+    try:
+        made = {utc: local_time_of(instant(f"{utc}:00:00")) for utc in wanted}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert {utc: "S" if local.tm_isdst else "W" for utc, local in made.items()} == wanted
+    assert all(local.tm_hour == int(utc[-2:]) + 1 for utc, local in made.items())
 
 
 @pytest.mark.parametrize("zone", ["UTC0"], indirect=True)
