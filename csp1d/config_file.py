@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from csp1d.config import Config
+from csp1d.config import FASTEST_HRTIMER_HERTZ, HRTIMER_PREFIX, Config, is_current
 from csp1d.errors import ConfigError, Problem
 from csp1d.loading import Loader, decode_toml
 
@@ -132,7 +132,21 @@ def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> I
             )
     if not owner:
         yield problem("channels", "no phase has an input; set at least one")
+    adc = config.adc
+    is_hrtimer = adc.trigger.startswith(HRTIMER_PREFIX)
+    if is_hrtimer and adc.sampling_frequency_hz > FASTEST_HRTIMER_HERTZ:
+        yield problem(
+            "adc.sampling_frequency_hz",
+            f"must be at most {FASTEST_HRTIMER_HERTZ} with adc.trigger {adc.trigger!r},"
+            f" got {adc.sampling_frequency_hz:g}",
+        )
     direction = config.direction
+    if direction.reference == "voltage" and is_current(direction.input):
+        yield problem(
+            "direction.input",
+            f"{direction.input!r} measures a current; select a voltage input, or set"
+            ' direction.reference to "current"',
+        )
     if direction.reference != "off" and direction.input in owner:
         phase = owner[direction.input]
         key = f"channels.{phase}.input"

@@ -32,6 +32,8 @@ class Event(enum.Enum):
     ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", INFO
     ADC_RATE_REFUSED = "adc-rate-refused", "9ffec686a5f74b799d741f7826862f6a", WARNING
     ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", INFO
+    ADC_SCALE_DOUBTFUL = "adc-scale-doubtful", "157357c1ff5a4e8097c0bdf6bbe4b84e", WARNING
+    ADC_SCALE_PLAUSIBLE = "adc-scale-plausible", "f5fa386f277f4f6db15e6b239d12845e", INFO
     SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", WARNING
     SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", INFO
     CLIPPING = "clipping", "8eeba357c9f247a385463382b7a88f96", WARNING

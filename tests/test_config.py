@@ -134,6 +134,26 @@ def test_a_direction_in_a_drop_in_to_the_shipped_file_is_doubtful(file: Path) ->
     assert [doubt.key for doubt in doubts(file)] == ["direction.export_current"]
 
 
+def test_another_trigger_than_a_timer_may_be_fast(file: Path) -> None:
+    file.write_text("[adc]\ntrigger = 'a'\nsampling_frequency_hz = 64000")
+    assert load(file).adc.sampling_frequency_hz == 64_000
+    file.write_text("[adc]\ntrigger = 'hrtimer:a'\nsampling_frequency_hz = 20000")
+    assert load(file).adc.sampling_frequency_hz == 20_000
+
+
+def test_a_reference_of_another_kind_has_its_own_scale(file: Path) -> None:
+    phase = "[channels.L1]\nscale_millivolts = 0.5\ninput = "
+    for l1, reference, scale in (
+        ("voltage0", "voltage3", 0.5),
+        ("current0", "current3", 0.5),
+        ("current0", "voltage3", 0.0),
+    ):
+        file.write_text(f"{phase}'{l1}'\n[direction]\nreference = 'current'\ninput = '{reference}'")
+        found = load(file).reference()
+        assert found
+        assert found.scale_millivolts == scale
+
+
 def test_a_phase_without_input_is_not_measured(file: Path) -> None:
     file.write_text('[channels]\nL2.input = ""\nL3.input = ""')
     assert list(load(file).channels.used()) == [Phase.L1]
@@ -149,7 +169,7 @@ DIRECTIONS: list[tuple[str, object]] = [
     ('phase_order = "L1-L3-L2"', "L1-L3-L2"),
     ('reference_flow = "producing"', "producing"),
     ("phase_error_degrees = -3.5", -3.5),
-    ("minimum = 0", 0),
+    ("minimum = 0.01", 0.01),
     ("minimum = 6.5", 6.5),
     ('export_current = "zero"', "zero"),
 ]
@@ -260,12 +280,12 @@ BAD = [
     (
         "[channels.L1]\nct_ratio = -2000",
         "channels.L1.ct_ratio",
-        "must be between 1e-09 and 1000000000, got -2000",
+        "must be between 1 and 100000, got -2000",
     ),
     ("[channels.L1]\ngain = inf", "channels.L1.gain", "must be a finite number"),
     ("[channels.L1]\nreversed = 1", "channels.L1.reversed", "must be true or false"),
     ('[channels.L1]\ntype = "s16"', "channels.L1.type", "is not a scan type"),
-    ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be an IIO channel id"),
+    ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be the IIO channel id of"),
     ('[channels.L3]\ninput = "voltage0"', "channels.L3.input", "is already the input of L1"),
     (
         '[channels]\nL1.input = ""\nL2.input = ""\nL3.input = ""',
@@ -276,13 +296,13 @@ BAD = [
         (f"[direction]\n{key} = {value}", f"direction.{key}", reason)
         for key, value, reason in (
             ("reference", '"on"', "must be one of 'off', 'voltage', 'current', got 'on'"),
-            ("input", '""', "must be an IIO channel id"),
-            ("input", '"in_voltage3/raw"', "must be an IIO channel id"),
+            ("input", '""', "must be the IIO channel id of"),
+            ("input", '"in_voltage3/raw"', "must be the IIO channel id of"),
             ("phase", '"L4"', "must be one of 'L1', 'L2', 'L3'"),
             ("phase_order", '"L2-L1-L3"', "must be one of 'L1-L2-L3', 'L1-L3-L2'"),
             ("reference_flow", '"both"', "must be one of 'consuming', 'producing'"),
-            ("phase_error_degrees", "91", "must be between -90 and 90, got 91"),
-            ("minimum", "-0.1", "must be between 0 and 1000, got -0.1"),
+            ("phase_error_degrees", "31", "must be between -30 and 30, got 31"),
+            ("minimum", "0", "must be between 0.01 and 1000, got 0"),
             ("minimum", '"0.5"', "must be a number"),
             ("export_current", '"none"', "must be one of 'magnitude', 'zero'"),
         )
@@ -302,6 +322,34 @@ BAD = [
         '[direction]\nreference = "current"\ninput = "voltage5"\n[channels.L3]\ninput = "voltage5"',
         "direction.input",
         "'voltage5' cannot serve both L3 and the reference",
+    ),
+    *(
+        (f"[{table}]\n{key} = {value}", f"{table}.{key}", f"must be between {limits}, got {value}")
+        for table, key, value, limits in (
+            ("measurement", "no_load_amperes", "5.01", "0 and 5"),
+            ("channels.L1", "noise_floor_amperes", "5.01", "0 and 5"),
+            ("channels.L1", "gain", "0.49", "0.5 and 2"),
+            ("channels.L1", "gain", "2.01", "0.5 and 2"),
+            ("channels.L2", "ct_ratio", "0.99", "1 and 100000"),
+            ("channels.L2", "ct_ratio", "100001", "1 and 100000"),
+            ("channels.L3", "burden_ohms", "0.009", "0.01 and 10000"),
+            ("channels.L3", "burden_ohms", "10001", "0.01 and 10000"),
+            ("channels.L3", "phase_error_degrees", "-31", "-30 and 30"),
+        )
+    ),
+    *(
+        (f"[channels.L1]\ninput = '{name}'", "channels.L1.input", "of a voltage or current")
+        for name in ("temp", "power0", "voltage0_rms", "altcurrent1_rms", "timestamp", "v")
+    ),
+    (
+        "[adc]\ntrigger = 'hrtimer:a'\nsampling_frequency_hz = 20001",
+        "adc.sampling_frequency_hz",
+        "must be at most 20000 with adc.trigger 'hrtimer:a', got 20001",
+    ),
+    (
+        "[direction]\nreference = 'voltage'\ninput = 'current3'",
+        "direction.input",
+        "'current3' measures a current; select a voltage input",
     ),
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),

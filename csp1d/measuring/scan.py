@@ -22,8 +22,9 @@ SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
 """Supported sampling frequencies. With fewer than four scans per mains cycle, the RMS depends on
 their position in the cycle."""
 
-LARGEST = 1e12
-"""Maximum absolute scale and offset: with any configuration, the results are finite."""
+LARGEST = 1e16
+"""Maximum absolute scale and offset: more than half of `EXACT_BITS`, and with any configuration the
+results are finite."""
 
 _NUMBER = within(-LARGEST, LARGEST)
 

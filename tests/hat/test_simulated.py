@@ -3,6 +3,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,29 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
     adc.close()
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {"input": "current0"},
+        {"input": "current0", "gain": 1.1, "scale_millivolts": 20.0, "type": "be:s24/32>>8"},
+        {"input": "voltage0", "type": "le:u53/64>>0"},
+        {"input": "voltage0", "type": "be:s53/64>>11"},
+    ],
+)
+def test_any_kind_and_type_of_input_measures_right(
+    monkeypatch: pytest.MonkeyPatch, channel: dict[str, Any]
+) -> None:
+    config = Config()
+    config = replace(config, channels=replace(config.channels, L1=ChannelConfig(**channel)))
+    start_ns = time.monotonic_ns()
+    adc = SimulatedAdc(config, Player((Step(amperes={Phase.L1: 10.0}),), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 1_500_000_000)
+    (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
+    adc.close()
+    assert reading.amperes(Phase.L1) == pytest.approx(10.0, rel=5e-4)
+    assert reading.failed_phases == ()
 
 
 def test_a_full_buffer_drops_new_scans(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,7 @@ class Run:
 
 class RunningAdc:
     rate_fault: str | None = None
+    scale_doubts: tuple[str, ...] = ()
     reference_fault = ""
 
     def __init__(self, run: Run) -> None:

@@ -28,6 +28,7 @@ class Board(SimulatedHat):
     """A clock, and an ADC on it. A read returns all scans up to the time of the read."""
 
     rate_fault: str | None = None
+    scale_doubts: tuple[str, ...] = ()
     reference_fault = ""
 
     def __init__(self) -> None:

@@ -159,7 +159,7 @@ def test_rates_that_are_not_supported(hertz: float) -> None:
         ScanFormat(hertz, (channel,))
 
 
-@pytest.mark.parametrize("number", [NAN, INFINITE, -INFINITE, 1e308, 10**400, -1.1e12])
+@pytest.mark.parametrize("number", [NAN, INFINITE, -INFINITE, 1e308, 10**400, -1.1e16])
 @pytest.mark.parametrize("what", ["scale", "offset"])
 def test_scales_and_offsets_that_are_not_supported(what: str, number: float) -> None:
     channel = Channel("voltage0", "L1", 0, ScanType.parse("le:u16/16>>0"), 1.0)
@@ -206,8 +206,8 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         "channels: each needs its own phase, got L1, L1",
     ),
     (
-        {"channels": (FIRST, replace(SECOND, scale=-1e13))},
-        "channels: the scale of voltage1 is not plausible: -10000000000000.0",
+        {"channels": (FIRST, replace(SECOND, scale=-1e17))},
+        "channels: the scale of voltage1 is not plausible: -1e+17",
     ),
     (
         {"channels": (FIRST, replace(SECOND, offset=10**60))},
@@ -239,7 +239,7 @@ def test_the_slowest_and_the_fastest_rate(hertz: float) -> None:
 
 
 def test_the_largest_scale_and_offset() -> None:
-    for number in (1e12, -1e12):
+    for number in (1e16, -1e16):
         assert ScanFormat(0, (replace(FIRST, scale=number, offset=number),)).scan_bytes == 2
 
 
