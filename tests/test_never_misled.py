@@ -319,7 +319,7 @@ def check(config: Config, world: World) -> int:
             amperes = float(text)
             hidden = exports and config.direction.export_current == "zero" and amperes == 0
             assert hidden or min(least, largest) - half <= amperes <= most + half, note
-            # A reader by power has the voltage of the telegram, or is told the nominal one; those
+            # A reader by power has the voltage of the telegram, or knows the nominal one; those
             # of the device's own telegram know that it has no power without direction.
             if not volts and (config.direction.reference == "off" or not config.p1.nominal_voltage):
                 assert b"1-3:0.2.8(40)" in telegram, note
