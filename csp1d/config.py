@@ -34,20 +34,27 @@ def _line(value: str | int) -> None:
         raise wrong("the name of a line, or its offset from 0 to 65535", value)
 
 
-_POSITIVE = within(1e-9, 1e9)
-
 # Characters allowed in the body of a telegram: "/" and "!" frame it, "(" and ")" delimit values.
 _TEXT = r"[ -~]"
 _PLAIN = rf"(?![/!()]){_TEXT}"
 
-_INPUT = r"[a-z][a-z0-9_-]*"
-_INPUT_MEANING = 'an IIO channel id such as "voltage0"'
+# Only these carry the waveform of a current: any other channel, and an RMS value, stands still and
+# would read 0 A.
+_INPUT = r"(alt)?(voltage|current)(?!.*_rms)[a-z0-9_-]*"
+_INPUT_MEANING = 'the IIO channel id of a voltage or current, such as "voltage0" or "current0"'
 
 _NAME = matches(r"[^/\s\0-\x1f]+", "a name without '/' or spaces")
 _PATH = matches(r"[^\s\0-\x1f][^\0-\x1f]*", "a path")
 _PATH_OR_NONE = matches(r"[^\0-\x1f]*", 'a path, or ""')
 _LED = matches(r"[^/\s\0-\x1f]*", 'the name of an LED in /sys/class/leds, or ""')
-_TRIGGER = matches(r"(hrtimer:)?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""')
+HRTIMER_PREFIX = "hrtimer:"
+"""Of a trigger that csp1d creates: a timer of the kernel."""
+FASTEST_HRTIMER_HERTZ = 20_000
+"""Each tick interrupts the processor: a faster timer can occupy it completely."""
+
+_TRIGGER = matches(
+    rf"({HRTIMER_PREFIX})?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""'
+)
 
 
 @dataclass(frozen=True)
@@ -70,22 +77,22 @@ class ChannelConfig:
 
     input: str = key(matches(f"{_INPUT}|", _INPUT_MEANING), default="")
     """IIO channel id; "" if the phase is not measured."""
-    ct_ratio: float = key(_POSITIVE, default=2000)
-    """Turns ratio of the current transformer."""
-    burden_ohms: float = key(_POSITIVE, default=20.0)
-    """Resistance across the current transformer, in ohms."""
-    gain: float = key(_POSITIVE, default=1.0)
+    ct_ratio: float = key(within(1, 100_000), default=2000)
+    """Turns ratio of the current transformer; not for an input that measures a current."""
+    burden_ohms: float = key(within(0.01, 10_000), default=20.0)
+    """Resistance across the current transformer in ohms; not for an input of a current."""
+    gain: float = key(within(0.5, 2), default=1.0)
     """Correction factor of the reading: 1.037 raises it by 3.7 %."""
     reversed: bool = False
     """Whether the current transformer is mounted the wrong way round."""
-    phase_error_degrees: float = key(within(-90, 90), default=0.0)
+    phase_error_degrees: float = key(within(-30, 30), default=0.0)
     """Phase lead of the signal at the ADC over the current, in degrees."""
-    noise_floor_amperes: float = key(within(0, 1000), default=0.0)
+    noise_floor_amperes: float = key(within(0, 5), default=0.0)
     """Reading without current, in amperes; subtracted as noise."""
     type: str = key(_scan_type, default="")
     """Format of the samples, such as "le:s24/32>>0"; "" for the driver's."""
     scale_millivolts: float = key(within(0, 1e6), default=0.0)
-    """Millivolts per code of the ADC; 0 for the driver's."""
+    """Millivolts per code of the ADC, or milliamperes for a current; 0 for the driver's."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class MeasurementConfig:
 
     nominal_frequency_hz: Literal[50, 60] = 50
     """Nominal mains frequency in hertz."""
-    no_load_amperes: float = key(within(0, 1000), default=0.1)
+    no_load_amperes: float = key(within(0, 5), default=0.1)
     """Current in amperes below which a phase reads 0 A."""
 
 
@@ -125,9 +132,9 @@ class DirectionConfig:
     """Order in which the phases reach their peaks."""
     reference_flow: Literal["consuming", "producing"] = "consuming"
     """Whether the circuit of a "current" reference consumes or produces power."""
-    phase_error_degrees: float = key(within(-90, 90), default=0.0)
+    phase_error_degrees: float = key(within(-30, 30), default=0.0)
     """Phase lead of the reference signal over the sensed quantity, in degrees."""
-    minimum: float = key(within(0, 1000), default=0.5)
+    minimum: float = key(within(0.01, 1000), default=0.5)
     """Weakest usable reference, in volts RMS at the ADC or in amperes RMS."""
     export_current: Literal["magnitude", "zero"] = "magnitude"
     """Current sent for a phase that exports: its magnitude, or zero."""
@@ -162,26 +169,25 @@ class P1Config:
 
     device: str = key(_PATH, default="/dev/ttyAMA0")
     """Serial port; csp1d sets it to 115200 8N1."""
-    profile: Literal["csp1", "smr5"] = "csp1"
-    """Format of the telegrams: "csp1" is that of an existing device, "smr5" is SMR 5.0.2."""
+    profile: Literal["csp1", "smr5", "emucs"] = "csp1"
+    """Format: "csp1" of an existing device, "smr5" of SMR 5.0.2, "emucs" of Belgian meters."""
     flag_id: str = key(matches(r"[A-Za-z]{3}", "three letters"), default="XMX")
     """Three letters for the manufacturer; a telegram begins with /<flag_id>5<serial>."""
     serial: str = key(
-        matches(rf"({_PLAIN}){{1,48}}", "1 to 48 ASCII characters, no / ! ( )"),
-        default="XMXCQA0000000000",
+        matches(rf"({_PLAIN}){{1,16}}", "1 to 16 ASCII characters, no / ! ( )"), default="auto"
     )
-    """Serial number: 1 to 48 ASCII characters, no / ! ( )."""
+    """Serial number: 1 to 16 ASCII characters, no / ! ( ); "auto" from the machine's id."""
     equipment_id: str = key(
-        matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters"), default="E0000000000000000"
+        matches(rf"{_TEXT}{{0,48}}", "at most 48 ASCII characters"), default="auto"
     )
-    """Identity of the meter, sent in 0-0:96.1.1: at most 48 ASCII characters."""
+    """Identity of the meter, sent in 0-0:96.1.1: at most 48 ASCII characters; "auto" as above."""
     firmware_text: str = key(
         matches(rf"({_PLAIN}){{0,16}}", "at most 16 ASCII characters, no / ! ( )"),
         default="XMX_P1CS_V08",
     )
     """Firmware version in a telegram: at most 16 ASCII characters, no / ! ( )."""
-    nominal_voltage: float = key(within(0, 999), _volts, default=0)
-    """Voltage in volts for power, which is current times this; 0, or at least 1."""
+    nominal_voltage: float = key(within(0, 999), _volts, default=230)
+    """Voltage in volts for power, which is current times this; 0 for no power, or at least 1."""
     interval_seconds: int = key(within(1, 10), default=1)
     """Shortest time between telegrams, in seconds."""
     request: RequestConfig = RequestConfig()
@@ -239,14 +245,23 @@ class Config:
         if self.direction.reference == "off":
             return None
         channel: ChannelConfig = getattr(self.channels, self.direction.phase)
+        is_same_kind = is_current(channel.input) == is_current(self.direction.input)
         return replace(
             channel,
             input=self.direction.input,
+            # Millivolts of the one are not milliamperes of the other.
+            scale_millivolts=channel.scale_millivolts if is_same_kind else 0.0,
             gain=1.0,
             reversed=False,
             phase_error_degrees=self.direction.phase_error_degrees,
             noise_floor_amperes=0.0,
         )
+
+
+def is_current(channel_id: str) -> bool:
+    """Whether an IIO channel measures a current: scale and offset give milliamperes then, not
+    millivolts (the kernel's Documentation/ABI/testing/sysfs-bus-iio)."""
+    return channel_id.startswith(("current", "altcurrent"))
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -10,21 +10,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from csp1d.config import Config
+from csp1d.config import FASTEST_HRTIMER_HERTZ, HRTIMER_PREFIX, Config, is_current
 from csp1d.errors import ConfigError, Problem
 from csp1d.loading import Loader, decode_toml
 
 DEFAULT_PATH = Path("/etc/csp1d/csp1d.toml")
 
 
-def load(path: Path) -> Config:
-    """Read a configuration file and its drop-ins; a missing file counts as empty.
+def load(path: Path | None) -> Config:
+    """Read a configuration file and its drop-ins.
 
-    Drop-ins are `PATH.d/*.toml` in the order of their names; they override key by key.
+    `path` is the file that the user has named; None: DEFAULT_PATH, which counts as empty if it is
+    missing. Drop-ins are `PATH.d/*.toml` in the order of their names; they override key by key.
     Raises ConfigError with every problem of every file.
     """
-    config, set_in, problems = _read_files(path)
-    if problems := problems or list(_contradictions(config, set_in, path)):
+    file = path or DEFAULT_PATH
+    config, set_in, problems = _read_files(file, is_named=path is not None)
+    if problems := problems or list(_contradictions(config, set_in, file)):
         raise ConfigError(problems)
     return config
 
@@ -37,19 +39,41 @@ def origins(path: Path) -> Mapping[str, Path]:
     return _read_files(path)[1]
 
 
+def doubts(path: Path) -> list[Problem]:
+    """What a consumer may misunderstand although the configuration is valid."""
+    config, set_in, _ = _read_files(path)
+    key = "direction.export_current"
+    # The configuration as shipped sets every key: only in a drop-in is the value a choice.
+    is_chosen = config.direction.export_current == "zero" or set_in.get(key, path) != path
+    if config.direction.reference == "off" or is_chosen:
+        return []
+    return [
+        Problem(
+            path,
+            key,
+            'export is sent as "magnitude": a consumer that reads only 31.7.0 (Home Assistant,'
+            " ESPHome, dsmr-reader) counts it as load, one that reads 22.7.0 (evcc, SmartEVSE,"
+            ' Domoticz) does not; set it in a drop-in: to "zero" for the former, to "magnitude"'
+            " for the latter",
+        )
+    ]
+
+
 def drop_in_folder(path: Path) -> Path:
     """The folder of a configuration file's drop-ins."""
     return path.parent / f"{path.name}.d"
 
 
-def _read_files(path: Path) -> tuple[Config, dict[str, Path], list[Problem]]:
+def _read_files(
+    path: Path, is_named: bool = False
+) -> tuple[Config, dict[str, Path], list[Problem]]:
     """The configuration, the file that sets each key, and what is wrong."""
     config, set_in = Config(), dict[str, Path]()
     problems: list[Problem] = []
     for file in [path, *_drop_ins(path, problems)]:
         loader = Loader()
         try:
-            config = loader.override(config, _read(file, required=file != path))
+            config = loader.override(config, _read(file, required=is_named or file != path))
         except ValueError as error:
             problems.append(Problem(file, "", str(error)))
         set_in |= dict.fromkeys(loader.keys, file)
@@ -112,7 +136,21 @@ def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> I
             )
     if not owner:
         yield problem("channels", "no phase has an input; set at least one")
+    adc = config.adc
+    is_hrtimer = adc.trigger.startswith(HRTIMER_PREFIX)
+    if is_hrtimer and adc.sampling_frequency_hz > FASTEST_HRTIMER_HERTZ:
+        yield problem(
+            "adc.sampling_frequency_hz",
+            f"must be at most {FASTEST_HRTIMER_HERTZ} with adc.trigger {adc.trigger!r},"
+            f" got {adc.sampling_frequency_hz:g}",
+        )
     direction = config.direction
+    if direction.reference == "voltage" and is_current(direction.input):
+        yield problem(
+            "direction.input",
+            f"{direction.input!r} measures a current; select a voltage input, or set"
+            ' direction.reference to "current"',
+        )
     if direction.reference != "off" and direction.input in owner:
         phase = owner[direction.input]
         key = f"channels.{phase}.input"
@@ -132,6 +170,24 @@ def _contradictions(config: Config, set_in: Mapping[str, Path], path: Path) -> I
             yield problem(
                 f"leds.{role}", f"{led!r} is already leds.{other}; an LED can show only one of them"
             )
+    p1 = config.p1
+    if p1.nominal_voltage == 0 and p1.profile != "csp1":
+        yield problem(
+            "p1.nominal_voltage",
+            f"must not be 0 with p1.profile = {p1.profile!r}: a consumer that computes the current"
+            " from power would read 0 A; set the voltage of the mains, such as 230",
+        )
+    elif (
+        p1.nominal_voltage == 0
+        and direction.reference != "off"
+        and direction.export_current == "magnitude"
+    ):
+        yield problem(
+            "p1.nominal_voltage",
+            'must not be 0 with direction.export_current = "magnitude": without power, export'
+            " would look like a load; set the voltage of the mains, such as 230, or"
+            ' direction.export_current = "zero"',
+        )
     http = config.http
     if bool(http.tls_certificate) != bool(http.tls_key):
         yield problem("http.tls_certificate", "must be set together with http.tls_key")

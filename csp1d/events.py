@@ -21,6 +21,7 @@ class Event(enum.Enum):
 
     CONFIGURATION_REJECTED = "configuration-rejected", "52dcb6326ed34244ad7f4e1e6021d19b", ERROR
     CONFIGURATION_RELOADED = "configuration-reloaded", "adc0ad121d8941b88e05b81fae39268e", INFO
+    CONFIGURATION_DOUBTFUL = "configuration-doubtful", "7d30f76c13bd497cb803ca680cf97ea0", WARNING
 
     ADC_LOST = "adc-lost", "be5fb44fd587407f8818c4af18129f1a", WARNING
     ADC_FOUND = "adc-found", "7833e8cd55524161870a05e7e887a78e", INFO
@@ -33,6 +34,8 @@ class Event(enum.Enum):
     ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", INFO
     ADC_RATE_REFUSED = "adc-rate-refused", "9ffec686a5f74b799d741f7826862f6a", WARNING
     ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", INFO
+    ADC_SCALE_DOUBTFUL = "adc-scale-doubtful", "157357c1ff5a4e8097c0bdf6bbe4b84e", WARNING
+    ADC_SCALE_PLAUSIBLE = "adc-scale-plausible", "f5fa386f277f4f6db15e6b239d12845e", INFO
     SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", WARNING
     SCANS_COMPLETE = "scans-complete", "8eb77003444949acac0e25672cb5acd7", INFO
     READINGS_LOST = "readings-lost", "9653419fd22d4ff18785feacaf8f884b", WARNING

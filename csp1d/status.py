@@ -107,7 +107,7 @@ def rows(status: Status) -> list[Row]:
 
 def _reading_rows(status: Status) -> Iterator[Row]:
     for phase in status.failed_phases:
-        text = "input saturated: current unknown, no telegrams; check its wiring"
+        text = "input failed: current unknown, no telegrams; check its wiring"
         yield Row(phase, text, good=False, fault=f"input of {phase} failed")
     reading = status.reading
     if reading is None:

@@ -78,7 +78,8 @@ def run(seconds: float) -> Verdict:
         config, played = Path(directory, "csp1d.toml"), Path(directory, "scenario.toml")
         config.write_text(
             "[http]\nlisten = ''\n"
-            "[p1]\nserial = 'XMXCQA0000008879'\nfirmware_text = 'XMX_P1CS_V05'\n"
+            "[p1]\nserial = 'XMXCQA0000008879'\nequipment_id = 'E0000000000000000'\n"
+            "firmware_text = 'XMX_P1CS_V05'\n"
         )
         played.write_text(scenario(steps))
         daemon = subprocess.Popen(

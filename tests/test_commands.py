@@ -15,12 +15,18 @@ import pytest
 from csp1d.__main__ import main
 from csp1d.config import Config, DirectionConfig, P1Config
 from csp1d.events import Event
+from csp1d.identity import identified
 from csp1d.interfaces import journal
 from csp1d.tool import ctl
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = (ROOT / "tests/p1/golden-24A.p1").read_bytes()
-DEVICE = '[p1]\nserial = "XMXCQA0000008879"\nfirmware_text = "XMX_P1CS_V05"\n'
+DEVICE = """
+[p1]
+serial = "XMXCQA0000008879"
+equipment_id = "E0000000000000000"
+firmware_text = "XMX_P1CS_V05"
+"""
 
 
 def run(
@@ -58,6 +64,30 @@ def test_telegram_prints_the_golden_one(tmp_path: Path, first: bool) -> None:
     assert done.stdout == GOLDEN
 
 
+def test_telegram_leaves_out_what_emucs_does_not_measure(tmp_path: Path) -> None:
+    config = DEVICE + 'profile = "emucs"\n[channels]\nL2.input = ""\n'
+    done = csp1ctl(
+        tmp_path, "--config", put(tmp_path, "c.toml", config), *["telegram", "24.12", "1", "9"]
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\r\n1-0:31.7.0(024.12*A)\r\n1-0:71.7.0(009.00*A)\r\n" in done.stdout
+
+
+def test_telegram_has_the_identity_of_this_machine(tmp_path: Path) -> None:
+    done = csp1ctl(tmp_path, "--config", put(tmp_path, "c.toml", ""), "telegram", "1", "2", "3")
+    assert done.stdout.startswith(f"/XMX5{identified(P1Config()).serial}\r\n".encode())
+
+
+def test_a_doubtful_configuration_is_valid_with_a_warning(tmp_path: Path) -> None:
+    put(tmp_path, "c.toml", '[direction]\nreference = "voltage"\n')
+    done = csp1d(tmp_path, "--config", "c.toml", "--check-config")
+    assert (done.returncode, done.stdout) == (0, b"c.toml: OK\n")
+    assert done.stderr.startswith(
+        b'csp1d: warning: c.toml: direction.export_current: export is sent as "magnitude": '
+    )
+    assert done.stderr.count(b"\n") == 1
+
+
 def test_telegram_prints_the_configured_profile(tmp_path: Path) -> None:
     option = ("--config", put(tmp_path, "c.toml", DEVICE + 'profile = "smr5"\n'))
     done = csp1ctl(tmp_path, "telegram", "24", "10.4", "0.5", *option)
@@ -90,8 +120,20 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
     "a missing configuration": (
         {},
         ["csp1d", "--config", "c.toml", "--check-config"],
-        0,
-        "c.toml not found, using defaults",
+        78,
+        "csp1d: c.toml: cannot be read: No such file or directory",
+    ),
+    "a missing configuration in csp1ctl": (
+        {},
+        ["csp1ctl", "telegram", "1", "2", "3", "--config", "c.toml"],
+        78,
+        "csp1ctl: c.toml: cannot be read: No such file or directory",
+    ),
+    "a missing certificate": (
+        {"c.toml": "[http]\ntls_certificate = 'a.pem'\ntls_key = 'b.pem'"},
+        ["csp1d", "--config", "c.toml", "--check-config"],
+        78,
+        "csp1d: c.toml: http.tls_certificate: 'a.pem' cannot be read: No such file",
     ),
     "an unknown key": (
         {"c.toml": "[adc]\ndevise = 'x'"},
@@ -289,7 +331,8 @@ def quiet_capture(folder: Path, scans: int) -> None:
         "timestamp": None,
     }
     put(folder, "quiet.json", json.dumps(description))
-    (folder / "quiet.bin").write_bytes(bytes(2 * scans))
+    # The least noise of a working ADC.
+    (folder / "quiet.bin").write_bytes((b"\0\0\1\0" * scans)[: 2 * scans])
 
 
 @pytest.mark.parametrize("scans", [0, 900])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from csp1d import config_file
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
-from csp1d.config_file import load, origins
+from csp1d.config_file import doubts, load, origins
 from csp1d.errors import ConfigError
 from csp1d.phase import Phase
 
@@ -29,8 +30,15 @@ def drop_in(file: Path, name: str, content: str) -> Path:
     return folder / name
 
 
-def test_a_missing_file_is_valid_and_means_the_defaults(file: Path) -> None:
-    assert load(file) == Config()
+def test_a_missing_file_is_valid_and_means_the_defaults_unless_it_was_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", file)
+    assert load(None) == Config()
+    drop_in(file, "10.toml", "[adc]\nbuffer_seconds = 5")
+    assert load(None).adc.buffer_seconds == 5
+    with pytest.raises(ConfigError, match=r"csp1d\.toml: cannot be read: No such file"):
+        load(file)
 
 
 def test_the_shipped_file_shows_every_key_with_its_default() -> None:
@@ -64,13 +72,94 @@ def test_keys_replace_defaults(file: Path) -> None:
     assert config.p1.request.always
 
 
-@pytest.mark.parametrize("nominal_voltage", [0, 1, 230, 999])
-def test_the_profile_smr5_works_with_and_without_a_voltage(
-    file: Path, nominal_voltage: int
+NO_POWER = "would read 0 A; set the voltage of the mains, such as 230"
+NO_SIGN = "without power, export would look like a load; set the voltage of the mains, such as 230"
+
+# Profile, nominal voltage, reference and export_current, and why they are rejected, if they are.
+VOLTAGES = [
+    ("csp1", 0, "off", "magnitude", ""),
+    ("csp1", 0, "voltage", "zero", ""),
+    ("csp1", 0, "voltage", "magnitude", NO_SIGN),
+    ("csp1", 0, "current", "magnitude", NO_SIGN),
+    ("csp1", 230, "voltage", "magnitude", ""),
+    *((profile, 0, "off", "magnitude", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 0, "voltage", "magnitude", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 0, "voltage", "zero", NO_POWER) for profile in ("smr5", "emucs")),
+    *((profile, 1, "voltage", "magnitude", "") for profile in ("smr5", "emucs")),
+    *((profile, 999, "off", "magnitude", "") for profile in ("smr5", "emucs")),
+]
+
+
+@pytest.mark.parametrize(("profile", "volts", "reference", "export", "reason"), VOLTAGES)
+def test_no_configuration_lets_a_load_or_export_be_read_as_something_else(
+    file: Path, profile: str, volts: int, reference: str, export: str, reason: str
 ) -> None:
-    file.write_text(f'[p1]\nprofile = "smr5"\nnominal_voltage = {nominal_voltage}')
-    assert load(file).p1.profile == "smr5"
-    assert load(file).p1.nominal_voltage == nominal_voltage
+    p1 = f'[p1]\nprofile = "{profile}"\nnominal_voltage = {volts}\n'
+    file.write_text(f'{p1}[direction]\nreference = "{reference}"\nexport_current = "{export}"\n')
+    if not reason:
+        assert load(file).p1.nominal_voltage == volts
+        return
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.key) == (file, "p1.nominal_voltage")
+    assert reason in problem.reason
+
+
+def test_each_profile_has_a_voltage_by_default(file: Path) -> None:
+    for profile in ("csp1", "smr5", "emucs"):
+        file.write_text(f'[p1]\nprofile = "{profile}"')
+        assert load(file).p1.nominal_voltage == 230
+
+
+@pytest.mark.parametrize(
+    ("content", "is_doubtful"),
+    [
+        ("", False),
+        ('export_current = "magnitude"', False),
+        ('reference = "voltage"', True),
+        ('reference = "current"', True),
+        ('reference = "voltage"\nexport_current = "magnitude"', True),
+        ('reference = "voltage"\nexport_current = "zero"', False),
+    ],
+)
+def test_a_direction_is_doubtful_until_a_drop_in_says_how_export_is_sent(
+    file: Path, content: str, is_doubtful: bool
+) -> None:
+    file.write_text(f"[direction]\n{content}")
+    load(file)
+    assert [(doubt.file, doubt.key) for doubt in doubts(file)] == (
+        [(file, "direction.export_current")] if is_doubtful else []
+    )
+    drop_in(file, "10.toml", '[direction]\nexport_current = "magnitude"')
+    assert doubts(file) == []
+
+
+def test_a_direction_in_a_drop_in_to_the_shipped_file_is_doubtful(file: Path) -> None:
+    file.write_text(SHIPPED.read_text())
+    assert doubts(file) == []
+    drop_in(file, "10.toml", '[direction]\nreference = "voltage"')
+    assert [doubt.key for doubt in doubts(file)] == ["direction.export_current"]
+
+
+def test_another_trigger_than_a_timer_may_be_fast(file: Path) -> None:
+    file.write_text("[adc]\ntrigger = 'a'\nsampling_frequency_hz = 64000")
+    assert load(file).adc.sampling_frequency_hz == 64_000
+    file.write_text("[adc]\ntrigger = 'hrtimer:a'\nsampling_frequency_hz = 20000")
+    assert load(file).adc.sampling_frequency_hz == 20_000
+
+
+def test_a_reference_of_another_kind_has_its_own_scale(file: Path) -> None:
+    phase = "[channels.L1]\nscale_millivolts = 0.5\ninput = "
+    for l1, reference, scale in (
+        ("voltage0", "voltage3", 0.5),
+        ("current0", "current3", 0.5),
+        ("current0", "voltage3", 0.0),
+    ):
+        file.write_text(f"{phase}'{l1}'\n[direction]\nreference = 'current'\ninput = '{reference}'")
+        found = load(file).reference()
+        assert found
+        assert found.scale_millivolts == scale
 
 
 def test_a_phase_without_input_is_not_measured(file: Path) -> None:
@@ -88,7 +177,7 @@ DIRECTIONS: list[tuple[str, object]] = [
     ('phase_order = "L1-L3-L2"', "L1-L3-L2"),
     ('reference_flow = "producing"', "producing"),
     ("phase_error_degrees = -3.5", -3.5),
-    ("minimum = 0", 0),
+    ("minimum = 0.01", 0.01),
     ("minimum = 6.5", 6.5),
     ('export_current = "zero"', "zero"),
 ]
@@ -161,6 +250,7 @@ def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None
 
 
 def test_drop_ins_are_read_in_the_order_of_their_names(file: Path) -> None:
+    file.touch()
     for number in (70, 20, 90, 40, 10, 80, 30, 60, 50):
         drop_in(file, f"{number}.toml", f'[p1]\nserial = "{number}"')
     assert load(file).p1.serial == "90"
@@ -199,12 +289,12 @@ BAD = [
     (
         "[channels.L1]\nct_ratio = -2000",
         "channels.L1.ct_ratio",
-        "must be between 1e-09 and 1000000000, got -2000",
+        "must be between 1 and 100000, got -2000",
     ),
     ("[channels.L1]\ngain = inf", "channels.L1.gain", "must be a finite number"),
     ("[channels.L1]\nreversed = 1", "channels.L1.reversed", "must be true or false"),
     ('[channels.L1]\ntype = "s16"', "channels.L1.type", "is not a scan type"),
-    ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be an IIO channel id"),
+    ('[channels.L1]\ninput = "../x"', "channels.L1.input", "must be the IIO channel id of"),
     ('[channels.L3]\ninput = "voltage0"', "channels.L3.input", "is already the input of L1"),
     (
         '[channels]\nL1.input = ""\nL2.input = ""\nL3.input = ""',
@@ -215,13 +305,13 @@ BAD = [
         (f"[direction]\n{key} = {value}", f"direction.{key}", reason)
         for key, value, reason in (
             ("reference", '"on"', "must be one of 'off', 'voltage', 'current', got 'on'"),
-            ("input", '""', "must be an IIO channel id"),
-            ("input", '"in_voltage3/raw"', "must be an IIO channel id"),
+            ("input", '""', "must be the IIO channel id of"),
+            ("input", '"in_voltage3/raw"', "must be the IIO channel id of"),
             ("phase", '"L4"', "must be one of 'L1', 'L2', 'L3'"),
             ("phase_order", '"L2-L1-L3"', "must be one of 'L1-L2-L3', 'L1-L3-L2'"),
             ("reference_flow", '"both"', "must be one of 'consuming', 'producing'"),
-            ("phase_error_degrees", "91", "must be between -90 and 90, got 91"),
-            ("minimum", "-0.1", "must be between 0 and 1000, got -0.1"),
+            ("phase_error_degrees", "31", "must be between -30 and 30, got 31"),
+            ("minimum", "0", "must be between 0.01 and 1000, got 0"),
             ("minimum", '"0.5"', "must be a number"),
             ("export_current", '"none"', "must be one of 'magnitude', 'zero'"),
         )
@@ -242,10 +332,39 @@ BAD = [
         "direction.input",
         "'voltage5' cannot serve both L3 and the reference",
     ),
+    *(
+        (f"[{table}]\n{key} = {value}", f"{table}.{key}", f"must be between {limits}, got {value}")
+        for table, key, value, limits in (
+            ("measurement", "no_load_amperes", "5.01", "0 and 5"),
+            ("channels.L1", "noise_floor_amperes", "5.01", "0 and 5"),
+            ("channels.L1", "gain", "0.49", "0.5 and 2"),
+            ("channels.L1", "gain", "2.01", "0.5 and 2"),
+            ("channels.L2", "ct_ratio", "0.99", "1 and 100000"),
+            ("channels.L2", "ct_ratio", "100001", "1 and 100000"),
+            ("channels.L3", "burden_ohms", "0.009", "0.01 and 10000"),
+            ("channels.L3", "burden_ohms", "10001", "0.01 and 10000"),
+            ("channels.L3", "phase_error_degrees", "-31", "-30 and 30"),
+        )
+    ),
+    *(
+        (f"[channels.L1]\ninput = '{name}'", "channels.L1.input", "of a voltage or current")
+        for name in ("temp", "power0", "voltage0_rms", "altcurrent1_rms", "timestamp", "v")
+    ),
+    (
+        "[adc]\ntrigger = 'hrtimer:a'\nsampling_frequency_hz = 20001",
+        "adc.sampling_frequency_hz",
+        "must be at most 20000 with adc.trigger 'hrtimer:a', got 20001",
+    ),
+    (
+        "[direction]\nreference = 'voltage'\ninput = 'current3'",
+        "direction.input",
+        "'current3' measures a current; select a voltage input",
+    ),
     ("[measurement]\nnominal_frequency_hz = 55", "measurement.nominal_frequency_hz", "50, 60"),
     ("[measurement]\nnominal_frequency_hz = 50.0", "measurement.nominal_frequency_hz", "50, 60"),
     ('[p1]\nserial = "A/B"', "p1.serial", "no / !"),
-    ('[p1]\nserial = ""', "p1.serial", "1 to 48 ASCII"),
+    ('[p1]\nserial = ""', "p1.serial", "1 to 16 ASCII"),
+    ('[p1]\nserial = "SEVENTEEN LETTERS"', "p1.serial", "1 to 16 ASCII"),
     ('[p1]\nfirmware_text = "SEVENTEEN LETTERS"', "p1.firmware_text", "at most 16"),
     ('[p1]\nequipment_id = "é"', "p1.equipment_id", "ASCII"),
     ('[p1]\nflag_id = "XM1"', "p1.flag_id", "three letters"),
@@ -253,7 +372,7 @@ BAD = [
     ("[p1]\ninterval_seconds = 11", "p1.interval_seconds", "between 1 and 10"),
     ("[p1]\nnominal_voltage = 0.23", "p1.nominal_voltage", "must be 0 or at least 1"),
     ("[p1]\nnominal_voltage = 1000", "p1.nominal_voltage", "between 0 and 999"),
-    ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5'"),
+    ('[p1]\nprofile = "dsmr9"', "p1.profile", "must be one of 'csp1', 'smr5', 'emucs'"),
     ("[p1.request]\nline = 1.5", "p1.request.line", "a string or a whole number"),
     ('[p1.request]\nbias = "up"', "p1.request.bias", "must be one of 'default'"),
     ('[leds]\np1 = "a/b"', "leds.p1", "the name of an LED"),
@@ -337,6 +456,7 @@ def test_a_pipe_or_device_is_rejected_at_once(no_file: Path) -> None:
 
 @NO_FILES
 def test_a_drop_in_that_is_not_a_file_is_reported(file: Path, no_file: Path) -> None:
+    file.touch()
     other = drop_in(file, "10.toml", "")
     other.unlink()
     other.symlink_to(no_file)

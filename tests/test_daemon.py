@@ -9,6 +9,7 @@ import select
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import make_certificate
 
 from csp1d.config import Config, HttpConfig
+from csp1d.config_file import load
 from csp1d.errors import DeviceAbsentError
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import (
@@ -253,6 +256,24 @@ def test_a_reload_applies_a_valid_configuration_and_keeps_the_old_one_otherwise(
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("configuration reloaded")
         assert b"/ABC5XMX" in daemon.receive(2.2)
+
+
+def test_a_direction_with_its_defaults_is_doubted_at_each_start_and_reload(tmp_path: Path) -> None:
+    file = tmp_path / "csp1d.toml"
+    config = CONFIG + '[direction]\nreference = "voltage"\n'
+    warning = f"WARNING {file}: direction.export_current: export is sent as"
+    with running(tmp_path, "--simulate", "L1=10", config=config) as daemon:
+        daemon.wait_for(warning)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("configuration reloaded")
+        (tmp_path / "csp1d.toml.d").mkdir()
+        (tmp_path / "csp1d.toml.d/10.toml").write_text('[direction]\nexport_current = "magnitude"')
+        daemon.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10
+        while daemon.log().count("configuration reloaded") < 2:
+            assert time.monotonic() < end, daemon.log()
+            time.sleep(0.02)
+    assert daemon.log().count(warning) == 2
 
 
 def test_a_stop_is_clean(tmp_path: Path) -> None:
@@ -633,6 +654,37 @@ def test_an_led_that_is_no_longer_configured_is_turned_off(
     daemon._stop()
 
 
+def test_a_bad_certificate_at_a_reload_keeps_the_old_one(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "sensor")
+    config = f'{CONFIG}tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+    context = ssl.create_default_context(cafile=certificate)
+
+    def serves(daemon: Running) -> bool:
+        with urllib.request.urlopen(f"{daemon.url}metrics", timeout=5, context=context) as reply:
+            return b"csp1d_build_info" in reply.read()
+
+    with running(tmp_path, "--simulate", config=config) as daemon:
+        assert serves(daemon)
+        old = certificate.read_bytes()
+        other, _ = make_certificate(tmp_path, "other")
+        for bad, reason in (
+            (b"no certificate", "[SSL] PEM lib"),
+            (other.read_bytes(), "key values mismatch"),
+            (None, "cannot be read: No such file or directory"),
+        ):
+            certificate.unlink()
+            if bad is not None:
+                certificate.write_bytes(bad)
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for(reason)
+            assert serves(daemon)
+        assert "csp1d.toml: http.tls_certificate: '" in daemon.log()
+        assert daemon.log().count("; keeping the previous configuration") == 3
+        certificate.write_bytes(old)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("configuration reloaded")
+
+
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("gain", [1.0, 1.1])
 def test_what_was_measured_before_a_reload_is_not_sent_after_it(
@@ -707,6 +759,34 @@ def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
     daemon._turn()
     assert bool(daemon._sender.last_telegram) == is_kept
     assert daemon._sampler.reading == (reading if is_kept else None)
+    daemon._stop()
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_new_time_zone_counts_from_the_next_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "csp1d.toml"
+    file.write_text('[p1]\nprofile = "smr5"\nrequest.always = true\n[http]\nlisten = ""\n')
+    monkeypatch.setattr("csp1d.interfaces.journal.set_up", lambda level: None)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+
+    def time_sent() -> str:
+        daemon._publish(Reading(1, time.monotonic_ns(), 1.0, {}, 50.0, 4000, 0))
+        return daemon._sender.last_telegram.decode().split("0-0:1.0.0(")[1][:13]
+
+    try:
+        monkeypatch.setenv("TZ", "UTC0")
+        time.tzset()
+        daemon = Daemon(SimulatedHat(parse("L1=10")), load(file), file)
+        assert time_sent()[6:8] == "01"
+        monkeypatch.setenv("TZ", "JST-9")
+        file.write_text(file.read_text().replace("smr5", "emucs"))
+        daemon._reload()
+        assert time_sent()[6:8] == "10"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
     daemon._stop()
 
 

@@ -26,6 +26,8 @@ class Adc(Closable, Protocol):
     format: ScanFormat
     rate_fault: str | None
     """Why the configured sampling frequency is not in force; None: the driver accepted it."""
+    scale_doubts: tuple[str, ...]
+    """Why the scales that the driver reports may be wrong."""
     reference_fault: str
     """Why the scans lack the reference although direction is on, or ""."""
     in_blocks: bool

@@ -24,7 +24,9 @@ class IioChannel:
     index: int
     type: str
     scale_millivolts: float | None
-    """Millivolts per code; None: the driver does not report it."""
+    """Millivolts per code, or milliamperes; None: the driver does not report it."""
+    scale_is_coarse: bool = False
+    """The driver rounds it so coarsely that currents may be wrong by more than 0.5 %."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,7 @@ def find_hardware(
 def _adc(folder: Path, dev: Path) -> IioDevice:
     buffer, element_folder = sysfs.buffer_folder(folder), sysfs.element_folder(folder)
     elements = sysfs.elements(element_folder)
-    channels = [
-        IioChannel(
-            id=name,
-            index=int(sysfs.number(element_folder / f"in_{name}_index") or 0),
-            type=sysfs.text(element_folder / f"in_{name}_type"),
-            scale_millivolts=sysfs.channel_number(folder, name, "scale"),
-        )
-        for name in elements
-        if name != "timestamp"
-    ]
+    channels = [_channel(folder, element_folder, name) for name in elements if name != "timestamp"]
     rates = [folder / "sampling_frequency", *sorted(folder.glob("in_*sampling_frequency"))]
     rate = next((path for path in rates if path.exists()), rates[0])
     trigger = folder / "trigger/current_trigger"
@@ -147,6 +140,17 @@ def _adc(folder: Path, dev: Path) -> IioDevice:
         available_frequencies=" ".join(sysfs.text(Path(f"{rate}_available")).split()),
         trigger=sysfs.text(trigger) if trigger.exists() else None,
         own_triggers=tuple(own_triggers),
+    )
+
+
+def _channel(folder: Path, element_folder: Path, name: str) -> IioChannel:
+    scale, open_part = sysfs.channel_scale(folder, name)
+    return IioChannel(
+        id=name,
+        index=int(sysfs.number(element_folder / f"in_{name}_index") or 0),
+        type=sysfs.text(element_folder / f"in_{name}_type"),
+        scale_millivolts=scale,
+        scale_is_coarse=open_part > sysfs.COARSE,
     )
 
 

@@ -19,14 +19,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from csp1d.config import ChannelConfig, Config
+from csp1d.config import HRTIMER_PREFIX, ChannelConfig, Config, is_current
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
 from csp1d.hat.device import Driver, open_error
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.scan_type import ScanType
 
-HRTIMER_PREFIX = "hrtimer:"
 _WATERMARK_SECONDS = 0.02
 """Interval of reads from a hardware FIFO: long enough to be cheap, short enough to be fresh."""
 _BLOCK_SECONDS = 0.1
@@ -38,6 +37,7 @@ class IioAdc(Driver):
 
     format: ScanFormat
     rate_fault: str | None = None
+    scale_doubts: tuple[str, ...] = ()
     reference_fault: str = ""
     in_blocks: bool = False
 
@@ -165,11 +165,20 @@ class IioAdc(Driver):
                 f"{self._name}: {table}.type {config.type!r} does not fit: the driver "
                 f"declares {str(declared)!r}, and storage and repeat cannot be overridden"
             )
-        scale = config.scale_millivolts or sysfs.channel_number(self._folder, config.input, "scale")
-        if scale is None:
+        scale = config.scale_millivolts or self._driver_scale(config.input, table)
+        if (
+            config.type
+            and not config.scale_millivolts
+            and (chosen.bits, chosen.shift)
+            != (
+                declared.bits,
+                declared.shift,
+            )
+        ):
             raise DeviceError(
-                f"{self._name} does not report the scale of {config.input}; "
-                f"set {table}.scale_millivolts (mV per code)"
+                f"{self._name}: {table}.type {config.type!r} has other bits or another shift than "
+                f"the driver's type {str(declared)!r}, so the driver's scale does not apply; "
+                f"correct type, or set {table}.scale_millivolts too"
             )
         channel = Channel(
             id=config.input,
@@ -181,6 +190,20 @@ class IioAdc(Driver):
         )
         self._write(Path(f"{element}_en"), "1")
         return channel
+
+    def _driver_scale(self, channel: str, table: str) -> float:
+        """The scale that the driver reports, noted in `scale_doubts` if it is too coarse."""
+        scale, open_part = sysfs.channel_scale(self._folder, channel)
+        unit = "mA" if is_current(channel) else "mV"
+        remedy = f"set {table}.scale_millivolts ({unit} per code)"
+        if scale is None:
+            raise DeviceError(f"{self._name} does not report the scale of {channel}; {remedy}")
+        if open_part > sysfs.COARSE:
+            self.scale_doubts += (
+                f"{self._name} reports the scale of {channel} rounded to {scale:g} {unit} per code:"
+                f" currents may be wrong by {open_part:.1%}; {remedy}",
+            )
+        return scale
 
     def _select_timestamp(self) -> Timestamp | None:
         enable = self._elements / "in_timestamp_en"

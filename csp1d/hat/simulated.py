@@ -20,10 +20,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from csp1d.config import ChannelConfig, Config
+from csp1d.config import ChannelConfig, Config, is_current
 from csp1d.hat.device import Driver
 from csp1d.hat.scenario import Request, Scenario, Step
 from csp1d.measuring.arrays import Floats, Integers
+from csp1d.measuring.ct import amperes_per_code
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
@@ -31,7 +32,7 @@ from csp1d.units import MS_NS, SECOND_NS
 
 log = logging.getLogger("csp1d")
 
-_RANGE_MILLIVOLTS = 3300.0
+_RANGE_MILLIVOLTS, _RANGE_MILLIAMPERES = 3300.0, 330_000.0
 _DEFAULT_TYPE = "le:u16/16>>0"
 _REFERENCE_VOLTS, _REFERENCE_AMPERES = 1.0, 10.0
 _PIPE_BYTES = 4096
@@ -107,6 +108,7 @@ class SimulatedAdc(Driver):
     """See `Adc`. An ADC on an ideal clock, with one code of noise."""
 
     rate_fault: str | None = None
+    scale_doubts: tuple[str, ...] = ()
     reference_fault: str = ""
     in_blocks: bool = False
 
@@ -187,11 +189,10 @@ class SimulatedAdc(Driver):
 
     def _codes(self, amperes: Floats, config: ChannelConfig, channel: Channel) -> Integers:
         sign = -1 if config.reversed else 1
-        millivolts = sign * amperes / config.gain / config.ct_ratio * config.burden_ohms * 1000
-        noise = self._noise.standard_normal(len(amperes))
+        exact = sign * amperes / config.gain / amperes_per_code(channel, config) - channel.offset
         # A code beyond all floats clips like any other.
         with np.errstate(over="ignore"):
-            codes = np.rint(millivolts / channel.scale - channel.offset + noise)
+            codes = np.rint(exact + self._noise.standard_normal(len(amperes)))
         lowest, highest = channel.type.lowest, channel.type.highest
         clipped: Integers = np.clip(codes, lowest, highest).astype(np.int64)
         return clipped << channel.type.shift
@@ -199,7 +200,8 @@ class SimulatedAdc(Driver):
 
 def _channel(index: int, phase: str, config: ChannelConfig) -> Channel:
     scan_type = ScanType.parse(config.type or _DEFAULT_TYPE)
-    scale = config.scale_millivolts or _RANGE_MILLIVOLTS / 2**scan_type.bits
+    full_range = _RANGE_MILLIAMPERES if is_current(config.input) else _RANGE_MILLIVOLTS
+    scale = config.scale_millivolts or full_range / 2**scan_type.bits
     offset = 0.0 if scan_type.signed else -(2.0 ** (scan_type.bits - 1))
     return Channel(config.input, phase, index, scan_type, scale, offset)
 

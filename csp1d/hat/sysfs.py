@@ -6,12 +6,16 @@ chips and lines of GPIO, which only their character devices report (include/uapi
 """
 
 import fcntl
+import math
 import os
 import re
 import struct
 from pathlib import Path
 
 IIO_DEVICES = Path("/sys/bus/iio/devices")
+
+COARSE = 0.005
+"""A scale that leaves more than this part of itself open is too coarse."""
 
 _GET_CHIPINFO = 0x8044B401
 """GPIO_GET_CHIPINFO_IOCTL: char name[32], char label[32], u32 lines."""
@@ -41,11 +45,12 @@ def text(file: Path) -> str:
 
 
 def number(file: Path) -> float | None:
-    """The number in an attribute, None where it is missing or not a number."""
+    """The number in an attribute, None where it is missing or not a finite number."""
     try:
-        return float(text(file))
+        value = float(text(file))
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def is_read_only(file: Path) -> bool:
@@ -82,6 +87,19 @@ def channel_number(device: Path, channel: str, attribute: str) -> float | None:
     """The number in a channel's own attribute, or else in the one shared by its type."""
     own = number(device / f"in_{channel}_{attribute}")
     return number(device / f"in_{shared_name(channel)}_{attribute}") if own is None else own
+
+
+def channel_scale(device: Path, channel: str) -> tuple[float | None, float]:
+    """A channel's scale, and the part of it that its rounding leaves open: 0.005 is 0.5 %.
+
+    The kernel prints 6 or 9 decimals, whatever the value. A scale of 0 says nothing, so it is None.
+    """
+    for name in (channel, shared_name(channel)):
+        file = device / f"in_{name}_scale"
+        if value := number(file):
+            decimals = text(file).partition(".")[2]
+            return value, 0.5 / 10 ** len(decimals) / abs(value) if decimals else 0.0
+    return None, 0.0
 
 
 def triggers(folder: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from csp1d import __version__
 from csp1d.config import Config
+from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
@@ -23,7 +24,7 @@ from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
-from csp1d.loop.reload import Part, affected_parts, read_again
+from csp1d.loop.reload import Part, affected_parts, log_doubts, read_again
 from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
@@ -42,9 +43,9 @@ _SLEEP_NS = 100 * MS_NS
 class Daemon:
     """Measures and sends until SIGTERM or SIGINT."""
 
-    def __init__(self, hat: Hat, config: Config, config_path: Path) -> None:
+    def __init__(self, hat: Hat, config: Config, named_file: Path | None) -> None:
         self._config = config
-        self._config_path = config_path
+        self._named_file = named_file
         self._search_ns = 0
         self._asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
@@ -84,6 +85,7 @@ class Daemon:
     def run(self) -> None:
         """Run the loop until a signal stops it, then leave the devices in their idle state."""
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
+        log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
         try:
             while not self._signals.stop:
@@ -157,9 +159,12 @@ class Daemon:
 
     def _reload(self) -> None:
         self._service.reloading()
-        if config := read_again(self._config_path):
+        # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
+        time.tzset()
+        if config := read_again(self._named_file):
             self._reconfigure(config)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
+            log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
     def _reconfigure(self, config: Config) -> None:

@@ -5,6 +5,8 @@ Lost scans, overload and stalls come in bursts, one second with and one without.
 ended when it was absent for ten seconds.
 """
 
+from collections.abc import Sequence
+
 from csp1d.events import Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
@@ -29,6 +31,7 @@ class MeasurementEvents:
         self._rate_refused = Fault()
         self._rate_wrong = Fault()
         self._slow = Fault()
+        self._scale = Fault()
         self._stall = Fault(QUIET_NS)
         self._clock = Fault(QUIET_NS)
         self._age = Fault(QUIET_NS)
@@ -37,16 +40,22 @@ class MeasurementEvents:
         self._reference = Fault(QUIET_NS)
         self._wiring = Fault()
         self._overload = {phase: Fault(QUIET_NS) for phase in Phase}
-        self._saturated = {phase: Fault(QUIET_NS) for phase in Phase}
+        self._failed = {phase: Fault(QUIET_NS) for phase in Phase}
 
     def reset(self) -> None:
         """The configuration changed: report faults that depend on it again."""
-        rates = (self._rate_refused, self._rate_wrong)
-        for fault in (*rates, self._clock, self._reference, self._wiring):
+        of_set_up = (self._rate_refused, self._rate_wrong, self._scale)
+        for fault in (*of_set_up, self._clock, self._reference, self._wiring):
             fault.reset_reasons()
 
-    def on_set_up(self, adc: Adc, now_ns: int) -> None:
-        """The ADC was set up."""
+    def on_set_up(self, adc: Adc, range_doubts: Sequence[str], now_ns: int) -> None:
+        """The ADC was set up. `range_doubts`: why its range is probably wrong."""
+        if doubts := [*adc.scale_doubts, *range_doubts]:
+            for doubt in doubts:
+                if self._scale.observe(now_ns, reason=doubt):
+                    Event.ADC_SCALE_DOUBTFUL.log("%s", doubt, device="ADC", reason=doubt)
+        elif self._scale.clear(now_ns):
+            Event.ADC_SCALE_PLAUSIBLE.log("ADC scale and range are plausible", device="ADC")
         if adc.format.timestamp is not None:
             self._unstamped.clear(now_ns)
         elif self._unstamped.observe(now_ns):
@@ -133,7 +142,7 @@ class MeasurementEvents:
             self._observe_age(now_ns - readings[-1].end_ns, now_ns)
         for reading in readings:
             for phase, current in reading.phases.items():
-                self._observe_phase(phase, current, now_ns)
+                self._observe_phase(phase, current, reading.is_frozen, now_ns)
             if reading.direction:
                 self._observe_direction(reading.direction, now_ns)
 
@@ -164,20 +173,34 @@ class MeasurementEvents:
         elif self._age.clear(now_ns):
             Event.ADC_CLOCK_GOOD.log("ADC scans arrive in time again", device="ADC")
 
-    def _observe_phase(self, phase: Phase, current: PhaseCurrent, now_ns: int) -> None:
-        """Saturation, or overload if the input is not saturated."""
-        saturated, overload = self._saturated[phase], self._overload[phase]
-        if current.at_rail:
-            if saturated.observe(now_ns):
+    def _observe_phase(
+        self, phase: Phase, current: PhaseCurrent, is_frozen: bool, now_ns: int
+    ) -> None:
+        """A failed input, or overload if it has not failed."""
+        failed, overload = self._failed[phase], self._overload[phase]
+        if current.at_rail or is_frozen:
+            reason, remedy = (
+                (
+                    "input saturated",
+                    f'input wiring, or set channels.{phase}.input to "" if it has no transformer',
+                )
+                if current.at_rail
+                else (
+                    "all samples are the same, the ADC does not answer",
+                    "ADC's supply, reference and bus",
+                )
+            )
+            if failed.observe(now_ns, reason=reason):
                 Event.INPUT_FAILED.log(
-                    "%s: input saturated: current unknown, no telegrams sent; check the input"
-                    ' wiring, or set channels.%s.input to "" if it has no transformer',
+                    "%s: %s: current unknown, no telegrams sent; check the %s",
                     phase,
-                    phase,
+                    reason,
+                    remedy,
                     phase=phase,
+                    reason=reason,
                 )
             return
-        if saturated.clear(now_ns):
+        if failed.clear(now_ns):
             Event.INPUT_GOOD.log("%s: input OK again", phase, phase=phase)
         if samples := current.clipped_samples:
             if overload.observe(now_ns, count=samples):

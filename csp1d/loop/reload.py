@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from csp1d.config import Config
-from csp1d.config_file import load
+from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import Event
 from csp1d.interfaces import journal
+from csp1d.interfaces.http import check_certificates
 
 
 class Part(enum.Enum):
@@ -24,10 +25,15 @@ class Part(enum.Enum):
     HTTP = enum.auto()
 
 
-def read_again(path: Path) -> Config | None:
-    """Return the new configuration, or None after logging why it is rejected."""
+def read_again(named_file: Path | None) -> Config | None:
+    """Return the new configuration, or None after logging why it is rejected.
+
+    A certificate that cannot be used is a reason: the server keeps the one that it has.
+    """
     try:
-        return load(path)
+        config = load(named_file)
+        check_certificates(config.http, named_file)
+        return config
     except ConfigError as error:
         journal.log_rejected(error, "keeping the previous configuration")
     except Exception:
@@ -39,16 +45,29 @@ def read_again(path: Path) -> Config | None:
     return None
 
 
+def log_doubts(path: Path) -> None:
+    """Log what may mislead the charge point although the configuration is valid."""
+    for doubt in doubts(path):
+        Event.CONFIGURATION_DOUBTFUL.log(
+            "%s", doubt, file=doubt.file, key=doubt.key, reason=doubt.reason
+        )
+
+
 def affected_parts(old: Config, new: Config) -> set[Part]:
     """Return the parts that must be reconfigured to get from `old` to `new`."""
     affected = {
         Part.SAMPLER: _measurement(old) != _measurement(new),
-        Part.SENDER: (old.p1, old.direction) != (new.p1, new.direction),
+        Part.SENDER: _telegrams(old) != _telegrams(new),
         Part.INDICATORS: old.leds != new.leds,
         # A certificate may have been renewed under the same name.
         Part.HTTP: old.http != new.http or new.http.tls_certificate != "",
     }
     return {part for part, is_affected in affected.items() if is_affected}
+
+
+def _telegrams(config: Config) -> tuple[object, ...]:
+    """The part of the configuration that port, request line and telegrams depend on."""
+    return config.p1, config.direction, config.channels.used().keys()
 
 
 def _measurement(config: Config) -> tuple[object, ...]:

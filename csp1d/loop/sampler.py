@@ -155,7 +155,8 @@ class Sampler:
         adc = self._adc.ensure_open(self._set_up)
         if adc is None:
             return False
-        self._events.on_set_up(adc, now_ns)
+        assert self._metering is not None
+        self._events.on_set_up(adc, self._metering.range_doubts, now_ns)
         self._last_data_ns = now_ns
         self._last_reading_ns = now_ns + _LEARNING_NS
         self._retries = 0

@@ -13,13 +13,14 @@ from dataclasses import replace
 from csp1d.config import Config
 from csp1d.events import Event
 from csp1d.hat.device import Hat, Port, RequestLine
+from csp1d.identity import identified
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.fault import QUIET_NS, Fault
 from csp1d.measuring.reading import Reading
 from csp1d.p1.latency import Latency
 from csp1d.p1.port import Action, Flush, P1Port, PortCounts, Telegram
 from csp1d.p1.request import RequestFilter
-from csp1d.p1.telegram import encode
+from csp1d.p1.telegram import TelegramTime, encode
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
@@ -37,6 +38,7 @@ class Sender:
         self._config = config
         self._clock = clock
         self._stuck = Fault(QUIET_NS)
+        self._time = TelegramTime()
         self.line = DeviceSlot[RequestLine](
             "request line", Event.REQUEST_LINE_LOST, Event.REQUEST_LINE_FOUND, clock
         )
@@ -45,6 +47,7 @@ class Sender:
 
     def _start(self) -> None:
         self._always = self._config.p1.request.always
+        self._p1 = identified(self._config.p1)
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
         self.reopen_missing()
@@ -119,8 +122,11 @@ class Sender:
         # A reading made before a reload may have a sign that the new configuration does not allow.
         is_signed = self._config.direction.reference != "off"
         amperes_of = reading.signed_amperes if is_signed else reading.amperes
-        amperes = [amperes_of(phase) for phase in Phase]
-        data = encode(self._config.p1, amperes, time.localtime(), self._config.direction)
+        measured = self._config.channels.used()
+        amperes = [amperes_of(phase) if phase in measured else None for phase in Phase]
+        end_seconds = time.time() - (self._clock() - reading.end_ns) / SECOND_NS
+        local_time = self._time.advance(end_seconds)
+        data = encode(self._p1, amperes, local_time, self._config.direction)
         telegram = Telegram(data, reading.end_ns)
         if self._protocol.requested:
             # The request may have ended while the reading was computed.

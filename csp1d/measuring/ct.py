@@ -3,13 +3,24 @@
 
 import math
 
-from csp1d.config import ChannelConfig
+from csp1d.config import ChannelConfig, is_current
 from csp1d.measuring.arrays import Floats
 from csp1d.measuring.reading import PhaseCurrent
 from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.measuring.window import Moments, Window
 from csp1d.phase import Phase
 from csp1d.scan_type import EXACT_BITS
+
+_LEAST_AMPERES = 1.0
+"""Least current that every configuration must measure: it must not exceed the range of the ADC, and
+from peak to peak it must be more than one code. Otherwise a load could read 0 A."""
+
+_USUAL_AMPERES = 16.0
+"""The smallest usual main fuse: with less range, a scale, ratio or burden is probably wrong."""
+
+_NOISY_BITS = 16
+"""A signed input with at least this many bits always has noise of a code or more. An unsigned one
+that does not answer stands at an end of its range."""
 
 
 def find_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
@@ -33,28 +44,73 @@ def find_channel(scan_format: ScanFormat, phase: str, key: str) -> Channel:
     return channel
 
 
+def units_per_code(channel: Channel, config: ChannelConfig) -> float:
+    """Volts per code of a channel, or amperes if it measures a current.
+
+    Raises ValueError if neither the driver nor the configuration gives a scale.
+    """
+    scale = config.scale_millivolts or channel.scale
+    if not scale:
+        raise ValueError(f"{channel.id} has no scale; set scale_millivolts of its channel")
+    return scale / 1000
+
+
+def amperes_per_code(channel: Channel, config: ChannelConfig) -> float:
+    """Amperes through the conductor per code, without gain and polarity. Raises ValueError."""
+    units = units_per_code(channel, config)
+    return units if is_current(channel.id) else units / config.burden_ohms * config.ct_ratio
+
+
 class Ct:
     """The CT of a phase and its channel of the ADC.
 
     amperes = (code + offset) * scale / 1000 / burden * ratio * gain, so a gain of 1.037 raises
-    the reading by 3.7 %. Raises ValueError if the format has no channel for the phase that can be
-    measured.
+    the reading by 3.7 %. A channel that measures a current has neither burden nor ratio. Raises
+    ValueError if the format has no channel for the phase that can be measured.
     """
 
     def __init__(self, scan_format: ScanFormat, phase: Phase, config: ChannelConfig) -> None:
-        channel = find_channel(scan_format, phase, f"channels.{phase}")
+        key = f"channels.{phase}"
+        channel = find_channel(scan_format, phase, key)
         self.phase = phase
         self.row = scan_format.channels.index(channel)
         """Index of the channel among those of the format."""
         self._lowest, self._highest = channel.type.lowest, channel.type.highest
-        millivolts = config.scale_millivolts or channel.scale
         sign = -1 if config.reversed else 1
-        self.amperes_per_code = (
-            sign * millivolts / 1000 / config.burden_ohms * config.ct_ratio * config.gain
-        )
+        try:
+            self.amperes_per_code = sign * amperes_per_code(channel, config) * config.gain
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+        self.is_noisy = channel.type.signed and channel.type.bits >= _NOISY_BITS
+        """Whether a working ADC never delivers one code for a whole reading."""
         self._offset = channel.offset
         self._gain = config.gain
         self._noise_floor_amperes = config.noise_floor_amperes
+
+    def check_range(self, no_load_amperes: float) -> str:
+        """Why the range of the ADC is probably wrong, "" if it is usual.
+
+        Raises ValueError if a load would read 0 A.
+        """
+        code_amperes = abs(self.amperes_per_code)
+        codes = self._highest - self._lowest
+        range_amperes = codes * code_amperes / math.sqrt(8)
+        least = max(_LEAST_AMPERES, math.hypot(no_load_amperes, self._noise_floor_amperes))
+        key = f"channels.{self.phase}"
+        remedy = f"check the scale, and ct_ratio, burden_ohms and type in [{key}]"
+        if range_amperes <= least:
+            raise ValueError(
+                f"{key}: the range of the ADC is {range_amperes:.3g} A RMS ({code_amperes:.3g} A"
+                f" per code), but must be more than {least:.3g} A; {remedy}"
+            )
+        if code_amperes > math.sqrt(8) * _LEAST_AMPERES:
+            raise ValueError(
+                f"{key}: a code of the ADC is {code_amperes:.3g} A, so small loads would read 0 A;"
+                f" {remedy}"
+            )
+        if range_amperes >= _USUAL_AMPERES:
+            return ""
+        return f"{key}: the ADC overloads above {range_amperes:.3g} A RMS; {remedy}"
 
     def current(
         self, window: Window, codes: Floats, moments: Moments, center: float, no_load_amperes: float
@@ -79,5 +135,6 @@ class Ct:
             dc_offset_amperes=(center + mean + self._offset) * factor,
             clipped_samples=low + high,
             at_rail=max(low, high) > window.scans / 2,
+            is_still=self.is_noisy and lowest == highest,
             uncorrected_rms_amperes=math.sqrt(mean_square) / self._gain,
         )

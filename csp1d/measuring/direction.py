@@ -14,12 +14,13 @@ displacement of IEC 61869-2. In a multiplexed ADC, an input that is sampled late
 import cmath
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from csp1d.config import ChannelConfig, DirectionConfig
 from csp1d.measuring.arrays import Complexes, Floats
-from csp1d.measuring.ct import Ct, find_channel
+from csp1d.measuring.ct import Ct, amperes_per_code, find_channel, units_per_code
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.wiring import Wiring
@@ -145,16 +146,15 @@ class DirectionMeter:
     def _find_reference(self, scan_format: ScanFormat, reference: ChannelConfig) -> None:
         try:
             channel = find_channel(scan_format, "reference", "direction.input")
+            self.unit_per_code = units_per_code(channel, reference)
         except ValueError as error:
             self._fault = self._fault or str(error)
             return
         self.row = scan_format.channels.index(channel)
-        volts = (reference.scale_millivolts or channel.scale) / 1000
-        default = ChannelConfig()
-        self.amperes_per_code = abs(volts) / default.burden_ohms * default.ct_ratio
-        self.unit_per_code = volts
+        default = replace(ChannelConfig(), scale_millivolts=reference.scale_millivolts)
+        self.amperes_per_code = abs(amperes_per_code(channel, default))
         if self._direction.reference == "current":
-            self.unit_per_code *= reference.ct_ratio / reference.burden_ohms
+            self.unit_per_code = amperes_per_code(channel, reference)
             if self._direction.reference_flow == "producing":
                 self.unit_per_code = -self.unit_per_code
         self._reference_factor = self.unit_per_code * _correction(reference)

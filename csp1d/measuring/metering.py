@@ -29,7 +29,8 @@ from csp1d.units import SECOND_NS
 class Metering:
     """Makes readings of consecutive scans.
 
-    Raises ValueError if the format lacks what the configuration needs.
+    Raises ValueError if the format lacks what the configuration needs, and if a load would read 0 A
+    with the range of the ADC.
     """
 
     def __init__(
@@ -44,6 +45,9 @@ class Metering:
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._phases = list(channels)
+        checked = [ct.check_range(measurement.no_load_amperes) for ct in self._cts]
+        self.range_doubts = tuple(filter(None, checked))
+        """Why the range of the ADC is probably wrong, for each such channel."""
         # One row per CT, then the reference if it has a channel.
         self._rows = [ct.row for ct in self._cts]
         amperes_per_code = [abs(ct.amperes_per_code) for ct in self._cts]

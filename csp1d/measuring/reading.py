@@ -33,6 +33,9 @@ class PhaseCurrent:
     at_rail: bool = False
     """More than half of the samples are at the same end, which no alternating current causes: the
     input has failed and the current is unknown."""
+    is_still: bool = False
+    """All samples have the same code, although an ADC with this many bits has more noise. If all
+    phases are still, the ADC does not answer."""
     uncorrected_rms_amperes: float = 0.0
     """RMS with DC removed, without the configured gain, noise floor and no-load threshold. Input of
     a calibration."""
@@ -92,7 +95,14 @@ class Reading:
     @property
     def failed_phases(self) -> tuple[Phase, ...]:
         """Phases whose input failed. With any, the reading does not describe the house."""
+        if self.is_frozen:
+            return tuple(self.phases)
         return tuple(phase for phase, current in self.phases.items() if current.at_rail)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no input has moved: the ADC delivers scans, but does not answer."""
+        return all(current.is_still for current in self.phases.values())
 
     def amperes(self, phase: Phase) -> float:
         """RMS amperes of a phase; 0.0 if it is not configured."""

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from csp1d.config import AdcConfig, ChannelConfig, LedsConfig, RequestConfig
+from csp1d.config import (
+    FASTEST_HRTIMER_HERTZ,
+    HRTIMER_PREFIX,
+    AdcConfig,
+    ChannelConfig,
+    LedsConfig,
+    P1Config,
+    RequestConfig,
+    is_current,
+)
 from csp1d.hat.hardware import (
     GpioChip,
     GpioLine,
@@ -41,7 +50,7 @@ def adc_fault(adc: IioDevice) -> str:
     if _ONE_CHANNEL_PER_SCAN.fullmatch(adc.name):
         return "slow: it converts one channel per scan"
     if not inputs(adc):
-        return "no voltage input in its buffer"
+        return "no voltage or current input in its buffer"
     if adc.available_frequencies and nearest_frequency(adc.available_frequencies) is None:
         return f"no usable sampling frequency: {adc.available_frequencies} Hz"
     return ""
@@ -109,16 +118,19 @@ def choose_led(leds: Iterable[LedDevice], role: str) -> LedDevice | None:
 
 
 def inputs(adc: IioDevice) -> list[IioChannel]:
-    """The inputs that a transformer can be connected to, single-ended ones first."""
+    """The inputs that a transformer can be connected to, single-ended ones first.
+
+    If any of them measures a current, the voltage inputs are those of the mains.
+    """
     fitting = [
         channel
         for channel in adc.channels
-        if channel.id.startswith("voltage")
-        and not problem(ChannelConfig, "input", channel.id)
+        if not problem(ChannelConfig, "input", channel.id)
         and channel.type
         and not problem(ChannelConfig, "type", channel.type)
     ]
-    return sorted(fitting, key=lambda channel: "-" in channel.id)
+    currents = [channel for channel in fitting if is_current(channel.id)]
+    return sorted(currents or fitting, key=lambda channel: "-" in channel.id)
 
 
 def nearest_frequency(available: str) -> float | None:
@@ -179,10 +191,13 @@ def _adc_tables(hardware: Hardware, byteorder: str) -> Iterator[str]:
         yield f"# device = {_toml(AdcConfig().device)}"
         return
     yield f"device = {_toml(_title(adc, hardware.adcs))}"
-    yield from _trigger(adc, hardware)
-    if adc.available_frequencies:
+    trigger = list(_trigger(adc, hardware))
+    yield from trigger
+    if hertz := nearest_frequency(adc.available_frequencies):
+        if HRTIMER_PREFIX in "".join(trigger):
+            hertz = min(hertz, FASTEST_HRTIMER_HERTZ)
         yield f"# Available: {adc.available_frequencies}"
-        yield f"sampling_frequency_hz = {nearest_frequency(adc.available_frequencies):g}"
+        yield f"sampling_frequency_hz = {hertz:g}"
     yield ""
     yield "# Compare with the wiring: input, ratio and burden of each transformer."
     for number, phase in enumerate(Phase):
@@ -194,14 +209,24 @@ def _adc_tables(hardware: Hardware, byteorder: str) -> Iterator[str]:
             yield 'input = ""'
             continue
         yield f"input = {_toml(channel.id)}"
-        yield "ct_ratio = 2000"
-        yield "burden_ohms = 20.0"
+        if is_current(channel.id):
+            unit = "milliamperes"
+            yield "# The ADC measures the current itself: no ct_ratio, no burden_ohms."
+        else:
+            unit = "millivolts"
+            yield "ct_ratio = 2000"
+            yield "burden_ohms = 20.0"
         if override := type_override(adc, channel, byteorder):
             yield f"# The driver declares {channel.type}, but uses the machine's byte order."
             yield "# Remove this line if the currents are implausible."
             yield f"type = {_toml(override)}"
-        if channel.scale_millivolts is None:
-            yield "# The driver reports no scale; set the ADC's millivolts per code."
+        if channel.scale_millivolts is None or channel.scale_is_coarse:
+            report = (
+                f"rounds its scale to {channel.scale_millivolts:g}"
+                if channel.scale_is_coarse
+                else "reports no scale"
+            )
+            yield f"# The driver {report}; set the ADC's exact {unit} per code."
             yield "# scale_millivolts = "
 
 
@@ -248,9 +273,11 @@ def _port_table(hardware: Hardware) -> Iterator[str]:
         yield '# device = "/dev/ttyAMA0"'
     else:
         yield f"device = {_toml(str(node))}"
-    yield "# Must be unique per device:"
-    yield '# serial = "XMXCQA0000000000"'
-    yield '# equipment_id = "E0000000000000000"'
+    yield "# csp1 for charge points made for the CSP1 sensor; smr5 for SmartEVSE, evcc, Domoticz"
+    yield "# and Home Assistant; emucs for the same in Belgium. The table in wire.md"
+    yield "# (/usr/share/doc/csp1d) has more, and the export_current for each beside solar panels."
+    yield f"# profile = {_toml(P1Config().profile)}"
+    yield f"# nominal_voltage = {P1Config().nominal_voltage:g}"
 
 
 def _line_table(hardware: Hardware) -> Iterator[str]:

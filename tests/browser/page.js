@@ -257,7 +257,7 @@ describe("the page", { concurrency: false }, () => {
   it("names the failed input, and shows the rest of its waveform", async () => {
     await stateHas("Input of L2 failed");
     await shown(() => document.getElementById("amperes-L1").textContent === "— A");
-    assert.match(await text("rows"), /L2input saturated: current unknown/);
+    assert.match(await text("rows"), /L2input failed: current unknown/);
     await shown(() => document.getElementById("legend").textContent.includes("L2, failed"));
     const heights = await page.locator("#scope .c-L2").evaluate((wave) =>
       wave.getAttribute("d").slice(1).split("L").map((point) => Number(point.split(" ")[1])));

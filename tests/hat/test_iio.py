@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ MCP3912: dict[str, str] = {
     "name": "mcp3912",
     "current_timestamp_clock": "realtime",
     "sampling_frequency": "3900",
-    "in_voltage_scale": "0.5",
-    "in_voltage1_scale": "0.25",
+    "in_voltage_scale": "0.500000000",
+    "in_voltage1_scale": "0.250000000",
     "in_voltage2_offset": "-2048",
     "buffer/enable": "1",
     "buffer/length": "2",
@@ -374,6 +375,53 @@ def test_an_adc_that_may_need_a_trigger_is_told_the_triggers(
     tree.put(tree.folder / "trigger/current_trigger", "")
     with pytest.raises(DeviceError, match=r"start capturing: Invalid argument$"):
         tree.open(AdcConfig(trigger="csp1d"))
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "doubt"),
+    [
+        ("0.050354", 0.050354, ""),
+        ("0.000101", 0.000101, ""),
+        ("0.000099", 0.000099, "rounded to 9.9e-05 mV per code: currents may be wrong by 0.5%"),
+        ("0.000012", 0.000012, "rounded to 1.2e-05 mV per code: currents may be wrong by 4.2%"),
+        ("-0.000012", -0.000012, "rounded to -1.2e-05 mV per code: currents may be wrong by 4.2%"),
+        # A whole number is exact, not rounded.
+        ("2", 2.0, ""),
+    ],
+)
+def test_a_scale_that_is_rounded_too_coarsely_is_doubtful(
+    tree: Tree, text: str, scale: float, doubt: str
+) -> None:
+    tree.put(tree.folder / "in_voltage0_scale", text)
+    adc = tree.open(channels={Phase.L1: THREE[Phase.L1]})
+    assert adc.format.channels[0].scale == scale
+    assert len(adc.scale_doubts) == bool(doubt)
+    assert all(
+        doubt in found and "set channels.L1.scale_millivolts (mV per code)" in found
+        for found in adc.scale_doubts
+    )
+    configured = replace(THREE[Phase.L1], scale_millivolts=0.5)
+    assert tree.open(channels={Phase.L1: configured}).scale_doubts == ()
+
+
+@pytest.mark.parametrize("text", ["0.000000000", "0", "-0.0", "nan", "inf", "-inf", "1e999", "x"])
+def test_a_scale_that_says_nothing_is_no_scale(tree: Tree, text: str) -> None:
+    tree.put(tree.folder / "in_voltage_scale", text)
+    tree.put(tree.folder / "in_voltage1_scale", text)
+    with pytest.raises(DeviceError, match=r"scale of voltage0; set channels\.L1\.scale_millivolts"):
+        tree.open()
+    own = {phase: replace(channel, scale_millivolts=0.5) for phase, channel in THREE.items()}
+    assert [channel.scale for channel in tree.open(channels=own).format.channels] == [0.5] * 3
+
+
+def test_other_bits_than_those_of_the_driver_need_a_scale(tree: Tree) -> None:
+    other = ChannelConfig(input="voltage0", type="be:s16/32>>8")
+    with pytest.raises(DeviceError, match=r"L1\.type 'be:s16/32>>8' has other bits.*scale_milli"):
+        tree.open(channels={Phase.L1: other})
+    (channel,) = tree.open(
+        channels={Phase.L1: replace(other, scale_millivolts=128)}
+    ).format.channels
+    assert (str(channel.type), channel.scale) == ("be:s16/32>>8", 128)
 
 
 def _without(name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -71,6 +72,27 @@ def test_every_type_that_the_configuration_accepts_is_measured(scan_type: ScanTy
         adc.close()
     if scan_type.bits >= 12:
         assert reading.amperes(Phase.L1) == pytest.approx(10.0, rel=5e-3)
+@pytest.mark.parametrize(
+    "channel",
+    [
+        {"input": "current0"},
+        {"input": "current0", "gain": 1.1, "scale_millivolts": 20.0, "type": "be:s24/32>>8"},
+        {"input": "voltage0", "type": "le:u53/64>>0"},
+        {"input": "voltage0", "type": "be:s53/64>>11"},
+    ],
+)
+def test_any_kind_and_type_of_input_measures_right(
+    monkeypatch: pytest.MonkeyPatch, channel: dict[str, Any]
+) -> None:
+    config = Config()
+    config = replace(config, channels=replace(config.channels, L1=ChannelConfig(**channel)))
+    start_ns = time.monotonic_ns()
+    adc = SimulatedAdc(config, Player((Step(amperes={Phase.L1: 10.0}),), start_ns))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: start_ns + 1_500_000_000)
+    (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
+    adc.close()
+    assert reading.amperes(Phase.L1) == pytest.approx(10.0, rel=5e-4)
+    assert reading.failed_phases == ()
 
 
 def test_a_full_buffer_drops_new_scans(monkeypatch: pytest.MonkeyPatch) -> None:

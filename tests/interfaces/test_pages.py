@@ -92,7 +92,7 @@ def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
 def test_the_page_explains_every_object_of_a_telegram() -> None:
     described = {*re.findall(r'"(\d-\d:[\d.]+)": "', HTML)}
     phase_codes = {*re.findall(r'"(\d\.\d+\.0)": "', HTML)}
-    configs = (P1Config(profile="csp1"), P1Config(profile="smr5", nominal_voltage=230))
+    configs = (P1Config(profile="csp1"), P1Config(profile="smr5"), P1Config(profile="emucs"))
     telegrams = b"".join(encode(config, (1, 2, 3), time.localtime()) for config in configs)
     sent = {*re.findall(r"^(\d-\d:[\d.]+)\(", telegrams.decode(), re.M)}
     rest = {code for code in sent - described if re.sub(r"^1-0:[2-7]", "", code) not in phase_codes}

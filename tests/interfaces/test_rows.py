@@ -69,7 +69,7 @@ def with_direction(fault: str = "", advice: str | None = "") -> Snapshot:
             replace(MEASURING, reading=None, failed=FAILED),
             Row(
                 "L2",
-                "input saturated: current unknown, no telegrams; check its wiring",
+                "input failed: current unknown, no telegrams; check its wiring",
                 good=False,
                 fault="input of L2 failed",
             ),

@@ -198,18 +198,51 @@ def test_the_faults_of_a_set_up_are_logged_once(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
     events = MeasurementEvents()
-    events.on_set_up(adc, 0)
+    events.on_set_up(adc, [], 0)
     stamped, adc.rate_fault = adc.format, "4000 is refused; available: 3906"
     adc.format = ScanFormat(stamped.sampling_frequency_hz, stamped.channels, None)
     for _ in range(5):
-        events.on_set_up(adc, 0)
+        events.on_set_up(adc, [], 0)
     assert logged(caplog) == ["adc-unstamped", "adc-rate-refused"]
     assert caplog.messages[1] == "4000 is refused; available: 3906"
     events.reset()
-    events.on_set_up(adc, 0)
+    events.on_set_up(adc, [], 0)
     adc.rate_fault = None
-    events.on_set_up(adc, 0)
+    events.on_set_up(adc, [], 0)
     assert logged(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]
+
+
+def test_each_doubt_about_the_scale_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
+    events = MeasurementEvents()
+    adc.scale_doubts = ("0.000012 is coarse",)
+    for _ in range(3):
+        events.on_set_up(adc, ["L1 overloads above 3 A", "L2 overloads above 3 A"], 0)
+    assert caplog.messages == [
+        "0.000012 is coarse",
+        "L1 overloads above 3 A",
+        "L2 overloads above 3 A",
+    ]
+    assert logged(caplog) == ["adc-scale-doubtful"] * 3
+    adc.scale_doubts = ()
+    for _ in range(2):
+        events.on_set_up(adc, [], 0)
+    assert logged(caplog)[3:] == ["adc-scale-plausible"]
+
+
+def test_an_adc_that_does_not_answer_is_logged_for_each_phase(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    still = {phase: PhaseCurrent(0.0, 0.0, 0.0, 0, is_still=True) for phase in Phase}
+    events = MeasurementEvents()
+    for second in range(3):
+        events.on_readings([replace(reading({}, second * SECOND), phases=still)], 0, None, 0)
+    assert logged(caplog) == [f"input-failed {phase}" for phase in Phase]
+    assert (
+        "L3: all samples are the same, the ADC does not answer: current unknown, no tele"
+        in (caplog.messages[2])
+    )
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class Run:
 
 class RunningAdc:
     rate_fault: str | None = None
+    scale_doubts: tuple[str, ...] = ()
     reference_fault = ""
     in_blocks = False
 

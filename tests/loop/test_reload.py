@@ -30,6 +30,11 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "the ADC": (BASE, changed("adc", device="other"), {Part.SAMPLER}),
     "the rate": (BASE, changed("adc", sampling_frequency_hz=8000), {Part.SAMPLER}),
     "a channel": (BASE, changed("channels", L1=L1), {Part.SAMPLER}),
+    "a phase fewer": (
+        BASE,
+        changed("channels", L3=replace(BASE.channels.L3, input="")),
+        {Part.SAMPLER, Part.SENDER},
+    ),
     "the measurement": (BASE, changed("measurement", nominal_frequency_hz=60), {Part.SAMPLER}),
     "the direction": (
         BASE,
@@ -64,6 +69,7 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "csp1d.toml"
+    file.touch()
     assert read_again(file) == Config()
     file.write_text("[p1]\nflag = 3\ninterval_seconds = 0\n")
     assert caplog.messages == []

@@ -3,14 +3,23 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from csp1d.config import Config, DirectionConfig, P1Config, RequestConfig
+from csp1d.config import (
+    ChannelConfig,
+    ChannelsConfig,
+    Config,
+    DirectionConfig,
+    P1Config,
+    RequestConfig,
+)
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
+from csp1d.identity import identified
 from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.phase import Phase
@@ -193,14 +202,61 @@ def test_a_phase_that_exports_has_its_power_in_the_other_object(
     assert f"1-0:22.7.0({minus}*kW)" in sent
 
 
-def test_a_telegram_of_smr5_carries_the_time_at_which_it_was_made() -> None:
-    config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile="smr5"))
-    sender = Sender(Board(), config, lambda: 100 * SECOND)
-    before = time.strftime("%y%m%d%H%M%S")
-    sender.on_reading(Reading(1, 100 * SECOND, 1.0, {}, None, 4000, 0))
-    after = time.strftime("%y%m%d%H%M%S")
-    sent = sender.last_telegram.decode().split("0-0:1.0.0(")[1][:12]
-    assert before <= sent <= after
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process lives in UTC."""
+    monkeypatch.setenv("TZ", "UTC0")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+@pytest.mark.parametrize("profile", ["smr5", "emucs"])
+def test_telegrams_carry_the_second_in_which_their_reading_ended_each_once(
+    monkeypatch: pytest.MonkeyPatch, profile: Any
+) -> None:
+    """Whatever part of a mains cycle a reading ends early, and however late it is passed on."""
+    now_ns = 99 * SECOND
+    config = replace(ALWAYS, p1=replace(ALWAYS.p1, profile=profile))
+    sender = Sender(Board(), config, lambda: now_ns)
+    monkeypatch.setattr(time, "time", lambda: 1_782_907_200 + now_ns / SECOND)
+    sent = []
+    for second in range(100, 160):
+        end_ns = second * SECOND - second % 3 * 9 * MS
+        now_ns = end_ns + second % 5 * 150 * MS
+        sender.on_reading(Reading(1, end_ns, 1.0, {}, None, 4000, 0))
+        sent.append(sender.last_telegram.decode().split("0-0:1.0.0(")[1][:13])
+        now_ns += 100 * MS
+        sender.poll(now_ns)
+    first = 1_782_907_200 + 99  # the first reading ended just before the next second
+    assert sent == [
+        time.strftime("%y%m%d%H%M%SW", time.gmtime(first + number)) for number in range(60)
+    ]
+
+
+@pytest.mark.parametrize(("profile", "others"), [("emucs", 0), ("smr5", 2), ("csp1", 2)])
+def test_a_phase_without_an_input_has_no_objects_in_emucs(profile: Any, others: int) -> None:
+    config = replace(
+        ALWAYS,
+        channels=ChannelsConfig(L1=ChannelConfig(), L3=ChannelConfig()),
+        p1=replace(ALWAYS.p1, profile=profile),
+    )
+    bench = Bench(config)
+    bench.seconds(1)
+    sent = bench.sender.last_telegram.decode()
+    assert "1-0:51.7.0(000" in sent
+    assert sent.count("1-0:31.7.0") + sent.count("1-0:71.7.0") == others
+
+
+def test_telegrams_carry_the_identity_of_the_machine() -> None:
+    bench = Bench()
+    bench.seconds(1)
+    made = identified(P1Config())
+    header, _, rest = bench.sender.last_telegram.decode().partition("\r\n")
+    assert header == f"/XMX5{made.serial}"
+    assert f"0-0:96.1.1({made.equipment_id.encode().hex().upper()})" in rest
 
 
 def test_a_line_that_fell_while_the_reading_was_computed_gets_no_telegram() -> None:

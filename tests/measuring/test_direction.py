@@ -260,6 +260,23 @@ def test_the_strength_of_the_reference_is_that_of_a_default_ct() -> None:
             assert meter.unit_per_code == pytest.approx(millivolts / 1000 * turned)
 
 
+def test_a_reference_of_milliamperes_has_neither_burden_nor_ratio() -> None:
+    *phases, last = HAT.channels
+    format_ = replace(HAT, channels=(*phases, replace(last, id="current3", scale=10.0)))
+    config = DirectionConfig(reference="current", reference_flow="producing")
+    meter = DirectionMeter(format_, {}, config, ChannelConfig(ct_ratio=1000, burden_ohms=5.0))
+    assert (meter.unit, meter.unit_per_code, meter.amperes_per_code) == ("A", -0.01, 0.01)
+
+
+def test_a_reference_without_a_scale_has_a_fault() -> None:
+    *phases, last = HAT.channels
+    format_ = replace(HAT, channels=(*phases, replace(last, scale=0.0)))
+    meter = DirectionMeter(format_, {}, DirectionConfig(reference="voltage"), ChannelConfig())
+    assert meter.row is None
+    found = meter.measure(None, {}, 0.0)
+    assert "voltage3 has no scale; set scale_millivolts" in found.reference_fault
+
+
 def test_the_reference_is_wired_like_the_channel_of_its_phase() -> None:
     # 5 A at 1000:1 into 10 ohm are the 50 mV of 5 A at 2000:1 into 20 ohm.
     times = seconds(1.1)

@@ -2,6 +2,7 @@
 """Readings of currents whose samples all arrive in time."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,42 @@ def test_an_input_at_one_end_of_the_range_has_failed(codes: Array, failed: bool)
     assert reading.failed_phases == ((L2,) if failed else ())
 
 
+@pytest.mark.parametrize(
+    ("scan_type", "frozen"),
+    [
+        ("be:s16/16>>0", True),
+        ("be:s24/32>>0", True),
+        # Its noise may be less than a code.
+        ("be:s12/16>>0", False),
+        ("be:s15/16>>0", False),
+        # An unsigned one that does not answer stands at an end of its range.
+        ("be:u16/16>>0", False),
+    ],
+)
+def test_an_adc_that_stands_still_has_failed(scan_type: str, frozen: bool) -> None:
+    made = ScanFormat(
+        RATE,
+        tuple(
+            Channel(f"voltage{n}", phase, n, ScanType.parse(scan_type), 0.05)
+            for n, phase in enumerate(Phase)
+        ),
+    )
+    still = np.zeros(RATE, int)
+    moving = still.copy()
+    moving[RATE // 2] = 1
+    for codes, failed in (
+        ((still + 5, still, still - 1 if scan_type[3] == "s" else still + 1), frozen),
+        ((still, still, moving), False),
+        ((moving, moving, moving), False),
+    ):
+        (reading,) = metering_of(made).feed(pack(made, codes))
+        if scan_type[3] == "s":
+            assert reading.failed_phases == (tuple(Phase) if failed else ())
+            assert reading.is_frozen == failed
+        else:
+            assert not reading.is_frozen
+
+
 def test_rails_of_signed_codes() -> None:
     type_ = ScanType.parse("be:s12/16>>4")
     made = ScanFormat(RATE, (Channel("voltage0", "L2", 0, type_, 0.8),))
@@ -359,6 +396,87 @@ def test_factors_from_codes_to_amperes(channel: dict[str, Any], factor: float) -
     times = seconds(1)
     (reading,) = measure(times, current(times, 50.0, 10.0), **channel)
     assert reading.amperes(L1) == pytest.approx(10.0 * factor, rel=1e-4)
+
+
+CURRENT = ScanFormat(RATE, (Channel("current0", "L1", 0, ScanType.parse("le:s16/16>>0"), 10.0),))
+"""10 mA per code."""
+
+
+@pytest.mark.parametrize(
+    ("channel", "amperes"),
+    [
+        ({}, 10.0),
+        ({"gain": 1.1, "reversed": True}, 11.0),
+        ({"scale_millivolts": 20.0}, 20.0),
+        # It has neither burden nor ratio.
+        ({"ct_ratio": 100, "burden_ohms": 33.0}, 10.0),
+    ],
+)
+def test_an_input_of_a_current_carries_milliamperes(
+    channel: dict[str, Any], amperes: float
+) -> None:
+    codes = np.rint(current(seconds(1), 50.0, 1000.0)).astype(np.int64)
+    (reading,) = metering_of(CURRENT, **channel).feed(pack(CURRENT, [codes]))
+    assert reading.amperes(L1) == pytest.approx(amperes, rel=1e-4)
+    assert reading.waveform
+    assert max(abs(reading.waveform.current_amperes[L1])) == pytest.approx(
+        amperes * math.sqrt(2), rel=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("channel", "no_load", "doubt"),
+    [
+        # The range of the HAT is 116.7 A RMS.
+        ({}, 5.0, ""),
+        ({"burden_ohms": 140.0}, 0.1, ""),
+        ({"burden_ohms": 200.0}, 0.1, "the ADC overloads above 11.7 A RMS"),
+        ({"ct_ratio": 20}, 0.1, "the ADC overloads above 1.17 A RMS"),
+        ({"ct_ratio": 20}, 1.1, "the ADC overloads above 1.17 A RMS"),
+        ({"burden_ohms": 0.01, "ct_ratio": 560}, 0.1, ""),
+    ],
+)
+def test_a_small_range_is_doubtful(channel: dict[str, Any], no_load: float, doubt: str) -> None:
+    doubts = metering_of(hat_format(), no_load, **channel).range_doubts
+    assert len(doubts) == (3 if doubt else 0)
+    for phase, found in zip(Phase, doubts, strict=False):
+        key = f"channels.{phase}"
+        assert found == (
+            f"{key}: {doubt}; check the scale, and ct_ratio, burden_ohms and type in [{key}]"
+        )
+
+
+@pytest.mark.parametrize(
+    ("channel", "no_load", "reason"),
+    [
+        (
+            {"ct_ratio": 20},
+            1.2,
+            r"range of the ADC is 1\.17 A RMS .*, but must be more than 1\.2",
+        ),
+        (
+            {"ct_ratio": 20, "noise_floor_amperes": 0.9},
+            0.9,
+            r"range of the ADC is 1\.17 A RMS .*, but must be more than 1\.27 A",
+        ),
+        ({"ct_ratio": 1}, 0.1, r"range of the ADC is 0\.0583 A RMS .* must be more than 1 A"),
+        ({"scale_millivolts": 1e-9}, 0.1, r"range of the ADC is 2\.32e-06 A RMS"),
+        ({"burden_ohms": 0.01, "ct_ratio": 570}, 0.1, r"a code of the ADC is 2\.87 A, so small"),
+    ],
+)
+def test_a_range_in_which_a_load_reads_zero_is_rejected(
+    channel: dict[str, Any], no_load: float, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"channels\.L1: (the )?{reason}.*; check the scale, and"):
+        metering_of(hat_format(), no_load, **channel)
+
+
+def test_a_scale_of_zero_is_no_scale() -> None:
+    (channel,) = UNIT.channels
+    made = replace(UNIT, channels=(replace(channel, scale=0.0),))
+    with pytest.raises(ValueError, match=r"channels\.L1: voltage0 has no scale; set scale_mill"):
+        metering_of(made)
+    assert metering_of(made, scale_millivolts=10.0)
 
 
 def test_a_phase_without_a_channel_reads_zero() -> None:

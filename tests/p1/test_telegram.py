@@ -2,10 +2,13 @@
 """The telegram, against golden ones and against the formats of the standard."""
 
 import calendar
+import itertools
+import math
 import os
 import re
+import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csp1d.config import DirectionConfig, P1Config
-from csp1d.p1.telegram import _crc_of_byte, crc16_arc, encode, whole_amperes
+from csp1d.p1.telegram import (
+    TelegramTime,
+    _crc_of_byte,
+    crc16_arc,
+    encode,
+    local_time_of,
+    whole_amperes,
+)
 
 HERE = Path(__file__).parent
-CSP1 = P1Config(serial="XMXCQA0000008879", firmware_text="XMX_P1CS_V05")
-SMR5 = replace(CSP1, profile="smr5", nominal_voltage=230)
+CSP1 = P1Config(
+    serial="XMXCQA0000008879",
+    equipment_id="E0000000000000000",
+    firmware_text="XMX_P1CS_V05",
+)
+SMR5 = replace(CSP1, profile="smr5")
+EMUCS = replace(CSP1, profile="emucs")
 OFF = DirectionConfig()
 ON = DirectionConfig(reference="voltage")
 HIDDEN = DirectionConfig(reference="current", export_current="zero")
@@ -27,7 +42,7 @@ WINTER = time.struct_time((2026, 1, 2, 3, 4, 5, 4, 2, 0))
 
 amperes = st.tuples(*[st.floats(0, 999)] * 3)
 signed_amperes = st.tuples(*[st.floats(-999, 999)] * 3)
-volts = st.just(0.0) | st.floats(100, 300)
+volts = st.floats(100, 300)
 
 
 def values(data: bytes) -> dict[str, str]:
@@ -45,13 +60,15 @@ def values(data: bytes) -> dict[str, str]:
         ("golden-24A.p1", CSP1, OFF, (24, 24, 24), SUMMER),
         ("golden-smr5.p1", SMR5, OFF, (24, 10.4, 0.5), SUMMER),
         ("golden-smr5-export.p1", SMR5, ON, (-24, 10.4, 0), WINTER),
+        ("golden-emucs.p1", EMUCS, OFF, (24.123, 10.4, 0.5), SUMMER),
+        ("golden-emucs-one-phase.p1", EMUCS, ON, (-24.123, None, None), WINTER),
     ],
 )
 def test_equals_the_golden_telegram(
     golden: str,
     config: P1Config,
     direction: DirectionConfig,
-    currents: Sequence[float],
+    currents: Sequence[float | None],
     local_time: time.struct_time,
 ) -> None:
     assert encode(config, currents, local_time, direction) == (HERE / golden).read_bytes()
@@ -66,7 +83,8 @@ def test_csp1_without_direction_knows_no_voltage(
     currents: tuple[float, ...], nominal_voltage: float
 ) -> None:
     with_voltage = replace(CSP1, nominal_voltage=nominal_voltage)
-    assert encode(with_voltage, currents, SUMMER) == encode(CSP1, currents, WINTER)
+    without = replace(CSP1, nominal_voltage=0)
+    assert encode(with_voltage, currents, SUMMER) == encode(without, currents, WINTER)
 
 
 # The values.
@@ -92,6 +110,38 @@ def test_amperes_are_whole_and_halves_go_up(measured: float, sent: int) -> None:
     assert whole_amperes(measured) == sent
 
 
+@pytest.mark.parametrize(
+    ("measured", "sent"),
+    [
+        (0.0, "000.00"),
+        (0.0049, "000.00"),
+        (0.005, "000.01"),
+        (24.12, "024.12"),
+        (24.124, "024.12"),
+        (24.125, "024.13"),
+        (99.995, "100.00"),
+        (999.99, "999.99"),
+        (1e9, "999.99"),
+        (float("inf"), "999.99"),
+    ],
+)
+def test_emucs_has_hundredths_of_an_ampere_and_halves_go_up(measured: float, sent: str) -> None:
+    assert values(encode(EMUCS, (measured, 0, 0), SUMMER))["1-0:31.7.0"] == f"{sent}*A"
+
+
+def test_a_phase_that_is_not_measured_is_left_out_of_emucs_and_has_no_current_elsewhere() -> None:
+    for config in (CSP1, SMR5):
+        assert encode(config, (1, None, 3), SUMMER) == encode(config, (1, 0, 3), SUMMER)
+    whole, part = (values(encode(EMUCS, x, SUMMER)) for x in ((1, 0, 3), (1, None, 3)))
+    assert whole.items() - part.items() == {
+        ("1-0:51.7.0", "000.00*A"),
+        ("1-0:52.7.0", "230.0*V"),
+        ("1-0:41.7.0", "00.000*kW"),
+        ("1-0:42.7.0", "00.000*kW"),
+    }
+    assert part.items() <= whole.items()
+
+
 # With a direction, L2 and L3 importing 5 A: amperes of L1 and nominal voltage; then 31.7.0 with
 # export_current "magnitude" and "zero", 21.7.0, 22.7.0, 1.7.0 and 2.7.0.
 SIGNED = [
@@ -113,7 +163,7 @@ SIGNED = [
 ]
 
 
-@pytest.mark.parametrize("config", [CSP1, SMR5])
+@pytest.mark.parametrize("config", [CSP1, SMR5, EMUCS])
 @pytest.mark.parametrize(
     ("l1", "nominal_voltage", "magnitude", "hidden", "plus", "minus", "net_plus", "net_minus"),
     SIGNED,
@@ -132,7 +182,8 @@ def test_currents_and_powers_of_a_direction(
     config = replace(config, nominal_voltage=nominal_voltage)
     for direction, current in ((ON, magnitude), (HIDDEN, hidden)):
         sent = values(encode(config, (l1, 5, 5), SUMMER, direction))
-        assert sent["1-0:31.7.0"] == f"{current}*A"
+        if config.profile != "emucs":
+            assert sent["1-0:31.7.0"] == f"{current}*A"
         assert sent["1-0:21.7.0"] == f"{plus}*kW"
         assert sent["1-0:22.7.0"] == f"{minus}*kW"
         assert sent["1-0:1.7.0"] == f"{net_plus}*kW"
@@ -174,7 +225,7 @@ NEGATIVE = (
         ((1, 1, 1, 1), OFF, "zip() argument 2 is longer than argument 1"),
     ],
 )
-@pytest.mark.parametrize("config", [CSP1, SMR5])
+@pytest.mark.parametrize("config", [CSP1, SMR5, EMUCS])
 def test_a_value_that_is_no_current_makes_no_telegram(
     config: P1Config, currents: Sequence[float], direction: DirectionConfig, reason: str
 ) -> None:
@@ -182,7 +233,8 @@ def test_a_value_that_is_no_current_makes_no_telegram(
         encode(config, currents, SUMMER, direction)
 
 
-# The standard: 5.0.2 section 6.12, in the order of section 6.13.
+# The standards: 5.0.2 section 6.12, in the order of section 6.13; e-MUCS-P1 1.7.1, in the order of
+# Belgian meters.
 
 KWH, KW = r"\d{6}\.\d{3}\*kWh", r"\d{2}\.\d{3}\*kW"
 COUNT, VOLTS, AMPERES = r"\d{5}", r"\d{3}\.\d\*V", r"\d{3}\*A"
@@ -210,7 +262,30 @@ FORMATS = {
     **{f"1-0:{tens}2.7.0": KW for tens in (2, 4, 6)},
 }
 
+# As published telegrams of a T211 have it, without the capacity tariff and the other meters.
+EMUCS_FORMATS = {
+    "0-0:96.1.4": "50217",
+    "0-0:96.1.1": r"([0-9A-F]{2}){0,48}",
+    "0-0:1.0.0": r"\d{12}[SW]",
+    "1-0:1.8.1": KWH,
+    "1-0:1.8.2": KWH,
+    "1-0:2.8.1": KWH,
+    "1-0:2.8.2": KWH,
+    "0-0:96.14.0": r"\d{4}",
+    "1-0:1.7.0": KW,
+    "1-0:2.7.0": KW,
+    **{f"1-0:{tens}1.7.0": KW for tens in (2, 4, 6)},
+    **{f"1-0:{tens}2.7.0": KW for tens in (2, 4, 6)},
+    **VOLTAGES,
+    **{f"1-0:{tens}1.7.0": r"\d{3}\.\d{2}\*A" for tens in (3, 5, 7)},
+    "0-0:96.3.10": "1",
+    "0-0:17.0.0": r"999\.9\*kW",
+    "1-0:31.4.0": r"999\*A",
+    "0-0:96.13.0": r"([0-9A-F]{2}){0,1024}",
+}
 
+
+@pytest.mark.parametrize(("config", "formats"), [(SMR5, FORMATS), (EMUCS, EMUCS_FORMATS)])
 @given(
     signed_amperes,
     volts,
@@ -218,7 +293,9 @@ FORMATS = {
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=48),
     st.sampled_from(["", "A", "XMX_P1CS_V05 +16"]),
 )
-def test_smr5_has_the_objects_of_the_standard_in_its_formats(
+def test_a_telegram_has_the_objects_of_its_standard_in_their_formats(
+    config: P1Config,
+    formats: dict[str, str],
     currents: tuple[float, ...],
     nominal_voltage: float,
     direction: DirectionConfig,
@@ -226,21 +303,14 @@ def test_smr5_has_the_objects_of_the_standard_in_its_formats(
     text: str,
 ) -> None:
     config = replace(
-        SMR5, nominal_voltage=nominal_voltage, equipment_id=equipment_id, firmware_text=text
+        config, nominal_voltage=nominal_voltage, equipment_id=equipment_id, firmware_text=text
     )
     sent = values(encode(config, currents, SUMMER, direction))
-    wanted = FORMATS if nominal_voltage else {k: v for k, v in FORMATS.items() if k not in VOLTAGES}
-    assert list(sent) == list(wanted)
+    assert list(sent) == list(formats)
     for key, value in sent.items():
-        assert re.fullmatch(wanted[key], value), (key, value)
+        assert re.fullmatch(formats[key], value), (key, value)
     assert bytes.fromhex(sent["0-0:96.1.1"]).decode() == equipment_id
     assert bytes.fromhex(sent["0-0:96.13.0"]).decode() == text
-
-
-def test_smr5_without_a_voltage_has_no_power() -> None:
-    sent = values(encode(replace(SMR5, nominal_voltage=0), (24, 10, 1), SUMMER))
-    assert sent["1-0:31.7.0"] == "024*A"
-    assert {value for key, value in sent.items() if FORMATS[key] == KW} == {"00.000*kW"}
 
 
 # Time.
@@ -278,7 +348,32 @@ def instant(utc: str) -> int:
 @pytest.mark.parametrize(("utc", "sent"), CHANGES)
 @pytest.mark.usefixtures("zone")
 def test_local_time_is_right_when_summer_time_begins_and_ends(utc: str, sent: str) -> None:
-    data = encode(SMR5, (0, 0, 0), time.localtime(instant(utc)))
+    data = encode(SMR5, (0, 0, 0), local_time_of(instant(utc)))
+    assert values(data)["0-0:1.0.0"] == sent
+
+
+# Zones whose standard time is that of the summer: the C library calls their winter daylight saving
+# time.
+ZONES = [
+    ("IST-1GMT0,M10.5.0,M3.5.0/1", "2026-01-15 12:00:00", "260115120000W"),
+    ("IST-1GMT0,M10.5.0,M3.5.0/1", "2026-03-29 00:59:59", "260329005959W"),
+    ("IST-1GMT0,M10.5.0,M3.5.0/1", "2026-03-29 01:00:00", "260329020000S"),
+    ("IST-1GMT0,M10.5.0,M3.5.0/1", "2026-10-25 00:59:59", "261025015959S"),
+    ("IST-1GMT0,M10.5.0,M3.5.0/1", "2026-10-25 01:00:00", "261025010000W"),
+    # Africa/Casablanca in 2026: an hour back for the month of Ramadan.
+    ("<+01>-1<+00>0,46/3,81/2", "2026-01-15 12:00:00", "260115130000S"),
+    ("<+01>-1<+00>0,46/3,81/2", "2026-03-01 12:00:00", "260301120000W"),
+    ("<+01>-1<+00>0,46/3,81/2", "2026-12-31 22:59:59", "261231235959S"),
+    # South of the equator the year begins in summer.
+    ("AEST-10AEDT,M10.1.0,M4.1.0/3", "2026-01-15 12:00:00", "260115230000S"),
+    ("AEST-10AEDT,M10.1.0,M4.1.0/3", "2026-07-15 12:00:00", "260715220000W"),
+]
+
+
+@pytest.mark.parametrize(("zone", "utc", "sent"), ZONES, indirect=["zone"])
+@pytest.mark.usefixtures("zone")
+def test_summer_is_the_time_ahead_of_the_least_offset_of_the_year(utc: str, sent: str) -> None:
+    data = encode(SMR5, (0, 0, 0), local_time_of(instant(utc)))
     assert values(data)["0-0:1.0.0"] == sent
 
 
@@ -286,9 +381,87 @@ def test_local_time_is_right_when_summer_time_begins_and_ends(utc: str, sent: st
 @pytest.mark.parametrize("utc", ["2026-01-15 12:00:00", "2026-07-15 12:00:00"])
 @pytest.mark.usefixtures("zone")
 def test_a_zone_without_summer_time_is_always_in_winter(utc: str) -> None:
-    data = encode(SMR5, (0, 0, 0), time.localtime(instant(utc)))
+    data = encode(SMR5, (0, 0, 0), local_time_of(instant(utc)))
     hour = {"UTC0": "12", "<-03>3": "09", "JST-9": "21"}[os.environ["TZ"]]
     assert values(data)["0-0:1.0.0"] == utc[2:10].replace("-", "") + hour + "0000W"
+
+
+def seconds_sent(ends: Iterable[float]) -> list[int]:
+    """The instants that telegrams carry for readings that end at these instants."""
+    count = TelegramTime()
+    return [calendar.timegm(count.advance(end)) for end in ends]
+
+
+def zone_file(path: Path, hour_begins: str, hour_ends: str) -> str:
+    """TZ for a zone at UTC, except for an hour more between two instants (tzfile(5))."""
+    instants = [instant(hour_begins), instant(hour_ends)]
+    counts = struct.pack(">6l", 0, 0, 0, 2, 2, 4)
+    types = struct.pack(">lBB", 0, 0, 0) + struct.pack(">lBB", 3600, 1, 0)
+    transitions = struct.pack(">2l", *instants) + bytes([1, 0])
+    path.write_bytes(b"TZif" + bytes(16) + counts + transitions + types + b"ZON\0")
+    return f":{path}"
+
+
+# When the hour begins and ends, and some instants in between with what they are.
+YEARS = [
+    # A whole year is not ahead of itself, whatever the years around it are.
+    ("2026-01-01 00:00:00", "2026-12-31 23:00:00", {"2026-01-01 12": "W", "2026-12-31 12": "W"}),
+    ("2025-12-31 23:00:00", "2026-12-31 23:00:00", {"2026-01-01 01": "W", "2026-07-01 01": "W"}),
+    # A day without the hour is enough, at the begin of the year or at its end.
+    ("2026-01-02 00:00:00", "2027-06-01 00:00:00", {"2026-01-03 12": "S", "2026-12-30 12": "S"}),
+    ("2025-06-01 00:00:00", "2026-12-31 00:00:00", {"2026-01-01 12": "S", "2026-12-30 12": "S"}),
+]
+
+
+@pytest.mark.parametrize(("begins", "ends", "wanted"), YEARS)
+def test_only_the_same_year_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begins: str, ends: str, wanted: dict[str, str]
+) -> None:
+    monkeypatch.setenv("TZ", zone_file(tmp_path / "zone", begins, ends))
+    time.tzset()
+    try:
+        made = {utc: local_time_of(instant(f"{utc}:00:00")) for utc in wanted}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert {utc: "S" if local.tm_isdst else "W" for utc, local in made.items()} == wanted
+    assert all(local.tm_hour == int(utc[-2:]) + 1 for utc, local in made.items())
+
+
+@pytest.mark.parametrize("zone", ["UTC0"], indirect=True)
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.25, 0.5, 0.75, 0.999])
+@pytest.mark.usefixtures("zone")
+def test_no_second_repeats_or_is_skipped_while_readings_end_with_a_mains_cycle(
+    fraction: float,
+) -> None:
+    """At 49.87 Hz the last cycle of a reading ends up to 20 ms before its second does."""
+    ends = [1e9 + fraction + math.floor(second * 49.87) / 49.87 for second in range(1, 1000)]
+    sent = seconds_sent(ends)
+    assert {later - earlier for earlier, later in itertools.pairwise(sent)} == {1}
+    assert all(-0.5 < end - second < 1.5 for end, second in zip(ends, sent, strict=True))
+
+
+# The ends of readings after 1e9 s, and the seconds in their telegrams.
+COUNTS = [
+    ("a reading is missing", [10.2, 11.2, 13.2, 14.2], [10, 11, 13, 14]),
+    ("the clock is set ahead", [10.2, 11.2, 3600.9, 3601.9], [10, 11, 3600, 3601]),
+    ("the clock is set back", [3600.2, 3601.2, 10.7, 11.7], [3600, 3601, 10, 11]),
+    ("half a second ahead", [10.5, 12.0, 13.0], [10, 11, 12]),
+    ("more than half a second ahead", [10.49, 12.0, 13.0], [10, 12, 13]),
+    ("half a second back", [10.25, 10.75, 11.75], [10, 11, 12]),
+    ("more than half a second back", [10.25, 10.74, 11.74], [10, 10, 11]),
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC0"], indirect=True)
+@pytest.mark.parametrize(
+    ("ends", "sent"), [case[1:] for case in COUNTS], ids=[c[0] for c in COUNTS]
+)
+@pytest.mark.usefixtures("zone")
+def test_the_clock_overrides_the_count_when_they_differ_by_more_than_half_a_second(
+    ends: list[float], sent: list[int]
+) -> None:
+    assert seconds_sent(1e9 + end for end in ends) == [1e9 + second for second in sent]
 
 
 # The checksum.

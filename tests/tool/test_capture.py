@@ -234,12 +234,25 @@ def test_an_incomplete_scan_is_reported(name: Path) -> None:
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_greatest_numbers_give_finite_readings(name: Path, sign: int) -> None:
     channels = json.loads(Path(f"{name}.json").read_text())["channels"]
-    change(name, channels=[c | {"scale": sign * 2.0**53, "offset": 2.0**53} for c in channels])
-    config = ChannelConfig(ct_ratio=1e9, burden_ohms=1e-9, gain=1e9)
+    change(name, channels=[c | {"scale": sign * 14.14, "offset": 2.0**53} for c in channels])
+    config = ChannelConfig(gain=2)
     for reading in replay(load(name), dict.fromkeys(Phase, config), MEASUREMENT):
         json.dumps(reading_json(reading), allow_nan=False)
         assert all(math.isfinite(c.dc_offset_amperes) for c in reading.phases.values())
         assert all(math.isfinite(c.peak_amperes) for c in reading.phases.values())
+
+
+def test_currents_are_in_milliamperes_and_a_scale_of_zero_is_none(name: Path) -> None:
+    channels = json.loads(Path(f"{name}.json").read_text())["channels"]
+    volts = [r.amperes(Phase.L1) for r in replay(load(name), ALL, MEASUREMENT)]
+    # The CTs of the capture make 10 mV per ampere.
+    changes = [{"id": f"current{n}", "scale": 100 * c["scale"]} for n, c in enumerate(channels)]
+    change(name, channels=[c | new for c, new in zip(channels, changes, strict=True)])
+    amperes = [r.amperes(Phase.L1) for r in replay(load(name), ALL, MEASUREMENT)]
+    assert amperes == pytest.approx(volts)
+    change(name, channels=[c | {"scale": 0} for c in channels])
+    with pytest.raises(CaptureError, match=r"bin: channels\.L1: \w+ has no scale; set scale_milli"):
+        replay(load(name), ALL, MEASUREMENT)
 
 
 def test_values_that_are_not_timestamps_are_reported(name: Path) -> None:

@@ -50,7 +50,10 @@ CLIENT = CTL | {"csp1d.tool.client", "socket", "selectors"}
 COMMANDS: dict[str, tuple[set[int], set[str]]] = {
     "--help": ({0}, CTL),
     "--version": ({0}, CTL),
-    "telegram 1 2 3": ({0}, CTL | {"csp1d.tool.commands.telegram"}),
+    "telegram 1 2 3": (
+        {0},
+        CTL | {"csp1d.tool.commands.telegram", "systemd", "systemd.id128"},
+    ),
     "status": ({0}, CLIENT | {"csp1d.tool.commands.status"}),
     "status --json": ({0}, CLIENT | {"csp1d.tool.commands.status"}),
     "watch": ({69}, CLIENT | {"csp1d.tool.commands.watch", "csp1d.tool.watch"}),

@@ -102,9 +102,7 @@ def test_a_failed_input_is_told_instead_of_currents() -> None:
     status = parse(body(replace(MEASURING, reading=None, failed=FAILED)))
     assert status.reading is None
     shown = status_text(status, URL)
-    assert (
-        "L2            input saturated: current unknown, no telegrams; check its wiring\n" in shown
-    )
+    assert "L2            input failed: current unknown, no telegrams; check its wiring\n" in shown
     assert "sudo journalctl -x" in shown
     assert body(MEASURING) == body(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
 

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration that is suggested for a machine, and the reasons against devices."""
 
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from csp1d.config import P1Config
 from csp1d.config_file import load
 from csp1d.hat.hardware import (
     GpioChip,
@@ -96,6 +98,18 @@ def test_the_reference_hat_is_recognised() -> None:
     }
 
 
+def test_the_profiles_are_explained_and_the_table_of_readers_is_named() -> None:
+    text = configuration(HAT, "little")
+    explained = "\n".join(line for line in text.split("\n") if line.startswith("#"))
+    for profile in get_args(get_type_hints(P1Config)["profile"]):
+        assert re.search(rf"\b{profile} for ", explained)
+    assert "wire.md\n# (/usr/share/doc/csp1d)" in explained
+    page = Path(__file__).parents[2] / "docs/wire.md"
+    assert "\n## Charge points and readers\n" in page.read_text()
+    # They do not override the configuration.
+    assert suggested(HAT)["p1"].keys() == {"device", "request"}
+
+
 def test_the_report_of_the_reference_hat() -> None:
     assert list(discover.report(replace(HAT, unseen=("much",)))) == [
         "ADCs (IIO devices)",
@@ -142,10 +156,16 @@ def test_the_configuration_of_a_machine_without_a_hat() -> None:
         (replace(ADC, name="ads1115"), "slow: it converts one channel per scan"),
         (
             replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)),
-            "no voltage input in its buffer",
+            "no voltage or current input in its buffer",
         ),
-        (replace(ADC, channels=channels(3, "le:s16/16X2>>0")), "no voltage input in its buffer"),
-        (replace(ADC, channels=channels(3, "nonsense")), "no voltage input in its buffer"),
+        (
+            replace(ADC, channels=channels(3, "le:s16/16X2>>0")),
+            "no voltage or current input in its buffer",
+        ),
+        (
+            replace(ADC, channels=channels(3, "nonsense")),
+            "no voltage or current input in its buffer",
+        ),
         (
             replace(ADC, available_frequencies="8 16 128"),
             "no usable sampling frequency: 8 16 128 Hz",
@@ -258,6 +278,44 @@ def test_a_wrong_type_of_a_driver_is_overridden(
     assert [table["channels"][phase].get("type") for phase in ("L1", "L2", "L3")] == [override] * 3
 
 
+def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
+    """As an energy meter: its voltage inputs are those of the mains."""
+    meter = replace(
+        ADC,
+        name="ade9000",
+        channels=tuple(
+            IioChannel(f"{kind}{n}", 3 * place + n, "be:s32/32>>0", 0.01)
+            for place, kind in enumerate(("voltage", "current"))
+            for n in range(3)
+        ),
+    )
+    text = configuration(Hardware(adcs=(meter,)), "little")
+    table = tomllib.loads(text)["channels"]
+    assert [table[phase]["input"] for phase in ("L1", "L2", "L3")] == [
+        "current0",
+        "current1",
+        "current2",
+    ]
+    assert "ct_ratio =" not in text
+    assert "burden_ohms =" not in text
+    report = "\n".join(discover.report(Hardware(adcs=(meter,))))
+    assert "inputs: current0, current1, current2 (be:s32/32>>0)" in report
+    assert "milliamperes per code: 0.01" in report
+
+
+def test_a_scale_that_is_rounded_too_coarsely_has_a_comment() -> None:
+    adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s24/32>>0", 0.000012, True),))
+    text = configuration(Hardware(adcs=(adc,)), "little")
+    assert "# The driver rounds its scale to 1.2e-05; set the ADC's exact millivolts" in text
+
+
+def test_a_timer_runs_at_20_khz_at_most(tmp_path: Path) -> None:
+    adc = replace(ADC, trigger="", available_frequencies="64000 128000")
+    (tmp_path / "a.toml").write_text(configuration(Hardware(adcs=(adc,)), "little"))
+    config = load(tmp_path / "a.toml").adc
+    assert (config.trigger, config.sampling_frequency_hz) == ("hrtimer:csp1d", 20_000)
+
+
 def test_a_missing_scale_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s16/16>>0", None),))
     assert "# scale_millivolts = \n" in configuration(Hardware(adcs=(adc,)), "little")
@@ -354,7 +412,7 @@ def test_an_led_without_the_trigger_is_pointed_out() -> None:
 names = st.text(max_size=8) | st.sampled_from(["csp1-hat-adc", "mcp3911", "P1_REQUEST", "a:p1"])
 channel = st.builds(
     IioChannel,
-    id=st.sampled_from(["voltage0", "voltage1", "voltage0-voltage1", "voltage:"]),
+    id=st.sampled_from(["voltage0", "voltage1", "voltage0-voltage1", "voltage:", "current0"]),
     index=st.integers(0, 9),
     type=st.sampled_from(["be:s24/32>>0", "le:u12/16>>4", ""]),
     scale_millivolts=st.none() | st.floats(),
@@ -374,7 +432,7 @@ hardware_found = st.builds(
             has_timestamp=st.booleans(),
             sampling_frequency_hz=st.none() | st.floats(),
             available_frequencies=st.sampled_from(
-                ["", "9 1e6", "[1 2 3", "[0 0 0]", "4000.5", "x"]
+                ["", "9 1e6", "64000", "[1 2 3", "[0 0 0]", "4000.5", "x"]
             ),
             trigger=st.none() | names,
         )

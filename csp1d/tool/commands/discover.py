@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from csp1d.config import Config
+from csp1d.config import Config, is_current
 from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.tool.suggest_config import (
@@ -94,7 +94,8 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
     yield f"      inputs: {', '.join(channel.id for channel in found)} ({found[0].type})"
     scales = {channel.scale_millivolts for channel in found}
     shown = ", ".join("not reported" if scale is None else f"{scale:g}" for scale in scales)
-    yield f"      millivolts per code: {shown}"
+    unit = "milliamperes" if is_current(found[0].id) else "millivolts"
+    yield f"      {unit} per code: {shown}"
     if adc.sampling_frequency_hz is not None or adc.available_frequencies:
         rate = adc.sampling_frequency_hz
         present = "not reported" if rate is None else f"{rate:g} Hz"

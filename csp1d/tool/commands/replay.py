@@ -19,6 +19,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     def warn(message: str) -> None:
         print(f"csp1ctl: {arguments.name}: {message}", file=sys.stderr)
 
+    for doubt in replay.metering.range_doubts:
+        warn(doubt)
     reported: set[str] = set()
     reading = None
     for reading in replay:
@@ -42,7 +44,8 @@ def _warnings(reading: Reading) -> dict[str, str]:
     """Messages about a reading, by a key that stays the same where only figures change."""
     warnings: dict[str, str] = {}
     for phase in reading.failed_phases:
-        warnings[phase] = f"{phase}: input saturated: current unknown; check its wiring"
+        reason = "the ADC does not answer" if reading.is_frozen else "input saturated"
+        warnings[phase] = f"{phase}: {reason}: current unknown; check its wiring"
     direction = reading.direction
     if direction and (fault := direction.reference_fault):
         warnings["reference"] = f"direction unknown, currents count as import: {fault}"

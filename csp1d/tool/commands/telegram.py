@@ -7,13 +7,17 @@ import time
 
 from csp1d.config import Config
 from csp1d.exits import OK, USAGE
-from csp1d.p1.telegram import encode
+from csp1d.identity import identified
+from csp1d.p1.telegram import encode, local_time_of
+from csp1d.phase import Phase
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
-    amperes = (arguments.l1, arguments.l2, arguments.l3)
+    measured = config.channels.used()
+    amperes = [getattr(arguments, phase.lower()) if phase in measured else None for phase in Phase]
+    local_time = local_time_of(time.time())
     try:
-        data = encode(config.p1, amperes, time.localtime(), config.direction)
+        data = encode(identified(config.p1), amperes, local_time, config.direction)
     except ValueError as error:
         print(f"csp1ctl: {error}", file=sys.stderr)
         return USAGE

@@ -33,6 +33,7 @@ device = "csp1-hat-adc"
 [p1]
 device = "{TTY}"
 serial = "XMXCQA0000008879"
+equipment_id = "E0000000000000000"
 firmware_text = "XMX_P1CS_V05"
 
 [p1.request]

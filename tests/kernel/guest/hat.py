@@ -214,12 +214,15 @@ class _Channel:
         return f"{'>' if self.big_endian else '<'}u{self.storage_bits // 8}"
 
     def words(self, millivolts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
-        """Codes as stored: rounded, clipped like a real converter's, unused bits zero."""
+        """Codes as stored: rounded, clipped like those of a real converter, unused bits zero."""
         # Unsigned and without an offset: the circuit is biased to mid-scale.
         bias = 2.0 ** (self.bits - 1) if not self.signed and self.offset == 0 else -self.offset
         low = -(1 << (self.bits - 1)) if self.signed else 0
         high = low + (1 << self.bits) - 1
         codes = np.clip(np.rint(millivolts / self.scale + bias), low, high).astype(np.int64)
+        if self.signed and self.bits >= 16 and not millivolts.any():
+            # One code of dither: inputs that stand still are those of an ADC that does not answer.
+            codes[::2] += 1
         mask = np.uint64((1 << self.bits) - 1)
         words: npt.NDArray[np.uint64] = (codes.astype(np.uint64) & mask) << np.uint64(self.shift)
         return words

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The identity of a machine: each has its own, keeps it, and does not give away its machine id."""
+
+import re
+import subprocess
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from csp1d import identity
+from csp1d.config import P1Config
+from csp1d.identity import identified
+from systemd import id128
+
+AUTO = P1Config()
+
+# The last 64 bits of the derived id, and the identity that they give.
+NUMBERS = [
+    (0, "XMXCQA0000000000", "E0000000000000000"),
+    (7, "XMXCQA0000000007", "E0000000000000007"),
+    (9_876_543_210_123_456, "XMXCQA3210123456", "E9876543210123456"),
+    (19_876_543_210_123_456, "XMXCQA3210123456", "E9876543210123456"),
+]
+
+
+@pytest.mark.parametrize(("number", "serial", "equipment_id"), NUMBERS)
+def test_auto_is_the_machines_number(
+    monkeypatch: pytest.MonkeyPatch, number: int, serial: str, equipment_id: str
+) -> None:
+    monkeypatch.setattr(id128, "get_machine_app_specific", lambda app: uuid.UUID(int=number))
+    made = identified(AUTO)
+    assert (made.serial, made.equipment_id) == (serial, equipment_id)
+    assert identified(replace(AUTO, serial="MINE")).serial == "MINE"
+    assert identified(replace(AUTO, serial="MINE")).equipment_id == equipment_id
+    assert identified(replace(AUTO, equipment_id="")).equipment_id == ""
+    assert identified(replace(AUTO, equipment_id="")).serial == serial
+
+
+def test_a_configured_identity_asks_for_no_machine_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(id128, "get_machine_app_specific")
+    config = P1Config(serial="MINE", equipment_id="MINE TOO")
+    assert identified(config) is config
+
+
+def test_a_machine_without_an_id_has_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(application: uuid.UUID) -> uuid.UUID:
+        raise OSError(123, "No medium found")
+
+    monkeypatch.setattr(id128, "get_machine_app_specific", none)
+    assert identified(AUTO).serial == "XMXCQA0000000000"
+    assert identified(AUTO).equipment_id == "E0000000000000000"
+
+
+@pytest.mark.skipif(not Path("/etc/machine-id").is_file(), reason="this machine has no id")
+def test_the_number_is_the_id_that_systemd_derives_for_csp1d() -> None:
+    command = ["systemd-id128", "machine-id", f"--app-specific={identity._APPLICATION.hex}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    number = int(done.stdout, 16)
+    assert identified(AUTO).equipment_id == f"E{number % 10**16:016}"
+    assert re.fullmatch(r"XMXCQA\d{10}", identified(AUTO).serial)
