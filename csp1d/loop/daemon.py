@@ -82,7 +82,9 @@ class Daemon:
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
         self._service.ready()
         try:
-            while not self._signals.stop:
+            # A telegram under way ends whole: one that is cut while it is requested costs some
+            # consumers the next two.
+            while not self._signals.stop or self._sender.sending:
                 self._turn()
         finally:
             self._service.stopping()
@@ -94,9 +96,6 @@ class Daemon:
         """Wait for something to do, and do it."""
         ready = self._wait()
         now_ns = time.monotonic_ns()
-        if self._signals.reload:
-            self._signals.reload = False
-            self._reload()
         due = self._hat.wake_ns is not None and now_ns >= self._hat.wake_ns
         changed = (due or self._hat.fileno() in ready) and self._hat.changed()
         if changed:
@@ -117,6 +116,9 @@ class Daemon:
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
+        if self._signals.reload and not self._sender.sending:
+            self._signals.reload = False
+            self._reload()
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._service.status(status_line(self._snapshot, now_ns))
 
