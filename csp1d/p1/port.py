@@ -11,10 +11,10 @@ At most one telegram is under way. It ends in one of three ways: its last byte l
 stop immediately), or the port is lost or does not transmit it in time (dropped). What the port
 still holds of an aborted or dropped telegram is flushed: no byte leaves later than it was wanted.
 
-A port may keep its bytes in spite of a flush: USB adapters do (usb-serial.c and cdc-acm.c in the
-kernel have no flush_buffer), and what has reached the adapter itself no longer counts as held. The
-rest of an aborted telegram then still leaves, so its reading is not sent again, and nothing begins
-until the rest has left. A port that does not get rid of it is closed: that discards the bytes.
+A port may keep its bytes in spite of a flush. USB adapters do: the kernel's usb-serial.c has no
+flush_buffer, that of cdc-acm.c does not wait for its effect, and bytes in the adapter itself no
+longer count as held. The rest of an aborted telegram then still leaves, so its reading is not sent
+again, and nothing begins until the rest has left. A stuck port is closed: that discards the bytes.
 """
 
 from dataclasses import dataclass

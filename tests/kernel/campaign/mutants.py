@@ -57,6 +57,12 @@ MUTANTS = {
         "pass",
         ("request falls in telegram", "request chatters", "port accepts nothing"),
     ),
+    "a port that cannot flush is not found": Mutant(
+        "p1/port.py",
+        "self._keeps_bytes |= held > 0",
+        "held = 0",
+        ("port cannot flush", "port cannot flush, accepts nothing"),
+    ),
     "lost scans are not found": Mutant(
         "measuring/timeline.py", "in find_lost(late, clock.period_ns):", "in []:", GAPS
     ),
