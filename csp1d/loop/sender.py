@@ -65,7 +65,7 @@ class Sender:
 
     @property
     def sending(self) -> bool:
-        """Whether a telegram is under way."""
+        """Whether a telegram is under way, or the rest of an aborted one is leaving."""
         return self._protocol.sending
 
     @property

@@ -178,8 +178,8 @@ class P1Port:
 
     @property
     def sending(self) -> bool:
-        """Whether a telegram is under way."""
-        return self.state is SENDING
+        """Whether a telegram is under way, or the rest of an aborted one is leaving."""
+        return self.state is SENDING or self._left_at_ns is not None
 
     @property
     def wants_writable(self) -> bool:

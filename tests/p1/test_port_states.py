@@ -40,7 +40,7 @@ def opened(port: P1Port) -> list[Action]:
 
 
 def reading(port: P1Port) -> list[Action]:
-    return port.on_reading(TELEGRAM, NOW_NS, HELD if port.sending else 0)
+    return port.on_reading(TELEGRAM, NOW_NS, HELD if port.state is PortState.SENDING else 0)
 
 
 def transmitted(port: P1Port) -> list[Action]:
@@ -130,11 +130,21 @@ def test_a_telegram_starts_when_the_aborted_one_has_left() -> None:
     port = P1Port()
     for step in (*LEAVING, high, reading):
         play(port, step, can_flush=False)
-    assert not port.sending
     assert port.wake_ns is not None
     assert port.on_timer(port.wake_ns - 1, 0) == []
     assert port.on_timer(port.wake_ns, 0) == [Write(DATA, NOW_NS)]
-    assert port.sending
+    assert port.state is PortState.SENDING
+
+
+def test_a_port_sends_until_the_rest_of_an_aborted_telegram_has_left() -> None:
+    port = P1Port()
+    assert not port.sending
+    for number, step in enumerate(LEAVING, 1):
+        play(port, step, can_flush=False)
+        assert port.sending == (number >= 3)
+    assert port.wake_ns is not None
+    port.on_timer(port.wake_ns, 0)
+    assert not port.sending
 
 
 def test_what_comes_from_outside_can_happen_in_each_state() -> None:

@@ -53,8 +53,8 @@ MUTANTS = {
     ),
     "nothing is flushed": Mutant(
         "loop/sender.py",
-        "port.flush()",
-        "pass",
+        "port.flush()\n            now_ns, held = self._clock(), port.waiting()",
+        "now_ns, held = self._clock(), 0",
         ("request falls in telegram", "request chatters", "port accepts nothing"),
     ),
     "a port that cannot flush is not found": Mutant(
