@@ -220,7 +220,7 @@ class P1Port:
         elif is_abort:
             # It may be sent again from its first byte, unless there is a newer one.
             self._unsent = self._unsent or self._under_way.telegram
-        return self._start(now_ns, held)
+        return self._start(now_ns)
 
     def on_reading(self, telegram: Telegram, now_ns: int, held: int) -> list[Action]:
         """A reading is ready. It replaces an older one that was not sent."""
@@ -250,7 +250,8 @@ class P1Port:
         actions = self._expire(now_ns, held)
         if self.state is SENDING:
             self._under_way.schedule_check(now_ns)
-        return actions or self._start(now_ns, held)
+        # A telegram that was sent leaves the port empty.
+        return actions or self._start(now_ns)
 
     def on_port_opened(self, now_ns: int, held: int) -> list[Action]:
         """The port is open."""
@@ -297,7 +298,7 @@ class P1Port:
         self.counts.dropped += 1
         return [Flush()]
 
-    def _start(self, now_ns: int, held: int) -> list[Action]:
+    def _start(self, now_ns: int, held: int = 0) -> list[Action]:
         telegram = self._unsent
         if self.state is not WAITING or telegram is None or self._left_at_ns is not None:
             return []
