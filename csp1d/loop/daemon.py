@@ -36,6 +36,11 @@ _SEARCH_NS = 1200 * MS_NS
 """Time to the next search for missing devices, unless a device event or a reading comes first."""
 
 
+_TELEGRAM_NS = 250 * MS_NS
+"""Maximum delay of a stop or reload by a telegram under way, which takes up to 90 ms. A stuck port
+or an oscillating line does not delay it longer."""
+
+
 class Daemon:
     """Measures and sends until SIGTERM or SIGINT."""
 
@@ -82,9 +87,7 @@ class Daemon:
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
         self._service.ready()
         try:
-            # A telegram under way ends whole: one that is cut while it is requested costs some
-            # consumers the next two.
-            while not self._signals.stop or self._sender.sending:
+            while not self._signals.stop or self._waits_for_telegram():
                 self._turn()
         finally:
             self._service.stopping()
@@ -116,11 +119,19 @@ class Daemon:
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
-        if self._signals.reload and not self._sender.sending:
+        if self._signals.reload and not self._waits_for_telegram():
             self._signals.reload = False
             self._reload()
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._service.status(status_line(self._snapshot, now_ns))
+
+    def _waits_for_telegram(self) -> bool:
+        """Whether a stop or reload lets the telegram under way end whole.
+
+        One that is cut while it is requested costs some consumers the next two.
+        """
+        is_early = time.monotonic_ns() < self._signals.since_ns + _TELEGRAM_NS
+        return is_early and self._sender.sending
 
     def _wait(self) -> set[int]:
         """Wait until a part has work. Returns the descriptors that are ready."""
