@@ -51,6 +51,7 @@ class Event(enum.Enum):
 
     P1_PORT_LOST = "p1-port-lost", "09592628bd1d4af49e9c53272d0fa4c9", WARNING
     P1_PORT_FOUND = "p1-port-found", "9c6db4e7a1d4473fb6064c807972a98e", INFO
+    P1_PORT_CANNOT_FLUSH = "p1-port-cannot-flush", "a6124f5be25c4074a6c032ca272fa519", WARNING
     TELEGRAM_DROPPED = "telegram-dropped", "64deb061b3044d8a93b5af4d34239630", WARNING
     TELEGRAMS_RESUMED = "telegrams-resumed", "70985584daf542919cece63ce9619070", INFO
     REQUEST_LINE_LOST = "request-line-lost", "d477b364a78d403c9ee29a3c8610caf5", WARNING

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,65 @@ def test_a_stop_is_clean(tmp_path: Path) -> None:
         assert "csp1d stopped" in daemon.log()
 
 
+class Wire:
+    """The consumer's end of the simulated port, read at 115200 baud as a UART transmits."""
+
+    STEP_SECONDS = 0.005
+
+    def __init__(self, port: int) -> None:
+        self.received = b""
+        self.begins: list[float] = []
+        """When each telegram began, monotonic seconds."""
+        self._port = port
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0, due - time.monotonic())):
+            due = max(due + self.STEP_SECONDS, time.monotonic())
+            with contextlib.suppress(BlockingIOError, OSError):
+                data = os.read(self._port, round(11_520 * self.STEP_SECONDS))
+                self.begins += [time.monotonic()] * data.count(b"/")
+                self.received += data
+
+    def wait_for_begin(self, count: int) -> None:
+        end = time.monotonic() + 20
+        while len(self.begins) < count:
+            assert time.monotonic() < end, self.received
+            time.sleep(0.002)
+
+    def stop(self) -> bytes:
+        time.sleep(0.1)
+        self._stop.set()
+        self._thread.join()
+        return self.received
+
+
+@pytest.mark.parametrize("change", ["[p1]", "[direction]", "SIGTERM"])
+def test_a_telegram_under_way_ends_whole_at_a_reload_or_stop(tmp_path: Path, change: str) -> None:
+    with running(tmp_path, "--simulate", "L1=10") as daemon:
+        wire = Wire(daemon._consumer)
+        wire.wait_for_begin(2)
+        if change == "SIGTERM":
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.process.wait(5) == 0
+        else:
+            keys = {"[p1]": 'flag_id = "ABC"', "[direction]": 'export_current = "zero"'}
+            (tmp_path / "csp1d.toml").write_text(f"{CONFIG}{change}\n{keys[change]}\n")
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for("configuration reloaded")
+            wire.wait_for_begin(4)
+            # The next ones are in time.
+            assert max(after - before for before, after in pairwise(wire.begins)) < 1.3
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.process.wait(5) == 0
+            assert daemon.log().count("configuration reloaded") == 1
+        sent = telegrams(wire.stop())
+        assert len(sent) == len(wire.begins)
+
+
 def test_the_service_manager_is_notified(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -507,7 +567,9 @@ def test_a_line_that_oscillates_is_read_a_limited_number_of_times(tmp_path: Path
     threading.Timer(seconds, signal.raise_signal, [signal.SIGTERM]).start()
     daemon.start()
     daemon.run()
-    per_second = len([at for at in reads if at > reads[0] + 1]) / (seconds - 1)
+    # Nor does it delay the stop: each telegram is aborted, and the next one is under way.
+    assert time.monotonic() < reads[0] + seconds + 1
+    per_second = len([at for at in reads if 1 < at - reads[0] < seconds]) / (seconds - 1)
     # A hundred for the edges, and a few for the search each second.
     assert 20 < per_second < 110
 
@@ -549,6 +611,50 @@ def test_an_adc_that_delivers_blocks_wakes_the_loop(tmp_path: Path, is_broken: b
     os.close(block)
     per_second = len([at for at in reads if at > reads[0] + 1]) / (seconds - 1)
     assert per_second < 25 if is_broken else 8 < per_second < 25
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_port_that_cannot_flush_sends_no_reading_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of three telegrams is aborted 20 ms after its begin, and requested again at once."""
+    monkeypatch.setattr(SimulatedPort, "flush", lambda self: None)
+
+    class Line(SimulatedLine):
+        def play(self, now_ns: int) -> None:
+            pass
+
+    class Board(SimulatedHat):
+        def open_request_line(self, config: Config) -> SimulatedLine:
+            return line
+
+    board = Board(parse("L1=10"))
+    line = Line(board.player)
+    port = os.open(board.port_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    wire = Wire(port)
+
+    def request() -> None:
+        line._move(True)
+        for number in (1, 2, 3):
+            wire.wait_for_begin(number)
+            for high in (False, True):
+                time.sleep(0.02)
+                line._move(high)
+        time.sleep(0.2)
+        signal.raise_signal(signal.SIGTERM)
+
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    consumer = threading.Thread(target=request)
+    daemon.start()
+    consumer.start()
+    daemon.run()
+    consumer.join()
+    # The rest of each has left, and nothing began before.
+    assert telegrams(wire.stop()) == [(10, 0, 0)] * 3
+    assert min(after - before for before, after in pairwise(wire.begins)) > 0.5
+    assert daemon._sender.counts.aborted == 3
+    assert caplog.text.count("cannot flush") == 1
+    os.close(port)
 
 
 @pytest.mark.usefixtures("signals")

@@ -238,6 +238,19 @@ def test_a_low_line_wants_silence_and_excuses_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("again", "finds"), [(False, {}), (True, {"early": 1})], ids=["once", "and again"]
+)
+def test_a_port_that_cannot_flush(again: bool, finds: dict[str, int]) -> None:
+    """The rest of the telegram leaves although the line has fallen; its reading is then sent."""
+    sent = a_minute(MADE)
+    ns, data = sent[19]
+    line = [(ns + 200 * BYTE_NS, False), (ns + SECOND // 4, True)]
+    if again:
+        sent.insert(20, (ns + SECOND // 4, data))
+    assert found(judge(evidence(sent, line=line), PUBLISHED)) == finds
+
+
+@pytest.mark.parametrize(
     ("length", "finds"),
     [(300, {}), (1400, {"torn": 1, "unwanted": 47})],
     ids=["at once", "with the next telegram"],

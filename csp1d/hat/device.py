@@ -63,7 +63,7 @@ class Port(Closable, Protocol):
         """The number of accepted bytes that have not left yet."""
 
     def flush(self) -> None:
-        """Drop the bytes that have not left yet."""
+        """Drop the bytes that have not left yet; `waiting()` is not 0 afterwards if it cannot."""
 
 
 class Led(Closable, Protocol):

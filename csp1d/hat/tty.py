@@ -5,14 +5,19 @@ It uses the standard library: python-periphery opens a serial port blocking, whi
 carrier that a P1 port does not have, and does not report a short write.
 """
 
+import contextlib
 import fcntl
 import os
+import signal
 import struct
 import termios
 import tty
 
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat.device import Driver, open_error
+
+_CLOSING_SECONDS = 0.01
+"""Interval of the signals that end the wait of close()."""
 
 
 class TtyPort(Driver):
@@ -29,7 +34,7 @@ class TtyPort(Driver):
             ) from error
         except OSError as error:
             raise open_error(path, error, "if it is a login prompt, mask its getty") from error
-        self._on_close.callback(os.close, self._fd)
+        self._on_close.callback(_close, self._fd)
         try:
             # TIOCEXCL excludes other users' processes; flock also a second csp1d run by root.
             fcntl.ioctl(self._fd, termios.TIOCEXCL)
@@ -42,7 +47,7 @@ class TtyPort(Driver):
             if isinstance(error, BlockingIOError):
                 raise DeviceError(f"{path} is in use by another csp1d; stop that one") from error
             raise DeviceError(f"{path} is not a serial port: {error}") from error
-        # Closing a port that holds bytes would wait for them, up to 30 s.
+        # No byte leaves after the end.
         self._on_close.callback(self.flush)
 
     def write(self, data: bytes) -> int:
@@ -60,6 +65,27 @@ class TtyPort(Driver):
             termios.tcflush(self.fileno(), termios.TCOFLUSH)
         except termios.error as error:
             raise OSError(*error.args) from error
+
+
+def _close(fd: int) -> None:
+    """Close the port. What it still holds despite a flush is discarded by the kernel.
+
+    Closing waits for these bytes, up to 30 s (closing_wait in tty_port.c; to change that takes
+    CAP_SYS_ADMIN). A signal ends the wait. Needs the main thread.
+    """
+    reply = bytes(4)
+    with contextlib.suppress(OSError):
+        reply = fcntl.ioctl(fd, termios.TIOCOUTQ, reply)
+    if reply == bytes(4):
+        os.close(fd)
+        return
+    handler = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, _CLOSING_SECONDS, _CLOSING_SECONDS)
+    try:
+        os.close(fd)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _set_raw(fd: int) -> None:

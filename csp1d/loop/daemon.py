@@ -39,6 +39,10 @@ _SEARCH_NS = 1200 * MS_NS
 _SLEEP_NS = 100 * MS_NS
 """A longer difference of the clocks is a suspend, not a pause between two calls."""
 
+_TELEGRAM_NS = 250 * MS_NS
+"""Maximum delay of a stop or reload by a telegram under way, which takes up to 90 ms. A stuck port
+or an oscillating line does not delay it longer."""
+
 
 class Daemon:
     """Measures and sends until SIGTERM or SIGINT."""
@@ -88,7 +92,7 @@ class Daemon:
         log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
         try:
-            while not self._signals.stop:
+            while not self._signals.stop or self._waits_for_telegram():
                 self._turn()
         finally:
             self._service.stopping()
@@ -101,9 +105,6 @@ class Daemon:
         ready = self._wait()
         now_ns = time.monotonic_ns()
         self._check_sleep()
-        if self._signals.reload:
-            self._signals.reload = False
-            self._reload()
         due = self._hat.wake_ns is not None and now_ns >= self._hat.wake_ns
         changed = (due or self._hat.fileno() in ready) and self._hat.changed()
         if changed or self._sampler.descriptors().keys() & ready:
@@ -124,6 +125,9 @@ class Daemon:
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
+        if self._signals.reload and not self._waits_for_telegram():
+            self._signals.reload = False
+            self._reload()
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._service.status(status_line(self._snapshot, now_ns))
 
@@ -134,6 +138,14 @@ class Daemon:
             self._sampler.configure(self._config)
             self._sender.forget()
         self._asleep_ns = asleep_ns
+
+    def _waits_for_telegram(self) -> bool:
+        """Whether a stop or reload lets the telegram under way end whole.
+
+        One that is cut while it is requested costs some consumers the next two.
+        """
+        is_early = time.monotonic_ns() < self._signals.since_ns + _TELEGRAM_NS
+        return is_early and self._sender.sending
 
     def _wait(self) -> set[int]:
         """Wait until a part has work. Returns the descriptors that are ready."""

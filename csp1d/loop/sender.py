@@ -18,7 +18,7 @@ from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.fault import QUIET_NS, Fault
 from csp1d.measuring.reading import Reading
 from csp1d.p1.latency import Latency
-from csp1d.p1.port import Action, Flush, P1Port, PortCounts, Telegram
+from csp1d.p1.port import Action, Close, Flush, P1Port, PortCounts, Telegram
 from csp1d.p1.request import RequestFilter
 from csp1d.p1.telegram import TelegramTime, encode
 from csp1d.phase import Phase
@@ -39,6 +39,7 @@ class Sender:
         self._clock = clock
         self._stuck = Fault(QUIET_NS)
         self._time = TelegramTime()
+        self._cannot_flush = Fault()
         self.line = DeviceSlot[RequestLine](
             "request line", Event.REQUEST_LINE_LOST, Event.REQUEST_LINE_FOUND, clock
         )
@@ -57,12 +58,18 @@ class Sender:
         self.close()
         self.line.reset()
         self.port.reset()
+        self._cannot_flush.reset_reasons()
         self._config = config
         self._start()
 
     def forget(self) -> None:
         """Discard the reading that has not been sent: its configuration has been replaced."""
         self._protocol.forget()
+
+    @property
+    def sending(self) -> bool:
+        """Whether a telegram is under way, or the rest of an aborted one is leaving."""
+        return self._protocol.sending
 
     @property
     def requested(self) -> bool | None:
@@ -192,6 +199,15 @@ class Sender:
                 telegrams_dropped=self._stuck.count,
             )
 
+    def _log_cannot_flush(self, held: int) -> None:
+        Event.P1_PORT_CANNOT_FLUSH.log(
+            "%s cannot flush: %d bytes remained in it; after an abort the rest of a telegram is "
+            "transmitted; use a built-in serial port if the charge point cannot accept that",
+            self._config.p1.device,
+            held,
+            device="P1 port",
+        )
+
     def _lose_port(self, error: OSError) -> None:
         self.port.mark_failed(error, self._config.p1.device)
         self._protocol.on_port_lost()
@@ -202,6 +218,15 @@ class Sender:
             return
         if isinstance(action, Flush):
             port.flush()
+            now_ns, held = self._clock(), port.waiting()
+            if held and self._cannot_flush.observe(now_ns):
+                self._log_cannot_flush(held)
+            for next_action in self._protocol.on_flushed(now_ns, held):
+                self._carry_out(next_action)
+            return
+        if isinstance(action, Close):
+            self.port.close()
+            self._protocol.on_port_lost()
             return
         self._protocol.on_written(port.write(action.data))
         if action.since_ns is not None:

@@ -21,6 +21,8 @@ class Signals:
     def __init__(self) -> None:
         self.stop = False
         self.reload = False
+        self.since_ns = 0
+        """When the signal came that set `stop` or `reload` (CLOCK_MONOTONIC)."""
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def install(self) -> None:
@@ -60,5 +62,7 @@ class Signals:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """SIGALRM, the timer's, sets no flag: its arrival ends the wait."""
+        if number != signal.SIGALRM:
+            self.since_ns = time.monotonic_ns()
         self.stop |= number in (signal.SIGTERM, signal.SIGINT)
         self.reload |= number == signal.SIGHUP

@@ -10,6 +10,11 @@ At most one telegram is under way. It ends in one of three ways: its last byte l
 (sent), the request ends before that (aborted; DSMR 5.0.2 section 5.7.1 requires the transfer to
 stop immediately), or the port is lost or does not transmit it in time (dropped). What the port
 still holds of an aborted or dropped telegram is flushed: no byte leaves later than it was wanted.
+
+A port may keep its bytes in spite of a flush. USB adapters do: the kernel's usb-serial.c has no
+flush_buffer, that of cdc-acm.c does not wait for its effect, and bytes in the adapter itself no
+longer count as held. The rest of an aborted telegram then still leaves, so its reading is not sent
+again, and nothing begins until the rest has left. A stuck port is closed: that discards the bytes.
 """
 
 from dataclasses import dataclass
@@ -23,6 +28,10 @@ _BYTE_NS = 10 * SECOND_NS // 115_200
 
 _CHECK_NS = 50 * MS_NS
 """Shortest interval between two checks of a telegram under way."""
+
+_LEAVING_NS = 200 * MS_NS
+"""Time in which the rest of an aborted telegram leaves a port that cannot flush: the time of a
+telegram on the wire for the bytes in the kernel, and again for those in the adapter."""
 
 
 class PortState(Enum):
@@ -95,10 +104,17 @@ class Write:
 
 @dataclass(frozen=True)
 class Flush:
-    """Discard all bytes that the port still holds."""
+    """Discard all bytes that the port still holds, and report the number that remain to
+    `on_flushed()`.
+    """
 
 
-Action = Write | Flush
+@dataclass(frozen=True)
+class Close:
+    """Close the port, which discards its bytes, report the loss, and open it again."""
+
+
+Action = Write | Flush | Close
 
 
 @dataclass
@@ -128,6 +144,11 @@ class _UnderWay:
         """Its first byte must not leave after this."""
         self.schedule_check(now_ns)
 
+    def has_begun(self, held: int) -> bool:
+        """Whether its first byte has left, of a port that holds this number of bytes."""
+        # cdc-acm.c counts whole buffers as held: more bytes than there are say nothing.
+        return held + len(self.rest) != len(self.telegram.data)
+
     def schedule_check(self, now_ns: int) -> None:
         """Set the next check: at each deadline, and in between whenever the age has doubled."""
         doubled_ns = now_ns + max(_CHECK_NS, now_ns - self.started_ns)
@@ -145,6 +166,8 @@ class P1Port:
         self._interval_ns = interval_seconds * SECOND_NS - SECOND_NS // 2
         self._not_before_ns = 0
         self._unsent: Telegram | None = None
+        self._keeps_bytes = False  # The open port has kept bytes in spite of a flush.
+        self._left_at_ns: int | None = None  # What it kept has left by then.
         self._requested_since_ns: int  # While requested.
         self._under_way: _UnderWay  # While SENDING.
 
@@ -154,6 +177,11 @@ class P1Port:
         return self.state in (CLOSED_REQUESTED, WAITING, SENDING)
 
     @property
+    def sending(self) -> bool:
+        """Whether a telegram is under way, or the rest of an aborted one is leaving."""
+        return self.state is SENDING or self._left_at_ns is not None
+
+    @property
     def wants_writable(self) -> bool:
         """Whether to call `on_writable()` when the port accepts bytes again."""
         return self.state is SENDING and bool(self._under_way.rest)
@@ -161,7 +189,7 @@ class P1Port:
     @property
     def wake_ns(self) -> int | None:
         """The time of the next call of `on_timer()`, None for never."""
-        return self._under_way.check_ns if self.state is SENDING else None
+        return self._under_way.check_ns if self.state is SENDING else self._left_at_ns
 
     def on_request(self, high: bool, now_ns: int, held: int) -> list[Action]:
         """The request line is high or low."""
@@ -178,15 +206,27 @@ class P1Port:
         if before is not SENDING:
             return []
         self.counts.aborted += 1
-        # It may be sent again from its first byte, unless there is a newer one.
-        self._unsent = self._unsent or self._under_way.telegram
         return [Flush()]
+
+    def on_flushed(self, now_ns: int, held: int) -> list[Action]:
+        """A `Flush` was carried out; `held` is the number of bytes that remain."""
+        is_abort = self.state is IDLE
+        self._keeps_bytes |= held > 0
+        if held and not (is_abort and self._under_way.has_begun(held)):
+            # Of a stuck telegram, of one whose first byte has not left, or of unknown age.
+            return [Close()]
+        if self._keeps_bytes:
+            self._left_at_ns = now_ns + _LEAVING_NS
+        elif is_abort:
+            # It may be sent again from its first byte, unless there is a newer one.
+            self._unsent = self._unsent or self._under_way.telegram
+        return self._start(now_ns)
 
     def on_reading(self, telegram: Telegram, now_ns: int, held: int) -> list[Action]:
         """A reading is ready. It replaces an older one that was not sent."""
         actions = self._expire(now_ns, held, superseded=True)
         self._unsent = telegram
-        return actions + self._start(now_ns, 0 if actions else held)
+        return actions or self._start(now_ns, held)
 
     def forget(self) -> None:
         """Discard the reading that has not been sent."""
@@ -203,11 +243,15 @@ class P1Port:
 
     def on_timer(self, now_ns: int, held: int) -> list[Action]:
         """The time `wake_ns` has come."""
+        if self._left_at_ns is not None and now_ns >= self._left_at_ns:
+            self._left_at_ns = None
+            if held:
+                return [Close()]
         actions = self._expire(now_ns, held)
         if self.state is SENDING:
             self._under_way.schedule_check(now_ns)
-        # A telegram that was sent or dropped leaves the port empty.
-        return actions + self._start(now_ns)
+        # A telegram that was sent leaves the port empty.
+        return actions or self._start(now_ns)
 
     def on_port_opened(self, now_ns: int, held: int) -> list[Action]:
         """The port is open."""
@@ -216,6 +260,8 @@ class P1Port:
 
     def on_port_lost(self) -> None:
         """The port is lost. How much of a telegram under way has left it is unknown."""
+        self._left_at_ns = None
+        self._keeps_bytes = False
         if self._take(PORT_LOST) is SENDING:
             self.counts.dropped += 1
             # The consumer may have received all of it.
@@ -241,11 +287,10 @@ class P1Port:
         if self.state is not SENDING:
             return []
         current = self._under_way
-        has_begun = held + len(current.rest) < len(current.telegram.data)
         is_stuck = now_ns >= current.stuck_at_ns
         is_stale = now_ns > current.expires_at_ns
         # A telegram that has begun may finish. A stuck port keeps it until there is a better one.
-        never_began = is_stale and not has_begun
+        never_began = is_stale and not current.has_begun(held)
         gave_up = is_stuck and (is_stale or superseded)
         if not (never_began or gave_up):
             return []
@@ -255,15 +300,16 @@ class P1Port:
 
     def _start(self, now_ns: int, held: int = 0) -> list[Action]:
         telegram = self._unsent
-        if self.state is not WAITING or telegram is None:
+        if self.state is not WAITING or telegram is None or self._left_at_ns is not None:
             return []
         if now_ns - telegram.end_ns > FRESH_NS:
             return []
         if telegram.end_ns < self._not_before_ns:
             return []
+        if held:
+            # Bytes in the port that belong to no telegram under way must not be sent.
+            return [Flush()]
         self._take(STARTED)
         self._unsent = None
         self._under_way = _UnderWay(telegram, now_ns)
-        write = Write(telegram.data, max(telegram.end_ns, self._requested_since_ns))
-        # Bytes in the port that belong to no telegram under way must not be sent.
-        return [Flush(), write] if held else [write]
+        return [Write(telegram.data, max(telegram.end_ns, self._requested_since_ns))]

@@ -41,6 +41,8 @@ ROLES = ("power", "current", "p1")
 """The LEDs, by their configuration keys."""
 
 
+USB_CANNOT_FLUSH = "USB: after an abort, the rest of the telegram is still transmitted"
+
 # The reason why a device cannot be used; "" if it can.
 
 
@@ -268,6 +270,8 @@ def _port_node(hardware: Hardware) -> Path | None:
 def _port_table(hardware: Hardware) -> Iterator[str]:
     yield "[p1]"
     node = _port_node(hardware)
+    if any(port.is_usb and port.node == node for port in hardware.ports):
+        yield f"# {USB_CANNOT_FLUSH}."
     if node is None:
         yield "# No free serial port found; set it here."
         yield '# device = "/dev/ttyAMA0"'

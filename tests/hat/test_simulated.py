@@ -72,6 +72,8 @@ def test_every_type_that_the_configuration_accepts_is_measured(scan_type: ScanTy
         adc.close()
     if scan_type.bits >= 12:
         assert reading.amperes(Phase.L1) == pytest.approx(10.0, rel=5e-3)
+
+
 @pytest.mark.parametrize(
     "channel",
     [

@@ -5,8 +5,10 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +81,34 @@ def test_stale_bytes_are_dropped_before_the_first_telegram_and_after_the_last() 
     assert os.read(consumer, 1)[0] & termios.TIOCPKT_FLUSHWRITE
     os.close(port_fd)
     os.close(consumer)
+
+
+def test_closing_a_port_that_keeps_its_bytes_does_not_wait_for_them(
+    ends: tuple[TtyPort, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel waits up to 30 s, until a signal comes; tests/kernel does the same for real."""
+    port, _ = ends
+    handler = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: struct.pack("i", 755))
+    signalled: list[bool] = []
+    close = os.close
+
+    def wait_and_close(fd: int) -> None:
+        # A signal may come too early for the wait: it takes more than one.
+        for _ in range(2):
+            signalled.append(signal.sigtimedwait([signal.SIGALRM], 5) is not None)
+        close(fd)
+
+    monkeypatch.setattr(os, "close", wait_and_close)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    start = time.monotonic()
+    port.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    monkeypatch.undo()
+    assert signalled == [True, True]
+    assert time.monotonic() - start < 1
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) == handler
 
 
 def test_a_write_never_blocks(ends: tuple[TtyPort, int]) -> None:

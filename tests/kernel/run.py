@@ -58,6 +58,8 @@ PYTHON = {
     "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     "PYTHONUNBUFFERED": "1",
 }
+# The machine id of the second boot: another machine made from the same image.
+OTHER_MACHINE = "0f2d9f6f5e4c4b5a8e1d3c7b9a6f4e2d"
 # Machine seconds of the longest fault, including recovery.
 FAULT_SECONDS = 30
 # The verdicts on telegrams that must not be sent.
@@ -220,6 +222,8 @@ class Guest:
         for plugged, test in ((1, "boot_with_the_adc"), (0, "boot_without_the_adc")):
             machine.shell(f"echo options csp1_hat adc_plugged={plugged} >/etc/modprobe.d/hat.conf")
             self.keep_log()
+            if not plugged:
+                machine.shell(f"echo {OTHER_MACHINE} >/etc/machine-id")
             machine.reboot()
             self._pytest("installed/test_boot.py", "-k", test)
         self._pytest("installed/test_removal.py")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sender at a port that is stuck or lost, and at a line that falls unseen or is lost."""
+"""The sender at a port that is stuck or lost or cannot flush, and at a line that falls unseen or is
+lost.
+"""
 
 import logging
 import time
@@ -60,6 +62,41 @@ class StuckPort:
 
     def close(self) -> None:
         pass
+
+
+class UsbPort(StuckPort):
+    """Transmits the accepted bytes at 115200 baud, and keeps them in spite of a flush."""
+
+    BYTE_NS = 10 * SECOND // 115_200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_ns = 0
+        self.begins: list[int] = []
+        """When the first byte of each telegram left."""
+        self.polls = self.closed = self.queued = 0
+        """`queued`: writes before the bytes of the last one had left."""
+        self._empty_ns = 0
+
+    def write(self, data: bytes) -> int:
+        if self.is_stuck:
+            return super().write(data)
+        begin_ns = max(self.now_ns, self._empty_ns)
+        self.begins.append(begin_ns)
+        self.queued += begin_ns > self.now_ns
+        self._empty_ns = begin_ns + len(data) * self.BYTE_NS
+        return len(data)
+
+    def waiting(self) -> int:
+        self.polls += 1
+        return super().waiting() or max(0, self._empty_ns - self.now_ns) // self.BYTE_NS
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed += 1
+        self._empty_ns = self._held = 0
 
 
 class Line:
@@ -168,6 +205,99 @@ def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     bench.seconds(1)
     assert bench.sender.counts.dropped
     assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
+
+
+class UsbBench(Bench):
+    """A sender at a port that cannot flush, and a line that moves."""
+
+    def __init__(self, interval_seconds: int = 1) -> None:
+        super().__init__(Config(p1=P1Config(interval_seconds=interval_seconds)))
+        self.usb = UsbPort()
+        self.board.port = self.usb
+        self.sender.configure(self.sender._config)
+
+    def request(self, high: bool) -> None:
+        self.usb.now_ns = self.now_ns
+        self.board.line.set(high)
+        self.sender.reopen_missing()
+
+    def reading(self) -> None:
+        self.usb.now_ns = self.now_ns
+        self.sender.on_reading(Reading(1, self.now_ns, 1.0, {}, None, 4000, 0))
+        self.sender.reopen_missing()
+
+    def after(self, milliseconds: int) -> None:
+        until_ns = self.now_ns + milliseconds * MS
+        while (wake_ns := self.sender.wake_ns) is not None and wake_ns <= until_ns:
+            assert wake_ns > self.now_ns
+            self.now_ns = self.usb.now_ns = wake_ns
+            self.sender.poll(self.now_ns)
+        self.now_ns = self.usb.now_ns = until_ns
+
+
+@pytest.mark.parametrize("interval_seconds", [1, 10])
+def test_a_port_that_cannot_flush_sends_no_reading_twice_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture, interval_seconds: int
+) -> None:
+    bench = UsbBench(interval_seconds)
+    readings = []
+    for _ in range(5):
+        readings.append(bench.now_ns)
+        bench.reading()
+        bench.after(20)
+        for _ in range(3):
+            bench.request(False)
+            bench.after(5)
+            bench.request(True)
+            bench.after(10)
+        bench.after(1000 - 65)
+    # Each reading begins once, at once, and an abort does not start the interval.
+    assert bench.usb.begins == readings
+    assert bench.sender.counts.aborted == 5
+    assert [record.__dict__["CSP1D_EVENT"] for record in caplog.records] == ["p1-port-cannot-flush"]
+    assert "/dev/ttyAMA0 cannot flush: " in caplog.messages[0]
+
+
+def test_nothing_begins_before_the_bytes_of_an_aborted_telegram_have_left() -> None:
+    bench = UsbBench()
+    bench.request(False)
+    bench.reading()
+    read_ns = bench.now_ns
+    bench.after(970)
+    bench.request(True)
+    bench.after(20)
+    bench.request(False)
+    bench.after(10)
+    bench.reading()
+    bench.request(True)
+    polls = bench.usb.polls
+    bench.after(900)
+    first_ns, second_ns = bench.usb.begins
+    assert first_ns == read_ns + 970 * MS
+    assert second_ns >= first_ns + 755 * UsbPort.BYTE_NS
+    assert bench.usb.queued == 0
+    assert bench.sender.counts.sent == 1
+    assert bench.usb.polls - polls < 10
+
+
+def test_a_stuck_port_that_cannot_flush_is_closed_and_gets_the_next_reading(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = UsbBench()
+    closed = bench.usb.closed
+    bench.usb.is_stuck = True
+    for _ in range(3):
+        bench.reading()
+        bench.after(1000)
+    assert bench.usb.closed - closed == bench.sender.counts.dropped >= 2
+    assert [record.__dict__["CSP1D_EVENT"] for record in caplog.records] == [
+        "p1-port-cannot-flush",
+        "telegram-dropped",
+    ]
+    bench.usb.is_stuck = False
+    bench.reading()
+    bench.after(200)
+    assert bench.sender.counts.sent == 1
 
 
 # The configured reference, the phases that export in the reading, and the power of L1 at 10 A.

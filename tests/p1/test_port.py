@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.p1.port import Action, Flush, P1Port, PortState, Telegram, Write
+from csp1d.p1.port import Action, Close, Flush, P1Port, PortState, Telegram, Write
 from csp1d.units import MS_NS as MS
 from csp1d.units import SECOND_NS as SECOND
 
@@ -18,10 +18,16 @@ BYTES_PER_SECOND = 11_520
 
 @dataclass
 class Line:
-    """A port that holds bytes and transmits them at 115200 baud, unless it is stuck."""
+    """A port that holds bytes and transmits them at 115200 baud, unless it is stuck.
+
+    A USB adapter does not flush, and what is in its own FIFO is not held by the kernel.
+    """
 
     room: int = 4096
+    flushes: bool = True
+    fifo: int = 0
     held: bytearray = field(default_factory=bytearray)
+    adapter: bytearray = field(default_factory=bytearray)
     wire: list[tuple[int, int]] = field(default_factory=list)
     """Each byte that left, with its time."""
     stuck: bool = False
@@ -32,28 +38,50 @@ class Line:
         byte_ns = SECOND // BYTES_PER_SECOND
         self._credit_ns += now_ns - self.now_ns
         self.now_ns = now_ns
-        while self.held and not self.stuck and self._credit_ns >= byte_ns:
+        while self._next and self._credit_ns >= byte_ns:
             self._credit_ns -= byte_ns
-            self.wire.append((now_ns - self._credit_ns, self.held.pop(0)))
-        if self.stuck or not self.held:
+            self.wire.append((now_ns - self._credit_ns, self._next.pop(0)))
+            self._fill_adapter()
+        if not self._next:
             self._credit_ns = 0
+
+    @property
+    def _next(self) -> bytearray:
+        """The bytes that leave next."""
+        return self.adapter or (bytearray() if self.stuck else self.held)
+
+    def _fill_adapter(self) -> None:
+        if not self.stuck:
+            room = self.fifo - len(self.adapter)
+            self.adapter += self.held[:room]
+            del self.held[:room]
 
     def write(self, data: bytes) -> int:
         taken = data[: max(0, self.room - len(self.held))]
         self.held += taken
+        self._fill_adapter()
         return len(taken)
+
+    def flush(self) -> None:
+        if self.flushes:
+            self.held.clear()
+
+    def set_stuck(self, stuck: bool) -> None:
+        self.stuck = stuck
+        self._fill_adapter()
 
 
 class Bench:
     """The protocol on a line, called as the daemon does."""
 
-    def __init__(self, interval_seconds: int = 1, room: int = 4096) -> None:
+    def __init__(self, interval_seconds: int = 1, line: Line | None = None) -> None:
         self.port = P1Port(interval_seconds)
-        self.line = Line(room)
+        self.line = line or Line()
         self.now_ns = 100 * SECOND
         self.line.now_ns = self.now_ns
         self.writes: list[tuple[int, Write]] = []
         self.is_open = False
+        self.timers = 0
         self.number = 0
         self.ends: dict[bytes, int] = {}
         """The end of the reading of each telegram."""
@@ -61,14 +89,18 @@ class Bench:
     def carry_out(self, event: Callable[[int, int], list[Action]]) -> list[str]:
         self.line.advance(self.now_ns)
         waiting = len(self.line.held) if self.is_open else 0
-        actions = event(self.now_ns, waiting)
-        for action in actions:
+        seen = []
+        for action in event(self.now_ns, waiting):
+            seen.append(type(action).__name__)
             if isinstance(action, Flush):
-                self.line.held.clear()
+                self.line.flush()
+                seen += self.carry_out(self.port.on_flushed)
+            elif isinstance(action, Close):
+                self.lose()
             else:
                 self.writes.append((self.now_ns, action))
                 self.port.on_written(self.line.write(action.data))
-        return [type(action).__name__ for action in actions]
+        return seen
 
     def open(self) -> list[str]:
         self.is_open = True
@@ -96,7 +128,7 @@ class Bench:
 
     def stick(self) -> list[str]:
         self.line.advance(self.now_ns)
-        self.line.stuck = True
+        self.line.set_stuck(True)
         return []
 
     def leftover(self) -> list[str]:
@@ -104,9 +136,14 @@ class Bench:
         self.line.held += b"leftover"
         return []
 
+    def repair(self) -> list[str]:
+        """From here on a flush discards the bytes."""
+        self.line.flushes = True
+        return []
+
     def drain(self) -> list[str]:
         self.line.advance(self.now_ns)
-        self.line.stuck = False
+        self.line.set_stuck(False)
         return []
 
     def after(self, milliseconds: float) -> list[str]:
@@ -116,6 +153,7 @@ class Bench:
         while (wake_ns := self.port.wake_ns) is not None and wake_ns <= until_ns:
             self.now_ns = max(self.now_ns, wake_ns)
             seen += self.carry_out(self.port.on_timer)
+            self.timers += 1
             assert self.port.wake_ns is None or self.port.wake_ns > self.now_ns
         self.now_ns = until_ns
         self.line.advance(self.now_ns)
@@ -272,6 +310,113 @@ def test_case(case: str) -> None:
     assert bench.counts == counts
 
 
+# The same for a port that cannot flush, as a USB adapter.
+USB_CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
+    "the rest of an aborted telegram leaves, so its reading is not sent again": (
+        ["open", "high", "reading", 30, "low", 300, "high", 100],
+        ["Write", "Flush"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "the next reading is sent": (
+        ["open", "high", "reading", 30, "low", 300, "high", 670, "reading", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 2, "aborted": 1, "sent": 1},
+    ),
+    "a reading waits until the bytes of the aborted one have left": (
+        ["open", "reading", 970, "high", 20, "low", "reading", 5, "high", 194, 1, 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 2, "aborted": 1, "sent": 1},
+    ),
+    "once known, a port that holds nothing at the flush keeps its adapter's bytes": (
+        ["open", "high", "reading", 30, "low", 1000, "high", "reading", 60, "low", "high", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 3, "aborted": 1, "sent": 1},
+    ),
+    "what has not begun is discarded by closing the port": (
+        ["open", "stick", "high", "reading", 10, "low", 500, "open", "drain", "high", 600],
+        ["Write", "Flush", "Close"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "what does not leave is discarded by closing the port": (
+        ["open", "high", "reading", 30, "stick", "low", 200, "open", "drain", "high", 600],
+        ["Write", "Flush", "Close"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "a stuck telegram is discarded by closing the port, and the next reading goes out": (
+        ["open", "high", "stick", "reading", 997, "reading", "open", "drain", 100],
+        ["Write", "Flush", "Close", "Write"],
+        {"requests": 1, "dropped": 1, "sent": 1},
+    ),
+    "what has not begun when its reading is a second old is discarded": (
+        ["open", "reading", 950, "stick", "high", 49, "drain", 1000],
+        ["Write", "Flush", "Close"],
+        {"requests": 1, "dropped": 1},
+    ),
+    "bytes of another process are discarded by closing the port": (
+        ["open", "high", "leftover", "reading", "open", 100],
+        ["Flush", "Close", "Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "another port is not waited for": (
+        ["open", "high", "reading", 30, "low", "lose", "open", "high", "reading"],
+        ["Write", "Flush", "Write"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "another port may be able to flush": (
+        [
+            *("open", "high", "reading", 30, "low", "lose", "repair", "open"),
+            *("high", 970, "reading", 30, "low", 300, "high", 100),
+        ],
+        ["Write", "Flush", "Write", "Flush", "Write"],
+        {"requests": 3, "aborted": 2, "sent": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", USB_CASES)
+def test_case_of_a_port_that_cannot_flush(case: str) -> None:
+    events, actions, counts = USB_CASES[case]
+    bench = Bench(line=Line(flushes=False, fifo=128))
+    assert _play(bench, events) == actions
+    assert bench.counts == counts
+
+
+def test_once_known_no_aborted_reading_is_sent_again() -> None:
+    """Its last bytes may have left between the look at the port and the flush."""
+    port = requested_port()
+    for remaining in (1, 0):
+        send(port, TELEGRAM, TELEGRAM.end_ns)
+        assert port.on_request(False, TELEGRAM.end_ns + 30 * MS, 300) == [Flush()]
+        assert port.on_flushed(TELEGRAM.end_ns + 30 * MS, remaining) == []
+        assert port.on_request(True, TELEGRAM.end_ns + 40 * MS, 0) == []
+        assert port.on_timer(TELEGRAM.end_ns + 300 * MS, 0) == []
+
+
+def test_an_abort_does_not_start_the_interval() -> None:
+    bench = Bench(interval_seconds=10, line=Line(flushes=False))
+    _play(bench, ["open", "high", "reading", 30, "low", 300, "high", 670])
+    assert _play(bench, ["reading"]) == ["Write"]
+
+
+def test_a_port_that_cannot_flush_is_looked_at_once_after_an_abort() -> None:
+    """Nothing reports that its bytes have left, and to ask all the time would cost a processor."""
+    bench = Bench(line=Line(flushes=False))
+    _play(bench, ["open", "high", "reading", 30, "low"])
+    bench.timers = 0
+    _play(bench, ["high", 900])
+    assert bench.timers == 1
+
+
+def test_a_driver_that_overcounts_has_no_telegram_cut() -> None:
+    """cdc-acm.c counts a buffer of 1280 bytes as held until the adapter has all of it."""
+    port = requested_port()
+    start_ns = TELEGRAM.end_ns + SECOND - 20 * MS
+    send(port, TELEGRAM, start_ns)
+    assert port.on_timer(start_ns + 50 * MS, 1280) == []
+    assert port.on_request(False, start_ns + 51 * MS, 1280) == [Flush()]
+    assert port.on_flushed(start_ns + 51 * MS, 1280) == []
+
+
 def _play(bench: Bench, events: list[str | float]) -> list[str]:
     seen: list[str] = []
     for event in events:
@@ -280,6 +425,13 @@ def _play(bench: Bench, events: list[str | float]) -> list[str]:
         else:
             seen += bench.after(event)
     return seen
+
+
+def test_an_aborted_reading_does_not_replace_a_newer_one() -> None:
+    bench = Bench()
+    _play(bench, ["open", "reading", 950, "high", 30, "reading", 5, "low", 10, "high", 100])
+    whole, _ = _split(bench.received())
+    assert whole == [list(bench.ends)[1]]
 
 
 def test_what_is_forgotten_is_not_sent() -> None:
@@ -363,7 +515,8 @@ def test_a_newer_reading_replaces_a_telegram_from_twice_its_time_on_the_wire_on(
     newer = Telegram(b"newer", TELEGRAM.end_ns + SECOND)
     stuck_at_ns = TELEGRAM.end_ns + 2 * WIRE_NS
     assert port.on_reading(newer, stuck_at_ns - 1, 1) == []
-    assert port.on_reading(newer, stuck_at_ns, 1) == [Flush(), Write(b"newer", newer.end_ns)]
+    assert port.on_reading(newer, stuck_at_ns, 1) == [Flush()]
+    assert port.on_flushed(stuck_at_ns, 0) == [Write(b"newer", newer.end_ns)]
 
 
 def test_a_stuck_telegram_is_checked_at_its_deadlines_and_ever_less_often() -> None:
@@ -402,7 +555,7 @@ def test_interval_thins_out_the_telegrams() -> None:
 
 
 def test_a_port_that_takes_little_gets_the_rest_when_it_is_writable() -> None:
-    bench = Bench(room=100)
+    bench = Bench(line=Line(room=100))
     bench.open()
     bench.high()
     bench.reading()
@@ -433,18 +586,28 @@ EVENTS = st.one_of(
 
 
 @settings(max_examples=400)
-@given(st.lists(EVENTS, max_size=60), st.sampled_from([50, 755, 4096]))
-def test_invariants_over_random_histories(events: list[str | float], room: int) -> None:
-    bench = Bench(room=room)
+@given(
+    st.lists(EVENTS, max_size=60),
+    st.sampled_from([50, 755, 4096]),
+    st.sampled_from([(True, 0), (False, 0), (False, 128), (False, 512)]),
+)
+def test_invariants_over_random_histories(
+    events: list[str | float], room: int, adapter: tuple[bool, int]
+) -> None:
+    bench = Bench(line=Line(room, *adapter))
+    can_flush = bench.line.flushes
     high = False
     for event in events:
-        on_wire = len(bench.line.wire)
+        on_wire, written = len(bench.line.wire), len(bench.writes)
         _play(bench, [event])
         high = {"high": True, "low": False}.get(str(event), high)
         assert bench.port.requested == high
         is_closed = bench.port.state in (PortState.CLOSED, PortState.CLOSED_REQUESTED)
         assert is_closed != bench.is_open
         if not high:
+            # Never a telegram without a request.
+            assert len(bench.writes) == written
+        if not high and can_flush:
             # Never a byte after the fall that was not already on the wire.
             assert not bench.line.held
             assert event == "low" or len(bench.line.wire) == on_wire
@@ -454,7 +617,18 @@ def test_invariants_over_random_histories(events: list[str | float], room: int) 
         # Never a reading older than a second.
         assert now_ns - bench.ends[write.data] <= SECOND
 
+    bench.line.advance(bench.now_ns + SECOND)
+    begins = [end_ns - SECOND // BYTES_PER_SECOND for end_ns, byte in bench.line.wire if byte == 47]
     whole, rest = _split(bench.received())
+    pieces = [b"/" + piece for piece in bench.received().split(b"/")[1:]]
+    for begin_ns, piece in zip(begins, pieces, strict=True):
+        # Never a first byte of a reading older than a second.
+        ends = [end_ns for data, end_ns in bench.ends.items() if data.startswith(piece)]
+        assert begin_ns <= max(ends) + SECOND
+    if not can_flush and room >= LENGTH:
+        # Never a reading twice, not even a part of it.
+        numbers = [piece[:7] for piece in pieces if len(piece) >= 7]
+        assert len(numbers) == len(set(numbers))
     # Never two telegrams interleaved: each byte belongs to the telegram that began last.
     for piece in rest:
         assert any(data.startswith(piece) for data in bench.ends)
@@ -463,7 +637,7 @@ def test_invariants_over_random_histories(events: list[str | float], room: int) 
     assert all(data in bench.ends for data in whole)
     # A telegram is counted once, and as what became of it.
     counts = bench.port.counts
-    under_way = bench.port.wake_ns is not None
+    under_way = bench.port.state is PortState.SENDING
     assert counts.sent + counts.aborted + counts.dropped + under_way == len(starts)
     assert counts.sent <= len(whole)
 

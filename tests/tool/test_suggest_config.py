@@ -348,6 +348,15 @@ def test_built_in_ports_are_preferred_to_usb_and_the_pl011_to_others() -> None:
     assert choose_port([mini_uart, USB0, AMA0]) == AMA0
 
 
+@pytest.mark.parametrize(("port", "is_explained"), [(AMA0, False), (USB0, True)])
+def test_what_a_usb_adapter_means_for_an_abort_is_explained(
+    port: SerialPort, is_explained: bool
+) -> None:
+    hardware = Hardware(ports=(port,))
+    for text in ("\n".join(discover.report(hardware)), configuration(hardware, "little")):
+        assert ("after an abort, the rest of the telegram" in text) == is_explained
+
+
 def test_the_name_that_udev_gave_a_port_is_preferred() -> None:
     hardware = replace(HAT, links=(Path("/dev/csp1d/p1"), Path("/dev/csp1d/request")))
     assert suggested(hardware)["p1"]["device"] == "/dev/csp1d/p1"

@@ -14,6 +14,7 @@ from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.tool.suggest_config import (
     ROLES,
+    USB_CANNOT_FLUSH,
     adc_fault,
     choose_adc,
     choose_led,
@@ -56,7 +57,7 @@ def report(hardware: Hardware) -> Iterator[str]:
         yield f"  triggers: {', '.join(hardware.triggers)}"
     yield "Serial ports"
     for tty in hardware.ports:
-        yield _port_line(tty, is_chosen=tty == port)
+        yield from _port_lines(tty, is_chosen=tty == port)
     yield from _none(hardware.ports)
     yield "GPIO chips"
     for chip in hardware.chips:
@@ -110,11 +111,13 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
         yield "      in use: capturing"
 
 
-def _port_line(port: SerialPort, is_chosen: bool) -> str:
+def _port_lines(port: SerialPort, is_chosen: bool) -> Iterator[str]:
     where = " (USB)" if port.is_usb else ""
     fault = port_fault(port)
     state = f"not usable: {fault}" if fault else "in use by csp1d" if port.users else "free"
-    return _line(is_chosen, f"{port.node}{where}: {state}")
+    yield _line(is_chosen, f"{port.node}{where}: {state}")
+    if port.is_usb:
+        yield f"      {USB_CANNOT_FLUSH}"
 
 
 def _chip_lines(chip: GpioChip, chosen: GpioLine | None, is_chosen: bool) -> Iterator[str]:

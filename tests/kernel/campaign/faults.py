@@ -138,6 +138,23 @@ def _stuck(bench: Bench) -> None:
     bench.hat.tty.stuck = False
 
 
+def _cannot_flush(bench: Bench) -> None:
+    """A USB adapter: the rest of a telegram leaves although the request has fallen."""
+    bench.hat.tty.adapter = True
+    for _ in range(2):
+        _fall_in_telegram(bench, 0.01, 0.9)
+    bench.wait_for_start(time.monotonic_ns(), 3)
+    time.sleep(0.1)
+    bench.hat.tty.adapter = False
+
+
+def _adapter_stuck(bench: Bench) -> None:
+    bench.hat.tty.adapter = True
+    _stuck(bench)
+    time.sleep(0.1)
+    bench.hat.tty.adapter = False
+
+
 def _chatter(bench: Bench) -> None:
     half_period_us = bench.random.choice([300, 1000, 5000, 20_000, 100_000])
     seconds = bench.random.uniform(1, 3)
@@ -146,11 +163,15 @@ def _chatter(bench: Bench) -> None:
 
 
 def _fall_in_mid_telegram(bench: Bench) -> None:
+    _fall_in_telegram(bench, 0.05, 2.5)
+
+
+def _fall_in_telegram(bench: Bench, shortest_seconds: float, longest_seconds: float) -> None:
     last_ns = bench.wait_for_start(time.monotonic_ns(), 3) or time.monotonic_ns()
     # The next telegram begins one second later, plus or minus one mains cycle, and takes 66 ms.
     sleep_until(last_ns + SECOND + round(bench.random.uniform(0, 0.08) * SECOND))
     bench.hat.line.set(False)
-    bench.sleep(0.05, 2.5)
+    bench.sleep(shortest_seconds, longest_seconds)
     bench.hat.line.set(True)
 
 
@@ -319,6 +340,8 @@ KINDS = (
     Kind("port gone", _tty_gone),
     Kind("port's permission lost", _tty_permission_lost),
     Kind("port accepts nothing", _stuck),
+    Kind("port cannot flush", _cannot_flush, silences=False),
+    Kind("port cannot flush, accepts nothing", _adapter_stuck),
     Kind("LEDs gone", _leds_gone, silences=False),
     Kind("clock stepped by hours", _clock_stepped, silences=False),
     Kind("memory short", _memory_short, silences=False),

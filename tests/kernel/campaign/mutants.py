@@ -53,9 +53,15 @@ MUTANTS = {
     ),
     "nothing is flushed": Mutant(
         "loop/sender.py",
-        "port.flush()",
-        "pass",
+        "port.flush()\n            now_ns, held = self._clock(), port.waiting()",
+        "now_ns, held = self._clock(), 0",
         ("request falls in telegram", "request chatters", "port accepts nothing"),
+    ),
+    "a port that cannot flush is not found": Mutant(
+        "p1/port.py",
+        "self._keeps_bytes |= held > 0",
+        "held = 0",
+        ("port cannot flush", "port cannot flush, accepts nothing"),
     ),
     "lost scans are not found": Mutant(
         "measuring/timeline.py",

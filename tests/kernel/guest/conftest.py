@@ -94,7 +94,7 @@ def restore(hat: Hat) -> None:
     """Undo the leftovers of a failed test."""
     hat.line.storm(1000, 0)
     hat.line.set(False)
-    hat.tty.stuck = False
+    hat.tty.stuck = hat.tty.adapter = False
     for part in (hat.adc, hat.line, hat.leds, hat.tty):
         part.plug()
     subprocess.run(["udevadm", "settle", "--timeout=20"], check=True)

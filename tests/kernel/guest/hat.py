@@ -589,6 +589,17 @@ class Tty(_Part):
     def stuck(self, stuck: bool) -> None:
         _write(CONTROL / "tty_stuck", str(int(stuck)))
 
+    @property
+    def adapter(self) -> bool:
+        """Whether the port behaves as a USB adapter: a flush does nothing, and the 128 bytes that
+        leave next do not count as waiting.
+        """
+        return _read(CONTROL / "tty_adapter") == "1"
+
+    @adapter.setter
+    def adapter(self, adapter: bool) -> None:
+        _write(CONTROL / "tty_adapter", str(int(adapter)))
+
 
 class Hat:
     """The whole board.  Raises FileNotFoundError while the module is not loaded."""

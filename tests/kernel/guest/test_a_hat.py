@@ -12,6 +12,7 @@ import fcntl
 import os
 import random
 import select
+import signal
 import struct
 import termios
 import time
@@ -51,7 +52,7 @@ def restore(hat: Hat) -> None:
     for part in (hat.line, hat.leds, hat.tty):
         part.plug()
     hat.line.set(False)
-    hat.tty.stuck = False
+    hat.tty.stuck = hat.tty.adapter = False
 
 
 @contextlib.contextmanager
@@ -418,6 +419,40 @@ def test_a_stuck_wire_stays_stuck(board: Hat) -> None:
         termios.tcdrain(fd)
     assert board.tty.received() == (TELEGRAM * 6)[:4096]
     assert int(board.tty.log()["ns"][0]) >= freed
+
+
+def test_an_adapter_keeps_its_bytes_in_spite_of_a_flush(board: Hat) -> None:
+    board.tty.adapter = True
+    with serial_port() as fd:
+        os.write(fd, TELEGRAM * 2)
+        termios.tcflush(fd, termios.TCOFLUSH)
+        assert waiting(fd) > 0
+        while held := waiting(fd):
+            time.sleep(0.001)
+        assert held == 0
+        # What is in the adapter has not left yet.
+        assert len(board.tty.log()) < 2 * 755
+    time.sleep(0.2)
+    assert board.tty.received() == TELEGRAM * 2
+
+
+def test_closing_a_stuck_adapter_waits_until_a_signal_and_discards_the_rest(board: Hat) -> None:
+    board.tty.adapter = board.tty.stuck = True
+    alarms = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: alarms.append(time.monotonic()))
+    start = time.monotonic()
+    try:
+        with serial_port() as fd:
+            os.write(fd, TELEGRAM)
+            signal.setitimer(signal.ITIMER_REAL, 1)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert 0.9 < time.monotonic() - start < 5
+    assert len(alarms) == 1
+    board.tty.stuck = False
+    time.sleep(0.2)
+    # The part that had reached the adapter.
+    assert board.tty.received() == TELEGRAM[:128]
 
 
 def test_unplugged_port_gives_eio_and_returns(board: Hat) -> None:

@@ -155,13 +155,19 @@ def test_gpio_chip_that_returns(board: Board, kernel: tuple[int, int]) -> None:
     assert board.lit(P1)
 
 
-def test_stuck_wire_keeps_nothing_stale(board: Board) -> None:
-    """After a blocked wire, the reader receives present currents, not queued ones."""
+@pytest.mark.parametrize("adapter", [False, True], ids=["UART", "USB adapter"])
+def test_stuck_wire_keeps_nothing_stale(board: Board, adapter: bool) -> None:
+    """After a blocked wire, the reader receives present currents, not queued ones. Closing a USB
+    adapter, which cannot flush, does not block the daemon for the 30 s that close() would wait.
+    """
+    board.hat.tty.adapter = adapter
     board.hat.line.set(True)
     board.wait_for_end_of_telegram()
     dropped = board.daemon.counter("csp1d_telegrams_dropped_total")
+    readings = board.daemon.counter("csp1d_readings_total")
     board.hat.tty.stuck = True
     time.sleep(4)
+    assert board.daemon.counter("csp1d_readings_total") >= readings + 3
     # One telegram is in the port, and the one after it finds it still there.
     assert board.daemon.counter("csp1d_telegrams_dropped_total") >= dropped + 2
     board.measure(*OTHER)

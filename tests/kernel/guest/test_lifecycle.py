@@ -86,6 +86,41 @@ def test_terminated_daemon_tidies_up(board: Board) -> None:
     assert [board.lit(led) for led in (POWER, CURRENT, P1)] == [True, False, False]
 
 
+def wait_for_first_byte(board: Board) -> None:
+    """Wait until the next telegram is on the line."""
+    board.wait_for_end_of_telegram()
+    board.hat.tty.clear()
+    wait_for("the first byte", lambda: len(board.hat.tty.log()) > 0, 3)
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["UART", "USB adapter"])
+def test_a_stop_lets_the_telegram_on_the_line_end(board: Board, adapter: bool) -> None:
+    board.hat.tty.adapter = adapter
+    board.hat.line.set(True)
+    wait_for_first_byte(board)
+    assert board.daemon.terminate() == 0
+    time.sleep(0.1)
+    assert [telegram.complete for telegram in board.telegrams()] == [True]
+
+
+def test_a_reload_lets_the_telegram_on_the_line_end_and_the_next_is_in_time(board: Board) -> None:
+    board.hat.line.set(True)
+    good = board.daemon.config.read_text()
+    try:
+        board.daemon.config.write_text(good.replace("XMX_P1CS_V05", "XMX_P1CS_V77"))
+        wait_for_first_byte(board)
+        board.daemon.signal(signal.SIGHUP)
+        wait_for("the next one", lambda: len(board.complete()) >= 2, 5)
+        first, second = board.telegrams()[:2]
+        assert first.complete
+        assert (second.start_ns - first.start_ns) / SECOND == pytest.approx(1, abs=0.3)
+        assert b"(XMX_P1CS_V77)" in second.data
+    finally:
+        board.daemon.config.write_text(good)
+        board.daemon.signal(signal.SIGHUP)
+    wait_for("the old text", lambda: b"(XMX_P1CS_V05)" in board.complete()[-1].data, 5)
+
+
 @pytest.fixture
 def triggered_board(own_board: Board) -> Iterator[Board]:
     """A board whose ADC has no clock of its own, as most have: its buffer needs a trigger."""

@@ -67,6 +67,45 @@ def test_fall_in_mid_telegram_stops_it(board: Board) -> None:
     assert first.data == whole.data
 
 
+def test_a_port_that_cannot_flush_sends_no_reading_twice(board: Board) -> None:
+    """A USB adapter: the rest of an aborted telegram leaves, and its reading is not sent again."""
+    board.hat.tty.adapter = True
+    board.hat.line.set(True)
+    reading_ns = board.wait_for_end_of_telegram().start_ns
+    board.hat.line.set(False)
+    log = len(board.daemon.log)
+    for count in (1, 2):
+        aborted = board.daemon.counter("csp1d_telegrams_aborted_total")
+        # Half a second after a reading the line rises, falls in mid-telegram, and rises again. A
+        # telegram that starts late is not aborted: then once more.
+        for _ in range(5):
+            sleep_until(reading_ns := _half_past(reading_ns))
+            board.hat.tty.clear()
+            board.hat.line.storm(40_000, 3)
+            sleep_until(reading_ns + 2 * SECOND)
+            board.hat.line.set(False)
+            if board.daemon.counter("csp1d_telegrams_aborted_total") > aborted:
+                break
+            reading_ns += SECOND // 2
+        assert board.daemon.counter("csp1d_telegrams_aborted_total") == aborted + 1
+        starts = [(telegram.start_ns - reading_ns) / SECOND for telegram in board.complete()]
+        assert len(board.telegrams()) == len(starts), "the rest has left"
+        # One with the rise, and one for each of the two readings that followed.
+        assert starts == [
+            pytest.approx(0.04, abs=0.04),
+            pytest.approx(0.5, abs=0.2),
+            pytest.approx(1.5, abs=0.2),
+        ], count
+        reading_ns += SECOND // 2
+    assert board.daemon.log[log:].count("cannot flush") == 1
+
+
+def _half_past(reading_ns: int) -> int:
+    """Half a second after a reading that is still to come, where one ended at `reading_ns`."""
+    seconds = (time.monotonic_ns() - reading_ns) // SECOND + 2
+    return reading_ns + seconds * SECOND + SECOND // 2
+
+
 def test_led_follows_both_edges(board: Board) -> None:
     edges = []
     for level in (True, False, True, False):

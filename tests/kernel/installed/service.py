@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ from guest.telegrams import Received, split
 UNIT = "csp1d.service"
 CONFIG = Path("/etc/csp1d/csp1d.toml")
 DROP_IN = Path("/etc/csp1d/csp1d.toml.d/test.toml")
+# For the next boot: what this machine was before.
+IDENTITY = Path("/results/identity.json")
 
 # A HAT whose parts no device tree names: what docs/hat.md tells its owner to write.
 LOCAL_RULES = Path("/etc/udev/rules.d/61-local-hat.rules")
@@ -121,6 +124,24 @@ class InstalledBoard(Board):
 def configure(text: str = "") -> None:
     """The configuration of this HAT, and that of the test."""
     DROP_IN.write_text(CONFIGURATION + text)
+
+
+def identity(board: Board) -> list[str]:
+    """Serial and equipment id in the telegrams that the service sends by default."""
+    default = DROP_IN.with_name("zz-identity.toml")
+    default.write_text('[p1]\nserial = "auto"\nequipment_id = "auto"\n')
+    try:
+        run("systemctl", "reload", UNIT)
+        board.hat.tty.clear()
+        # The first one may have begun before the reload.
+        wait_for("telegrams", lambda: len(board.complete()) >= 3, 10)
+        data = board.complete()[-1].data.decode()
+    finally:
+        default.unlink()
+        run("systemctl", "reload", UNIT)
+    (serial,) = re.findall(r"^/XMX5(XMXCQA\d{10})\r", data)
+    (equipment_id,) = re.findall(r"0-0:96\.1\.1\(([0-9A-F]{34})\)", data)
+    return [serial, bytes.fromhex(equipment_id).decode()]
 
 
 def check_unprivileged(pid: int) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -11,11 +12,13 @@ from guest.conftest import AMPERES
 from guest.hat import Feeder, Hat
 
 from .service import (
+    IDENTITY,
     UNIT,
     InstalledBoard,
     check_devices,
     check_unprivileged,
     events,
+    identity,
     run,
     show,
 )
@@ -40,6 +43,7 @@ def test_boot_with_the_adc(booted: InstalledBoard) -> None:
     assert lost <= {"scans-lost"}
     # While a machine under load still boots, its buffer may overflow: no other loss is reported.
     assert booted.daemon.counter("csp1d_scans_lost_total") <= booted.hat.adc.dropped
+    assert identity(booted) == json.loads(IDENTITY.read_text())
 
 
 def test_boot_without_the_adc_that_is_plugged_30_s_later(booted: InstalledBoard) -> None:
@@ -54,3 +58,8 @@ def test_boot_without_the_adc_that_is_plugged_30_s_later(booted: InstalledBoard)
     check_devices(booted.hat)
     check_unprivileged(int(show("MainPID")))
     assert "No ADC" not in run("systemctl", "status", "--no-pager", UNIT)
+    # For this boot tests/kernel/run has made it another machine with the same image.
+    serial, equipment_id = identity(booted)
+    other_serial, other_equipment_id = json.loads(IDENTITY.read_text())
+    assert serial != other_serial
+    assert equipment_id != other_equipment_id

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from guest.hat import TTY
 from .service import (
     CONFIG,
     DROP_IN,
+    IDENTITY,
     UNIT,
     InstalledBoard,
     Service,
@@ -28,6 +30,7 @@ from .service import (
     cursor,
     entries,
     events,
+    identity,
     measuring_again,
     run,
     show,
@@ -278,9 +281,12 @@ def test_what_an_operator_acts_on_is_told_once_and_explained(board: InstalledBoa
     board.feeder.set(amperes=(140, *AMPERES[1:]))
     wait_for_event("clipping", before)
     board.feeder.set(amperes=AMPERES)
-    board.hat.tty.stuck = True
+    board.hat.tty.adapter = board.hat.tty.stuck = True
     wait_for_event("telegram-dropped", before)
-    board.hat.tty.stuck = False
+    cannot_flush = wait_for_event("p1-port-cannot-flush", before)
+    assert (cannot_flush["CSP1D_DEVICE"], cannot_flush["PRIORITY"]) == ("P1 port", "4")
+    time.sleep(2)
+    board.hat.tty.adapter = board.hat.tty.stuck = False
     # A fault has ended when it has not been seen for ten seconds.
     for end in ("scans-complete", "clipping-ended", "telegrams-resumed"):
         wait_for_event(end, before, 20)
@@ -288,7 +294,8 @@ def test_what_an_operator_acts_on_is_told_once_and_explained(board: InstalledBoa
     assert sorted(told) == sorted({*told}), "each once"
     explained = run("journalctl", "-x", "--no-pager", f"--unit={UNIT}", before)
     overload = "Overload: the signal of a phase exceeds the ADC range"
-    for subject in ("Scans of the ADC were lost", overload, "A telegram was dropped"):
+    kept = "The P1 port cannot discard a telegram"
+    for subject in ("Scans of the ADC were lost", overload, kept, "A telegram was dropped"):
         assert f"Subject: {subject}" in explained
 
 
@@ -341,12 +348,16 @@ def test_stable_names_serve_in_the_configuration(board: InstalledBoard) -> None:
         run("systemctl", "reload", UNIT)
 
 
-def test_upgrade_keeps_what_the_operator_wrote_and_hardly_interrupts(
+def test_upgrade_keeps_the_operators_text_and_the_identity_and_hardly_interrupts(
     board: InstalledBoard, tmp_path: Path
 ) -> None:
     service = board.daemon
     assert isinstance(service, Service)
+    before = identity(board)
+    IDENTITY.write_text(json.dumps(before))
     pid, text = service.pid, CONFIG.read_text()
+    board.hat.tty.clear()
+    board.wait_for_telegram(3)
     CONFIG.write_text(text + "\n# The operator was here.\n")
     try:
         run("apt-get", "install", "--yes", str(later_version(tmp_path)))
@@ -360,6 +371,7 @@ def test_upgrade_keeps_what_the_operator_wrote_and_hardly_interrupts(
     assert show("ActiveState") == "active"
     check_unprivileged(service.pid)
     assert Path(TTY).exists()
+    assert identity(board) == before
 
 
 def later_version(folder: Path) -> Path:

@@ -29,6 +29,9 @@
  *                                     | LED (0 power, 1 current, 2 p1)
  *   tty_log                       rw  struct hat_record, value = the byte
  *   tty_stuck                     rw  1: the wire is blocked
+ *   tty_adapter                   rw  1: like a USB adapter, a flush does nothing,
+ *                                     and the 128 bytes that leave next count as
+ *                                     left: neither TIOCOUTQ nor close() sees them
  * Settings of a part are written before it is plugged (EBUSY
  * afterwards). Writing anything to a log clears it. The *_plugged module parameters
  * say which parts exist at the start. A trigger attached to the ADC holds a
@@ -939,6 +942,7 @@ static int leds_plug(void)
 
 #define TTY_TICK (1 * NSEC_PER_MSEC)
 #define TTY_WAKEUP_CHARS 256	/* as in serial_core.h */
+#define TTY_ADAPTER_CHARS 128	/* as the FIFO of an FT232B */
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 typedef ssize_t tty_written_t;
@@ -961,6 +965,7 @@ static DEFINE_KFIFO(wire_fifo, u8, 4096);
 static struct hrtimer wire_timer;
 static bool wire_ticking;
 static bool wire_stuck;
+static bool wire_adapter;
 static bool wire_plugged;
 static u64 wire_byte_ns = 86806;
 static u64 wire_free_ns;	/* when the last byte had left the wire */
@@ -1052,6 +1057,20 @@ static unsigned int wire_waiting(void)
 	return waiting;
 }
 
+/* What a flush or the last close() discards: all but what has reached the adapter. */
+static void wire_discard(void)
+{
+	u8 kept[TTY_ADAPTER_CHARS];
+	unsigned int count = 0;
+
+	lockdep_assert_held(&wire_lock);
+	wire_drain();
+	if (wire_adapter)
+		count = kfifo_out(&wire_fifo, kept, sizeof(kept));
+	kfifo_reset(&wire_fifo);
+	kfifo_in(&wire_fifo, kept, count);
+}
+
 static unsigned int hat_tty_write_room(struct tty_struct *tty)
 {
 	return kfifo_size(&wire_fifo) - wire_waiting();
@@ -1060,16 +1079,21 @@ static unsigned int hat_tty_write_room(struct tty_struct *tty)
 /* Counts the byte under way too, so the core's wait for 0 is all that tcdrain() needs. */
 static unsigned int hat_tty_chars_in_buffer(struct tty_struct *tty)
 {
-	return wire_waiting();
+	unsigned int waiting = wire_waiting();
+	unsigned int unseen = READ_ONCE(wire_adapter) ? TTY_ADAPTER_CHARS : 0;
+
+	return waiting - min(waiting, unseen);
 }
 
 static void hat_tty_flush_buffer(struct tty_struct *tty)
 {
 	unsigned long flags;
 
+	/* usb-serial.c has no such operation. */
+	if (READ_ONCE(wire_adapter))
+		return;
 	spin_lock_irqsave(&wire_lock, flags);
-	wire_drain();
-	kfifo_reset(&wire_fifo);
+	wire_discard();
 	spin_unlock_irqrestore(&wire_lock, flags);
 	tty_wakeup(tty);
 }
@@ -1123,8 +1147,7 @@ static void wire_shutdown(struct tty_port *port)
 	unsigned long flags;
 
 	spin_lock_irqsave(&wire_lock, flags);
-	wire_drain();
-	kfifo_reset(&wire_fifo);
+	wire_discard();
 	spin_unlock_irqrestore(&wire_lock, flags);
 }
 
@@ -1185,6 +1208,21 @@ static int tty_stuck_set(void *data, u64 value)
 }
 DEFINE_SIMPLE_ATTRIBUTE(tty_stuck_fops, tty_stuck_get, tty_stuck_set, "%llu\n");
 
+static int tty_adapter_get(void *data, u64 *value)
+{
+	*value = READ_ONCE(wire_adapter);
+	return 0;
+}
+
+static int tty_adapter_set(void *data, u64 value)
+{
+	if (value > 1)
+		return -EINVAL;
+	WRITE_ONCE(wire_adapter, value);
+	return 0;
+}
+DEFINE_SIMPLE_ATTRIBUTE(tty_adapter_fops, tty_adapter_get, tty_adapter_set, "%llu\n");
+
 static int hat_tty_init(void)
 {
 	int ret;
@@ -1212,6 +1250,7 @@ static int hat_tty_init(void)
 		goto err_driver;
 
 	debugfs_create_file("tty_stuck", 0600, hat_dir, NULL, &tty_stuck_fops);
+	debugfs_create_file("tty_adapter", 0600, hat_dir, NULL, &tty_adapter_fops);
 	return 0;
 
 err_driver:
