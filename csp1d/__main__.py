@@ -32,21 +32,26 @@ def main() -> int:
 
 def _run() -> int:
     arguments = _parser().parse_args()
-    file: Path = arguments.config
+    named: Path | None = arguments.config
     try:
-        config = load(file)
+        config = load(named)
+        if arguments.check_config and config.http.tls_certificate:
+            from csp1d.interfaces.http import check_certificates
+
+            check_certificates(config.http, named)
     except ConfigError as error:
         _report_rejected(error, arguments.check_config)
         return CONFIGURATION
     if arguments.check_config:
+        file = named or DEFAULT_PATH
         for doubt in doubts(file):
             print(f"csp1d: warning: {doubt}", file=sys.stderr)
         print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults")
         return OK
-    return _serve(config, file, arguments.simulate)
+    return _serve(config, named, arguments.simulate)
 
 
-def _serve(config: Config, file: Path, scenario_text: str | None) -> int:
+def _serve(config: Config, named: Path | None, scenario_text: str | None) -> int:
     """Run the daemon until it is stopped, on the simulated HAT if there is a scenario."""
     from csp1d.hat.device import Hat
     from csp1d.interfaces import journal
@@ -70,7 +75,7 @@ def _serve(config: Config, file: Path, scenario_text: str | None) -> int:
                 print(f"csp1d: {problem}", file=sys.stderr)
             return USAGE
         hat = simulated = SimulatedHat(scenario)
-    daemon = Daemon(hat, config, file)
+    daemon = Daemon(hat, config, named)
     daemon.start()
     if scenario_text is not None:
         with contextlib.suppress(BrokenPipeError):
@@ -119,7 +124,6 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         metavar="FILE",
         type=Path,
-        default=DEFAULT_PATH,
         help=f"configuration file (default {DEFAULT_PATH}; drop-ins in FILE.d/)",
     )
     parser.add_argument(

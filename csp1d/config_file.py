@@ -17,14 +17,16 @@ from csp1d.loading import Loader, decode_toml
 DEFAULT_PATH = Path("/etc/csp1d/csp1d.toml")
 
 
-def load(path: Path) -> Config:
-    """Read a configuration file and its drop-ins; a missing file counts as empty.
+def load(path: Path | None) -> Config:
+    """Read a configuration file and its drop-ins.
 
-    Drop-ins are `PATH.d/*.toml` in the order of their names; they override key by key.
+    `path` is the file that the user has named; None: DEFAULT_PATH, which counts as empty if it is
+    missing. Drop-ins are `PATH.d/*.toml` in the order of their names; they override key by key.
     Raises ConfigError with every problem of every file.
     """
-    config, set_in, problems = _read_files(path)
-    if problems := problems or list(_contradictions(config, set_in, path)):
+    file = path or DEFAULT_PATH
+    config, set_in, problems = _read_files(file, is_named=path is not None)
+    if problems := problems or list(_contradictions(config, set_in, file)):
         raise ConfigError(problems)
     return config
 
@@ -62,14 +64,16 @@ def drop_in_folder(path: Path) -> Path:
     return path.parent / f"{path.name}.d"
 
 
-def _read_files(path: Path) -> tuple[Config, dict[str, Path], list[Problem]]:
+def _read_files(
+    path: Path, is_named: bool = False
+) -> tuple[Config, dict[str, Path], list[Problem]]:
     """The configuration, the file that sets each key, and what is wrong."""
     config, set_in = Config(), dict[str, Path]()
     problems: list[Problem] = []
     for file in [path, *_drop_ins(path, problems)]:
         loader = Loader()
         try:
-            config = loader.override(config, _read(file, required=file != path))
+            config = loader.override(config, _read(file, required=is_named or file != path))
         except ValueError as error:
             problems.append(Problem(file, "", str(error)))
         set_in |= dict.fromkeys(loader.keys, file)

@@ -120,8 +120,20 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
     "a missing configuration": (
         {},
         ["csp1d", "--config", "c.toml", "--check-config"],
-        0,
-        "c.toml not found, using defaults",
+        78,
+        "csp1d: c.toml: cannot be read: No such file or directory",
+    ),
+    "a missing configuration in csp1ctl": (
+        {},
+        ["csp1ctl", "telegram", "1", "2", "3", "--config", "c.toml"],
+        78,
+        "csp1ctl: c.toml: cannot be read: No such file or directory",
+    ),
+    "a missing certificate": (
+        {"c.toml": "[http]\ntls_certificate = 'a.pem'\ntls_key = 'b.pem'"},
+        ["csp1d", "--config", "c.toml", "--check-config"],
+        78,
+        "csp1d: c.toml: http.tls_certificate: 'a.pem' cannot be read: No such file",
     ),
     "an unknown key": (
         {"c.toml": "[adc]\ndevise = 'x'"},
@@ -319,7 +331,8 @@ def quiet_capture(folder: Path, scans: int) -> None:
         "timestamp": None,
     }
     put(folder, "quiet.json", json.dumps(description))
-    (folder / "quiet.bin").write_bytes(bytes(2 * scans))
+    # The least noise of a working ADC.
+    (folder / "quiet.bin").write_bytes((b"\0\0\1\0" * scans)[: 2 * scans])
 
 
 @pytest.mark.parametrize("scans", [0, 900])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from csp1d import config_file
 from csp1d.config import ChannelConfig, Config, DirectionConfig, split_address
 from csp1d.config_file import doubts, load, origins
 from csp1d.errors import ConfigError
@@ -29,8 +30,15 @@ def drop_in(file: Path, name: str, content: str) -> Path:
     return folder / name
 
 
-def test_a_missing_file_is_valid_and_means_the_defaults(file: Path) -> None:
-    assert load(file) == Config()
+def test_a_missing_file_is_valid_and_means_the_defaults_unless_it_was_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", file)
+    assert load(None) == Config()
+    drop_in(file, "10.toml", "[adc]\nbuffer_seconds = 5")
+    assert load(None).adc.buffer_seconds == 5
+    with pytest.raises(ConfigError, match=r"csp1d\.toml: cannot be read: No such file"):
+        load(file)
 
 
 def test_the_shipped_file_shows_every_key_with_its_default() -> None:
@@ -242,6 +250,7 @@ def test_drop_ins_override_key_by_key_and_the_last_name_wins(file: Path) -> None
 
 
 def test_drop_ins_are_read_in_the_order_of_their_names(file: Path) -> None:
+    file.touch()
     for number in (70, 20, 90, 40, 10, 80, 30, 60, 50):
         drop_in(file, f"{number}.toml", f'[p1]\nserial = "{number}"')
     assert load(file).p1.serial == "90"
@@ -445,6 +454,7 @@ def test_a_pipe_or_device_is_rejected_at_once(no_file: Path) -> None:
 
 @NO_FILES
 def test_a_drop_in_that_is_not_a_file_is_reported(file: Path, no_file: Path) -> None:
+    file.touch()
     other = drop_in(file, "10.toml", "")
     other.unlink()
     other.symlink_to(no_file)

@@ -9,6 +9,7 @@ import select
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import make_certificate
 
 from csp1d.config import Config, HttpConfig
 from csp1d.config_file import load
@@ -611,6 +613,37 @@ def test_an_led_that_is_no_longer_configured_is_turned_off(
     daemon._reconfigure(replace(config, leds=replace(config.leds, p1="other")))
     assert (switched[config.leds.p1], switched["other"]) == (False, True)
     daemon._stop()
+
+
+def test_a_bad_certificate_at_a_reload_keeps_the_old_one(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "sensor")
+    config = f'{CONFIG}tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+    context = ssl.create_default_context(cafile=certificate)
+
+    def serves(daemon: Running) -> bool:
+        with urllib.request.urlopen(f"{daemon.url}metrics", timeout=5, context=context) as reply:
+            return b"csp1d_build_info" in reply.read()
+
+    with running(tmp_path, "--simulate", config=config) as daemon:
+        assert serves(daemon)
+        old = certificate.read_bytes()
+        other, _ = make_certificate(tmp_path, "other")
+        for bad, reason in (
+            (b"no certificate", "[SSL] PEM lib"),
+            (other.read_bytes(), "key values mismatch"),
+            (None, "cannot be read: No such file or directory"),
+        ):
+            certificate.unlink()
+            if bad is not None:
+                certificate.write_bytes(bad)
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for(reason)
+            assert serves(daemon)
+        assert "csp1d.toml: http.tls_certificate: '" in daemon.log()
+        assert daemon.log().count("; keeping the previous configuration") == 3
+        certificate.write_bytes(old)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for("configuration reloaded")
 
 
 @pytest.mark.usefixtures("signals")

@@ -187,6 +187,7 @@ def fitted(tmp_path: Path) -> Config:
     folder = tmp_path / "csp1d.toml.d"
     folder.mkdir()
     shutil.copy(DROP_IN, folder / "50-csp1-hat.toml")
+    (tmp_path / "csp1d.toml").touch()
     return load(tmp_path / "csp1d.toml")
 
 

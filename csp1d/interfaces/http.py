@@ -21,7 +21,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from csp1d.config import HttpConfig, split_address
-from csp1d.errors import DeviceError
+from csp1d.config_file import DEFAULT_PATH, origins
+from csp1d.errors import ConfigError, DeviceError, Problem
 from csp1d.events import Event
 from csp1d.interfaces.router import MOST_HEAD_BYTES, Page, Router, error_response, is_complete
 
@@ -253,7 +254,30 @@ def _listen(address: str) -> socket.socket:
     return listener
 
 
+def check_certificates(config: HttpConfig, named_file: Path | None) -> None:
+    """Raise ConfigError unless the certificates of a configuration can be used now.
+
+    `named_file` as for `config_file.load`.
+    """
+    try:
+        _tls(config)
+    except TlsError as error:
+        file = named_file or DEFAULT_PATH
+        file = origins(file).get(error.key, file)
+        raise ConfigError([Problem(file, error.key, error.reason)]) from error
+
+
+class TlsError(DeviceError):
+    """A file for TLS that cannot be used."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key} {reason}")
+        self.key = key
+        self.reason = reason
+
+
 def _tls(config: HttpConfig) -> ssl.SSLContext | None:
+    """Raises TlsError."""
     if not config.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -264,19 +288,26 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
     try:
         # Without a password, OpenSSL would prompt for the passphrase of a key on the terminal.
         context.load_cert_chain(config.tls_certificate, config.tls_key, password="")
-        if config.tls_client_ca:
-            context.load_verify_locations(config.tls_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:
-        raise DeviceError(
-            f"cannot use http.tls_certificate {config.tls_certificate!r}, tls_key or tls_client_ca:"
-            f" {error}; they must be PEM files, and the key must belong to the certificate"
+        raise TlsError(
+            "http.tls_certificate",
+            f"{config.tls_certificate!r} cannot be used with http.tls_key {config.tls_key!r}:"
+            f" {error}; both must be PEM files, and the key must belong to the certificate",
         ) from error
+    if config.tls_client_ca:
+        try:
+            context.load_verify_locations(config.tls_client_ca)
+        except OSError as error:
+            raise TlsError(
+                "http.tls_client_ca",
+                f"{config.tls_client_ca!r} cannot be used: {error}; it must be a PEM file",
+            ) from error
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def _check_pem(key: str, file: Path) -> None:
-    """Raise DeviceError unless `file` is a readable regular file, and no key with a passphrase.
+    """Raise TlsError unless `file` is a readable regular file, and no key with a passphrase.
 
     OpenSSL would block on a pipe. It also derives a key before it rejects an empty passphrase,
     which takes as long as the creator of the file chose.
@@ -290,4 +321,4 @@ def _check_pem(key: str, file: Path) -> None:
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     if reason:
-        raise DeviceError(f"{key} {str(file)!r} {reason}; set it to a PEM file that csp1d can read")
+        raise TlsError(key, f"{str(file)!r} {reason}; set it to a PEM file that csp1d can read")

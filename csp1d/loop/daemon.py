@@ -15,6 +15,7 @@ from pathlib import Path
 
 from csp1d import __version__
 from csp1d.config import Config
+from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
@@ -39,9 +40,9 @@ _SEARCH_NS = 1200 * MS_NS
 class Daemon:
     """Measures and sends until SIGTERM or SIGINT."""
 
-    def __init__(self, hat: Hat, config: Config, config_path: Path) -> None:
+    def __init__(self, hat: Hat, config: Config, named_file: Path | None) -> None:
         self._config = config
-        self._config_path = config_path
+        self._named_file = named_file
         self._search_ns = 0
 
         # The HAT opens devices, and reports when one appears or disappears.
@@ -80,7 +81,7 @@ class Daemon:
     def run(self) -> None:
         """Run the loop until a signal stops it, then leave the devices in their idle state."""
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
-        log_doubts(self._config_path)
+        log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
         try:
             while not self._signals.stop:
@@ -146,10 +147,10 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if config := read_again(self._config_path):
+        if config := read_again(self._named_file):
             self._reconfigure(config)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
-            log_doubts(self._config_path)
+            log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
     def _reconfigure(self, config: Config) -> None:

@@ -51,7 +51,10 @@ def reading_json(reading: Reading) -> dict[str, Any]:
         "frequency_hertz": reading.frequency_hertz,
         "scans": reading.scans,
         "lost_scans": reading.lost_scans,
-        "current_amperes": {str(p): c.rms_amperes for p, c in reading.phases.items()},
+        "current_amperes": {
+            str(phase): None if phase in reading.failed_phases else current.rms_amperes
+            for phase, current in reading.phases.items()
+        },
         "active_current_amperes": active and {str(p): amperes for p, amperes in active.items()},
         "clipped_samples": {str(p): c.clipped_samples for p, c in reading.phases.items()},
     }

@@ -25,10 +25,11 @@ def main() -> int:
 
 def _run() -> int:
     arguments = _parser().parse_args()
-    arguments.config = getattr(arguments, "config", DEFAULT_PATH)
+    named = getattr(arguments, "config", None)
+    arguments.config = named or DEFAULT_PATH
     try:
         # discover makes a configuration; the present one may be missing or wrong.
-        config = Config() if arguments.command == "discover" else load(arguments.config)
+        config = Config() if arguments.command == "discover" else load(named)
         return int(import_module(f"csp1d.tool.commands.{arguments.command}").run(config, arguments))
     except (FileError, DeviceError) as error:
         for line in str(error).splitlines():

@@ -354,7 +354,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
         timeout=30,
         check=False,
     )
-    assert re.search(r"DeviceError: http.tls_key .* has a passphrase", result.stderr)
+    assert re.search(r"TlsError: http.tls_key .* has a passphrase", result.stderr)
     os.set_blocking(terminal, False)
     with pytest.raises(BlockingIOError):
         os.read(terminal, 1)

@@ -4,6 +4,7 @@
 import dataclasses
 import itertools
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from csp1d.loop.sampler import Sampler
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
@@ -42,6 +44,9 @@ class Board(SimulatedHat):
         """The number of scans that can be read at a time."""
         self.reads = 0
         self.opened_ns: list[int] = []
+        self.zero = 0
+        """The code of no current, less than in `codes_of`."""
+        self.is_still = False
         self.l2_at_rail = False
         self.loses_all = False
         self.fault: OSError | ScanFormatError | None = None
@@ -63,7 +68,9 @@ class Board(SimulatedHat):
         numbers, self._read = np.arange(self._read, end), end
         if self.loses_all:
             return b""
-        codes = codes_of(current(numbers / RATE, 50.0, AMPERES))
+        codes = codes_of(current(numbers / RATE, 50.0, AMPERES)) - self.zero
+        if self.is_still:
+            codes[:] = 0
         l2 = np.zeros_like(codes) if self.l2_at_rail else codes
         return pack(self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE))
 
@@ -96,6 +103,24 @@ def test_after_a_stop_before_the_read_timestamps_are_still_used(
     whole_ns = [START_NS + (n + 1) * SECOND for n in range(len(readings))]
     assert ends_ns == pytest.approx(whole_ns, abs=SECOND // 1000)
     assert readings[-1].amperes(Phase.L1) == pytest.approx(AMPERES, rel=1e-3)
+
+
+def test_an_adc_that_stands_still_gives_no_reading() -> None:
+    board = Board()
+    signed = ScanType.parse("le:s16/16>>0")
+    channels = tuple(replace(c, type=signed, offset=0.0) for c in board.format.channels)
+    board.format = replace(board.format, channels=channels)
+    board.zero = 2**15
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 3)
+    board.is_still = True
+    run(board, sampler, 2)
+    assert run(board, sampler, 2) == []
+    assert sampler.failed
+    assert sampler.failed.failed_phases == tuple(Phase)
+    board.is_still = False
+    run(board, sampler, 2)
+    assert run(board, sampler, 2)
 
 
 def test_a_failed_input_gives_no_reading_but_can_be_inspected() -> None:

@@ -52,6 +52,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    (tmp_path / "csp1d.toml").touch()
     return tmp_path / "csp1d.toml"
 
 

@@ -187,6 +187,7 @@ def test_a_file_without_effect_is_refused_before_the_measurement(
     tmp_path: Path, file: str, content: str, problem: str
 ) -> None:
     config = tmp_path / "c.toml"
+    config.touch()
     folder = tmp_path / "c.toml.d"
     folder.mkdir()
     (folder / file).write_text(content)
@@ -199,7 +200,9 @@ def test_keys_of_other_phases_and_of_earlier_files_do_not_matter(tmp_path: Path)
     folder = tmp_path / "c.toml.d"
     folder.mkdir()
     (folder / "10-first.toml").write_text("[channels.L1]\ngain = 1.5")
-    (folder / "90-last.toml").write_text("[channels.L2]\ngain = 1.5\n[channels.L1]\ninput = 'v'")
+    (folder / "90-last.toml").write_text(
+        "[channels.L2]\ngain = 1.5\n[channels.L1]\ninput = 'voltage9'"
+    )
     CalibrationFile(tmp_path / "c.toml", [Phase.L1])
 
 
