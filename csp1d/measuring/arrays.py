@@ -4,11 +4,14 @@
 They are those of `numpy.typing.NDArray`; importing that module would take another 0.4 MiB.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Rows = Sequence[Array] | Array
+"""Arrays of one length: one for each channel, or the rows of one array."""
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Complexes = np.ndarray[Any, np.dtype[np.complex128]]

@@ -81,7 +81,9 @@ class Metering:
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:
             decoded = self._format.decode(data[:step])
-            codes = [decoded.codes[row] for row in self._rows]
+            codes = decoded.codes
+            if self._rows != list(range(len(codes))):
+                codes = [codes[row] for row in self._rows]
             taken = self.timeline.append(codes, decoded.timestamps, len(decoded.codes[0]))
             while span := self.timeline.next_span():
                 readings.append(self._read(span))

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scans not yet used by a window, one contiguous row per channel."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from csp1d.measuring.arrays import Array, Floats, Integers
+from csp1d.measuring.arrays import Floats, Integers, Rows
 
 _FIRST_CAPACITY = 4096
 
@@ -34,7 +32,7 @@ class PendingScans:
         """(count,) sample counts, lost samples included."""
         return self._times[1, : self.count]
 
-    def append(self, codes: Sequence[Array], stamps: Integers | None) -> None:
+    def append(self, codes: Rows, stamps: Integers | None) -> None:
         """Add scans: one row of codes per channel, and their stamps, if they have any."""
         count = len(codes[0])
         before, self.count = self.count, self.count + count
@@ -42,8 +40,7 @@ class PendingScans:
             spare = ((0, 0), (0, 2 * self.count - self._times.shape[1]))
             self._codes = np.pad(self._codes, spare)
             self._times = np.pad(self._times, spare)
-        for row, values in zip(self._codes, codes, strict=True):
-            row[before : self.count] = values
+        self._codes[:, before : self.count] = codes
         if stamps is not None:
             self._times[0, before : self.count] = stamps
         after = self.next_position + count

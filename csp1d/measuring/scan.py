@@ -15,7 +15,7 @@ import numpy as np
 
 from csp1d.errors import ScanFormatError
 from csp1d.loading import key, matches, within
-from csp1d.measuring.arrays import Array, Integers
+from csp1d.measuring.arrays import Array, Integers, Rows
 from csp1d.scan_type import EXACT_BITS, ScanType
 
 SLOWEST_HERTZ, FASTEST_HERTZ = 200.0, 1e7
@@ -56,7 +56,7 @@ class Timestamp:
 class Scans:
     """Decoded scans."""
 
-    codes: tuple[Array, ...]
+    codes: Rows
     """For each channel of the format: (scans,), or (scans, repeat) if it repeats; possibly strided
     views of the decoded bytes."""
     timestamps: Integers | None
@@ -185,7 +185,7 @@ class ScanFormat:
             # One word after the other, so all channels can be shifted at once.
             shape, strides = (len(self.channels), len(records)), (common.bytes, self.scan_bytes)
             words: Array = np.ndarray(shape, self.record[0], records, strides=strides)
-            codes = tuple(_codes_of(words, common))
+            codes: Rows = _codes_of(words, common)
         else:
             codes = tuple(
                 _codes_of(records[str(number)], channel.type)

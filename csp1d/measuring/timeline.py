@@ -19,12 +19,11 @@ too many scans were lost, the grid restarts after the loss.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from csp1d.measuring.arrays import Array, Floats, Integers
+from csp1d.measuring.arrays import Floats, Integers, Rows
 from csp1d.measuring.clock import (
     SampleClock,
     confirm_scans,
@@ -163,7 +162,7 @@ class Timeline:
         elif self._clock:
             self._clock = self._reads.clock
 
-    def append(self, codes: Sequence[Array], timestamps: Integers | None, scans: int) -> int:
+    def append(self, codes: Rows, timestamps: Integers | None, scans: int) -> int:
         """Add scans of the current read, and return how many of them were added.
 
         After each call, call `next_span` until it returns None; then append the rest.
@@ -180,7 +179,9 @@ class Timeline:
         if stamps is None and self._counting_clock() is None:
             self._pending.next_position += scans
         else:
-            self._pending.append([row[:scans] for row in codes], stamps)
+            if scans < len(codes[0]):
+                codes = [row[:scans] for row in codes]
+            self._pending.append(codes, stamps)
         return scans
 
     def next_span(self) -> Span | None:
