@@ -78,26 +78,32 @@ class SampleClock:
         earliest = np.arange(skipped, len(stamps), length)
         if late is not None:
             earliest += late[skipped:].reshape(_SEGMENTS, length).argmin(axis=1)
-        self._blocks.appendleft(np.stack((positions[earliest], stamps[earliest])))
-        for count in range(1, len(self._blocks) + 1):
-            points = np.concatenate([self._blocks[block] for block in range(count)], axis=1)
-            y = self.lateness_ns(points[1], points[0])
-            # All stamps of a sixteenth may be late because the driver was delayed.
-            level = np.median(y)
-            kept = y <= level + 6 * np.median(np.abs(y - level)) + self.period_ns / 4
-            x, y = points[0][kept].astype(np.float64), y[kept]
-            x_mean, y_mean = float(x.mean()), float(y.mean())
-            x -= x_mean
-            slope = float(x @ y / (x @ x))
-            off = y - y_mean - slope * x
-            error = math.sqrt(off @ off / len(off) / (x @ x))
+        self._blocks.appendleft(np.array((positions[earliest], stamps[earliest])))
+        last, points = int(positions[-1]), self._blocks[0][:, :0]
+        for block in self._blocks:
+            points = np.concatenate((points, block), axis=1)
+            x, y = (points[0] - last).astype(np.float64), self.lateness_ns(points[1], points[0])
+            if np.maximum.reduce(y) - np.minimum.reduce(y) > self.period_ns / 4:
+                # All stamps of a sixteenth may be late because the driver was delayed.
+                level = np.median(y)
+                kept = y <= level + 6 * np.median(np.abs(y - level)) + self.period_ns / 4
+                x, y = x[kept], y[kept]
+            slope, level_ns, error = fit_line(x, y)
             if error < _SLOPE_ERROR * self.period_ns:
                 break
-        last = int(positions[-1])
-        time_ns = self.time_ns(last) + round(y_mean + slope * (last - x_mean))
+        self._position, self._time_ns = last, self.time_ns(last) + round(level_ns)
         self.error = 2 * error / self.period_ns
         self.period_ns += slope
-        self._position, self._time_ns = last, time_ns
+
+
+def fit_line(x: Floats, y: Floats) -> tuple[float, float, float]:
+    """Fit a line by least squares: its slope, its level at 0, the standard error of the slope."""
+    x_mean, y_mean = float(np.add.reduce(x)) / len(x), float(np.add.reduce(y)) / len(y)
+    away = x - x_mean
+    spread = float(away @ away)
+    slope = float(away @ y) / spread
+    rest = y - y_mean - slope * away
+    return slope, y_mean - slope * x_mean, math.sqrt(float(rest @ rest) / len(x) / spread)
 
 
 def estimate_period_ns(stamps: Integers) -> float:

@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 
 from csp1d.measuring.arrays import Integers
-from csp1d.measuring.clock import SampleClock
+from csp1d.measuring.clock import SampleClock, fit_line
 from csp1d.units import MS_NS, SECOND_NS
 
 _BACK_NS = 50 * MS_NS
@@ -160,25 +160,26 @@ class Reads:
         """Set the clock to the line."""
         if len(self._points) < _LEAST_POINTS:
             return
-        points = np.array(self._points, np.int64)
-        x, y = (points - points[-1]).T.astype(np.float64)
-        if np.ptp(x) == 0 or np.ptp(y) < SECOND_NS:
+        position, time_ns = self._points[-1]
+        x = np.array([float(at - position) for at, _ in self._points])
+        y = np.array([float(at_ns - time_ns) for _, at_ns in self._points])
+        if x[0] == 0 or -y[0] < SECOND_NS:
             return
-        slope, level = np.polyfit(x, y, 1)
-        early = np.argsort(y - slope * x)[: (len(x) + 1) // 2]
-        if np.ptp(x[early]) > 0:
-            slope, level = np.polyfit(x[early], y[early], 1)
+        slope, level, _ = fit_line(x, y)
+        early = (y - slope * x).argsort()[: (len(x) + 1) // 2]
+        if np.minimum.reduce(x[early]) < np.maximum.reduce(x[early]):
+            slope, level, _ = fit_line(x[early], y[early])
         if slope <= 0:
             return
-        late = np.sort(y - slope * x)
+        late = y - slope * x
+        late.sort()
         self._spread_ns = float(late[-1] - late[0])
         if self.clock is None and self._spread_ns > _LARGE_LAG_NS:
             self._points.popleft()  # scans may have been lost between them
             return
         # The more points, the less the line turns with the spread of most of them.
-        error = 2 * _POINTS / len(x) * float((late[3 * len(x) // 4] - late[0]) / np.ptp(y))
-        position, time_ns = points[-1].tolist()
-        self.clock = SampleClock(float(slope), position, time_ns + round(level), error)
+        error = 2 * _POINTS / len(x) * float((late[3 * len(x) // 4] - late[0]) / -y[0])
+        self.clock = SampleClock(slope, position, time_ns + round(level), error)
 
     def _find_lost(self, lag_ns: float, read_ns: int) -> int:
         """Scans were lost if one read after the other lags by the same time."""

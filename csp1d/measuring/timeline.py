@@ -334,8 +334,9 @@ class Timeline:
         if self._timestamps:
             new, period_ns, is_new = slice(self._fitted, count), clock.period_ns, clock.error == 1
             stamps, positions = self._pending.stamps[new], self._pending.positions[new]
-            recent = slice(-1 if late is None else -confirm_scans(period_ns), None)
-            off_ns = float(clock.lateness_ns(stamps[recent], positions[recent]).min())
+            off_ns: float = int(stamps[-1]) - clock.time_ns(int(positions[-1]))
+            if late is not None:
+                off_ns = float(np.minimum.reduce(late[-confirm_scans(period_ns) :]))
             clock.fit(stamps, positions, None if late is None else late[new])
             self._fitted = count
             moved = abs(clock.period_ns / period_ns - 1) > _PRECISE
@@ -383,17 +384,13 @@ class Timeline:
 
     def _is_even(self, clock: SampleClock, count: int) -> bool:
         """Whether the new ones of the first `count` scans are in time and in even steps."""
-        ends, period_ns = [self._fitted, count - 1], clock.period_ns
-        first, last = clock.lateness_ns(self._pending.stamps[ends], self._pending.positions[ends])
+        new, period_ns = slice(self._fitted, count), clock.period_ns
+        stamps, positions = self._pending.stamps[new], self._pending.positions[new]
+        first, last = (int(stamps[at]) - clock.time_ns(int(positions[at])) for at in (0, -1))
         if first > period_ns / 2 or last > _LATE_NS:
             return False
-        stamps = self._pending.stamps[self._fitted : count]
-        steps, usual = stamps[1:] - stamps[:-1], round(period_ns)
-        least, most = (
-            np.minimum.reduce(steps, initial=usual),
-            np.maximum.reduce(steps, initial=usual),
-        )
-        return bool(max(period_ns - least, most - period_ns) < period_ns / 8)
+        off_ns = np.abs(stamps[1:] - stamps[:-1] - period_ns)
+        return bool(np.maximum.reduce(off_ns, initial=0) < period_ns / 8)
 
     def _find_lost(self, clock: SampleClock, count: int) -> Floats | None:
         """Shift positions by the lost scans, and return the lateness of the first `count` scans.

@@ -47,17 +47,17 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
 
 @st.composite
 def accepted_types(draw: st.DrawFn) -> ScanType:
-    """Any that the configuration accepts."""
+    """Any that the configuration accepts; with fewer bits, the range is rejected."""
     storage_bits = draw(st.sampled_from([8, 16, 32, 64]))
-    shift = draw(st.integers(0, storage_bits - 1))
-    bits = draw(st.integers(1, min(EXACT_BITS, storage_bits - shift)))
+    shift = draw(st.integers(0, storage_bits - 8))
+    bits = draw(st.integers(8, min(EXACT_BITS, storage_bits - shift)))
     return ScanType(draw(st.booleans()), draw(st.booleans()), bits, storage_bits, shift)
 
 
 @given(accepted_types())
 @example(ScanType.parse("le:u53/64>>0"))
 @example(ScanType.parse("be:s53/64>>11"))
-@example(ScanType.parse("le:u1/8>>7"))
+@example(ScanType.parse("le:u8/64>>56"))
 def test_every_type_that_the_configuration_accepts_is_measured(scan_type: ScanType) -> None:
     assert problem(ChannelConfig, "type", str(scan_type)) is None
     l1 = ChannelConfig(input="voltage0", type=str(scan_type))
