@@ -169,10 +169,7 @@ class Reads:
         early = (y - slope * x).argsort()[: (len(x) + 1) // 2]
         if np.minimum.reduce(x[early]) < np.maximum.reduce(x[early]):
             slope, level, _ = fit_line(x[early], y[early])
-        if slope <= 0:
-            return
-        late = y - slope * x
-        late.sort()
+        late = np.sort(y - slope * x)
         self._spread_ns = float(late[-1] - late[0])
         if self.clock is None and self._spread_ns > _LARGE_LAG_NS:
             self._points.popleft()  # scans may have been lost between them

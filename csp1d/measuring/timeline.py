@@ -98,7 +98,7 @@ class Timeline:
                 " set sampling_frequency_hz in [adc] or in the capture to the rate of the ADC"
             )
         self._reads = Reads()
-        self._remaining = 0
+        self._remaining = 0  # scans of the current read that are not added yet
         self._read_ns: int | None = None
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
@@ -413,16 +413,17 @@ class Timeline:
     def _has_another_rate(self, clock: SampleClock, count: int) -> bool:
         """Whether most scans come with a period that differs from the clock's.
 
-        Gaps affect few of the steps over a short lag; late stamps have little effect over a long
-        one.
+        Gaps affect few steps over a short lag, late stamps little those over a long one, and from
+        one uneven stamp to the next a step says nothing.
         """
-        stamps = self._pending.stamps[self._fitted : count]
-        if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / clock.period_ns):
+        stamps, period_ns = self._pending.stamps[self._fitted : count], clock.period_ns
+        if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / period_ns):
             return False
-        lags = (1, len(stamps) // 64, len(stamps) // 8)
-        steps = [float(np.median(stamps[lag:] - stamps[:-lag])) / lag for lag in lags]
-        moved = [step / clock.period_ns - 1 for step in steps]
-        return min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED
+        lags = [len(stamps) // 64, len(stamps) // 8]
+        if np.median(np.abs(stamps[1:] - stamps[:-1] - period_ns)) < period_ns / 4:
+            lags.append(1)
+        moved = [np.median(stamps[lag:] - stamps[:-lag]) / lag / period_ns - 1 for lag in lags]
+        return bool(min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED)
 
     def _skip_large_loss(self, clock: SampleClock, count: int) -> bool:
         """If the window lost too many scans, start one after those that are too many."""
