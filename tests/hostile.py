@@ -101,9 +101,15 @@ def usable(config: Config) -> None:
         split_address(config.http.listen)
     with contextlib.closing(SimulatedAdc(config, PLAYER)) as adc:
         channels, meter = config.channels.used(), None
-        if reference := config.reference():
-            meter = DirectionMeter(adc.format, channels, config.direction, reference)
-        metering = Metering(adc.format, channels, config.measurement, meter)
+        try:
+            if reference := config.reference():
+                meter = DirectionMeter(adc.format, channels, config.direction, reference)
+            metering = Metering(adc.format, channels, config.measurement, meter)
+        except ValueError as error:
+            # The scale of an ADC is known only now: `Sampler` reports a range that is impossible.
+            if "the ADC is" not in str(error):
+                raise
+            return
         metering.feed(bytes(adc.format.scan_bytes * 10))
 
 

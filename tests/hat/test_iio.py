@@ -250,6 +250,7 @@ def axi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
 def test_a_dma_buffer_gets_two_short_blocks_of_whole_scans_and_keeps_its_watermark(
     axi: Tree, hertz: float, align_bytes: str, length: int
 ) -> None:
+    (axi.folder / "buffer0/length_align_bytes").unlink()
     axi.put(axi.folder / "buffer0/length_align_bytes", align_bytes)
     adc = axi.open(AdcConfig(sampling_frequency_hz=hertz, buffer_seconds=60))
     assert adc.in_blocks
