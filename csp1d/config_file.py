@@ -16,6 +16,8 @@ from csp1d.loading import Loader, decode_toml
 
 DEFAULT_PATH = Path("/etc/csp1d/csp1d.toml")
 
+_SERIAL_OF_0_1_0 = "XMXCQA0000000000"
+
 
 def load(path: Path | None) -> Config:
     """Read a configuration file and its drop-ins.
@@ -42,20 +44,22 @@ def origins(path: Path) -> Mapping[str, Path]:
 def doubts(path: Path) -> list[Problem]:
     """What a consumer may misunderstand although the configuration is valid."""
     config, set_in, _ = _read_files(path)
-    key = "direction.export_current"
-    # The configuration as shipped sets every key: only in a drop-in is the value a choice.
-    is_chosen = config.direction.export_current == "zero" or set_in.get(key, path) != path
-    if config.direction.reference == "off" or is_chosen:
-        return []
-    return [
-        Problem(
-            path,
-            key,
+    found = {}
+    if config.p1.serial == _SERIAL_OF_0_1_0:
+        found["p1.serial"] = (
+            "is that of each device with csp1d 0.1.0: consumers treat them as one meter; set"
+            ' p1.serial and p1.equipment_id to "auto", or confirm the serial in a drop-in'
+        )
+    if config.direction.reference != "off" and config.direction.export_current == "magnitude":
+        found["direction.export_current"] = (
             'export is sent as "magnitude": a consumer that reads only 31.7.0 (Home Assistant,'
             " ESPHome, dsmr-reader) counts it as load, one that reads 22.7.0 (evcc, SmartEVSE,"
             ' Domoticz) does not; set it in a drop-in: to "zero" for the former, to "magnitude"'
-            " for the latter",
+            " for the latter"
         )
+    # The configuration as shipped sets every key: only in a drop-in is the value a choice.
+    return [
+        Problem(path, key, text) for key, text in found.items() if set_in.get(key, path) == path
     ]
 
 

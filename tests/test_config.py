@@ -142,6 +142,18 @@ def test_a_direction_in_a_drop_in_to_the_shipped_file_is_doubtful(file: Path) ->
     assert [doubt.key for doubt in doubts(file)] == ["direction.export_current"]
 
 
+def test_the_serial_number_of_each_0_1_0_is_doubtful_until_a_drop_in_confirms_it(
+    file: Path,
+) -> None:
+    content = '[p1]\nserial = "XMXCQA0000000000"\nequipment_id = "E0000000000000000"\n'
+    file.write_text(content)
+    assert [doubt.key for doubt in doubts(file)] == ["p1.serial"]
+    drop_in(file, "10.toml", content)
+    assert doubts(file) == []
+    drop_in(file, "10.toml", '[p1]\nserial = "auto"')
+    assert doubts(file) == []
+
+
 def test_another_trigger_than_a_timer_may_be_fast(file: Path) -> None:
     file.write_text("[adc]\ntrigger = 'a'\nsampling_frequency_hz = 64000")
     assert load(file).adc.sampling_frequency_hz == 64_000

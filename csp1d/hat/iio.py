@@ -98,7 +98,8 @@ class IioAdc(Driver):
         # The kernel lowers a watermark that is above a new length.
         self._write(self._buffer / "length", str(length))
         if not self.in_blocks:
-            watermark = int(_WATERMARK_SECONDS * length / adc.buffer_seconds)
+            # The kernel rejects 0, which a driver with a low rate would give.
+            watermark = max(1, int(_WATERMARK_SECONDS * length / adc.buffer_seconds))
             self._write(self._buffer / "watermark", str(watermark))
         try:
             (self._buffer / "enable").write_text("1")
@@ -166,15 +167,8 @@ class IioAdc(Driver):
                 f"declares {str(declared)!r}, and storage and repeat cannot be overridden"
             )
         scale = config.scale_millivolts or self._driver_scale(config.input, table)
-        if (
-            config.type
-            and not config.scale_millivolts
-            and (chosen.bits, chosen.shift)
-            != (
-                declared.bits,
-                declared.shift,
-            )
-        ):
+        has_its_codes = (chosen.bits, chosen.shift) == (declared.bits, declared.shift)
+        if not (has_its_codes or config.scale_millivolts):
             raise DeviceError(
                 f"{self._name}: {table}.type {config.type!r} has other bits or another shift than "
                 f"the driver's type {str(declared)!r}, so the driver's scale does not apply; "
