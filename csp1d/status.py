@@ -125,9 +125,7 @@ def _reading_rows(status: Status) -> Iterator[Row]:
         overload = f"{phase} overload" if current.clipped_samples else ""
         yield Row(phase, text, not overload, overload)
     hertz = reading.frequency_hertz
-    yield Row(
-        "mains", "frequency unknown: no steady current" if hertz is None else f"{hertz:7.3f} Hz"
-    )
+    yield Row("mains", "frequency unknown" if hertz is None else f"{hertz:7.3f} Hz")
     if direction and direction.reference_fault:
         text = f"unknown, counted as import: {direction.reference_fault}"
         yield Row("direction", text, good=False, fault="direction unknown")

@@ -869,6 +869,21 @@ def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
 
 
 @pytest.mark.usefixtures("signals")
+def test_a_process_that_was_held_between_two_clocks_has_not_slept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(SimulatedHat(parse("L1=10")), Config(), tmp_path / "csp1d.toml")
+    reading = Reading(1, time.monotonic_ns(), 1.0, {}, 50.0, 4000, 0)
+    daemon._sampler._record([reading])
+    clock, held_ns = time.monotonic_ns, [500_000_000]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: clock() + (held_ns.pop() if held_ns else 0))
+    daemon._check_sleep()
+    daemon._check_sleep()
+    assert daemon._sampler.reading == reading
+    daemon._stop()
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_new_time_zone_counts_from_the_next_reload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,9 @@ def _measuring(state: Snapshot) -> Iterator[Metric]:
     for phase, count in state.clipped_samples_total.items():
         clipped.add_metric([phase], count)
     yield clipped
-    yield Gauge("csp1d_adc_up", "1 while the ADC delivers scans.", state.adc_up)
+    yield Gauge(
+        "csp1d_adc_up", "1 while the ADC delivers scans, at least 200 per second.", state.adc_up
+    )
     yield Counter("csp1d_adc_reconnects", "ADC re-initialisations.", state.adc_reconnects_total)
 
 

@@ -137,7 +137,9 @@ class Daemon:
         if asleep_ns - self._asleep_ns > _SLEEP_NS:
             self._sampler.configure(self._config)
             self._sender.forget()
-        self._asleep_ns = asleep_ns
+            self._indicators.on_reading(0.0)
+        # BOOTTIME is read first: if the process is held in between, the difference is too small.
+        self._asleep_ns = max(self._asleep_ns, asleep_ns)
 
     def _waits_for_telegram(self) -> bool:
         """Whether a stop or reload lets the telegram under way end whole.

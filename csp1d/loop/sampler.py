@@ -5,7 +5,7 @@ The metering reports when the last scan of the next reading is due, and the ADC 
 time. If a driver delivers late, the sampler adapts: a read that finds nothing is repeated soon and
 makes the next one later. An ADC that delivers nothing is stalled. It is set up again every few
 seconds, because a lost trigger does not recover on its own. So is an ADC whose scans yield no
-reading for that time, unless the reason is known: its rate is too low, or too many scans are lost.
+reading for that time, unless its rate is too low; if it loses too many scans, after a minute.
 
 An ADC that delivers blocks is also read when one is complete: the kernel keeps only two.
 """
@@ -40,6 +40,8 @@ _STALLED_NS = 500 * MS_NS
 _SET_UP_AGAIN_NS = 5_000 * MS_NS
 _NO_READING_NS = 4_900 * MS_NS
 """Scans for this time without a reading: what was learned about the ADC does not apply to it."""
+_LOSSY_NS = 60 * SECOND_NS
+"""The same if scans seem to be lost: they may be, or the clock is wrong."""
 _LEARNING_NS = 1_100 * MS_NS
 """Additional time for the first reading, for an ADC without timestamps."""
 _MAX_AHEAD_NS = 10 * MS_NS
@@ -207,10 +209,11 @@ class Sampler:
             self._last_data_ns = now_ns
             self.stalled = False
             self._events.on_data(now_ns)
-        if has_reading or timeline.slow_hertz or timeline.lossy_windows:
-            # To set the ADC up again would not change its rate, nor what the machine can read.
+        patience_ns = _LOSSY_NS if timeline.lossy_windows else _NO_READING_NS
+        if has_reading or timeline.slow_hertz:
+            # To set a slow ADC up again would not change its rate.
             self._last_reading_ns = now_ns
-        elif has_data and now_ns - self._last_reading_ns > _NO_READING_NS:
+        elif has_data and now_ns - self._last_reading_ns > patience_ns:
             self.close()
             self.wake_ns = now_ns
             return

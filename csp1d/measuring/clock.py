@@ -108,16 +108,16 @@ def fit_line(x: Floats, y: Floats) -> tuple[float, float, float]:
 
 def estimate_period_ns(stamps: Integers) -> float:
     """Estimate the period of samples; late stamps, one gap and bursts among them do no harm."""
-    steps = np.diff(stamps)
-    typical = float(np.median(steps))
-    is_even = np.abs(steps - typical) < typical / 4
-    even, others = steps[is_even], steps[~is_even]
-    mean = float(stamps[-1] - stamps[0]) / len(steps)
-    # Many steps over more than one lost scan are those between bursts: the even ones mean little.
-    has_bursts = len(others) > 8 and np.median(others) > 2.1 * typical
-    is_even_enough = len(even) > 0.9 * len(steps) and not has_bursts
-    if is_even_enough and abs(float(even.mean()) - mean) < mean / 20:
-        return float(even.mean())
+    steps, typical = np.diff(stamps), float(np.median(np.diff(stamps)))
+    even, jumps = steps[np.abs(steps - typical) < typical / 4], steps[steps > 1.5 * typical]
+    if len(even) > 0.8 * len(steps):
+        # Jumps over lost scans are whole periods. Those between bursts are not, or are short.
+        period = float(even.mean())
+        far = float(np.median(jumps)) / period if len(jumps) > 8 else 1.0
+        usual = float(steps[steps <= 1.5 * typical].mean())
+        is_loss = abs(far - round(far)) < 0.07 and period > 0.75 * float(steps.mean())
+        if is_loss and abs(usual - period) < period / 100:
+            return period
     lag, length = len(stamps) // 8, len(stamps) // _SEGMENTS
     period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
     for _ in range(2):

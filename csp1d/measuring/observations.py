@@ -49,7 +49,7 @@ class Timestamps:
         self._least_lag_ns: int | None = None
 
     def check(self, timestamps: Integers, read_ns: int | None, is_last: bool) -> tuple[int, str]:
-        """Return how many timestamps precede the first one that can be none, and the reason.
+        """Return how many timestamps precede the first one that cannot be a time, and the reason.
 
         They are of a read at `read_ns` (None in a replay); `is_last`: its last ones.
         """
@@ -172,7 +172,8 @@ class Reads:
         late = np.sort(y - slope * x)
         self._spread_ns = float(late[-1] - late[0])
         if self.clock is None and self._spread_ns > _LARGE_LAG_NS:
-            self._points.popleft()  # scans may have been lost between them
+            # Scans may have been lost between them: begin with the newer half.
+            self._points = deque([*self._points][len(self._points) // 2 :], maxlen=_POINTS)
             return
         # The more points, the less the line turns with the spread of most of them.
         error = 2 * _POINTS / len(x) * float((late[3 * len(x) // 4] - late[0]) / -y[0])

@@ -54,7 +54,7 @@ _MOVED_NS = MS_NS // 5
 """How far an even second may be off its clock, beside a quarter of a period, at a steady rate."""
 
 _LEARN_SECONDS = 0.5
-_LEARN_LEAST, _LEARN_MOST = 64, 20_000
+_LEARN_LEAST, _LEARN_MOST, _SLOW_LEAST = 64, 20_000, 16
 _ATTEMPTS = 4
 """Timestamps that give no window after this many clocks are not used."""
 
@@ -245,9 +245,11 @@ class Timeline:
             enough = stamps[_LEARN_LEAST - 1 :] - stamps[:1] >= _LEARN_SECONDS * SECOND_NS
             if enough.any():
                 count = min(count, _LEARN_LEAST + int(enough.argmax()))
-            if len(stamps) < count:
+            # The few of an ADC that is far too slow give its rate.
+            is_slow = len(stamps) >= _SLOW_LEAST and stamps[-1] - stamps[0] >= 2 * SECOND_NS
+            if len(stamps) < count and not is_slow:
                 return None
-            self._set_clock(count)
+            self._set_clock(min(count, len(stamps)))
         if self._clock and not self._accept_rate(self._clock):
             return self._learn_clock()
         if self._clock:
@@ -358,11 +360,8 @@ class Timeline:
             return by_count if last < pending.next_position else None, True
         if by_count <= pending.count and self._is_even(clock, by_count):
             return by_count, True
-        confirm, candidate, stamps = (
-            confirm_scans(clock.period_ns),
-            by_count,
-            pending.stamps[:by_count],
-        )
+        confirm, candidate = confirm_scans(clock.period_ns), by_count
+        stamps = pending.stamps[:by_count]
         if len(stamps) and int(np.maximum.reduce(stamps)) >= self._grid_ns:
             passed = int((stamps >= self._grid_ns).argmax())
             candidate = min(candidate, max(self._fitted + 1, passed + confirm))

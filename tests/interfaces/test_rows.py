@@ -53,7 +53,7 @@ def with_direction(fault: str = "", advice: str | None = "") -> Snapshot:
         ),
         (
             replace(GOOD, reading=replace(READING, frequency_hertz=None)),
-            Row("mains", "frequency unknown: no steady current"),
+            Row("mains", "frequency unknown"),
         ),
         (with_direction(advice="swap L1 and L2"), Row("wiring", "swap L1 and L2")),
         (

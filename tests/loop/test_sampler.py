@@ -358,19 +358,20 @@ def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.Mon
     assert not sampler.stalled
 
 
+@pytest.mark.parametrize("hertz", [8, 100])
 def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, hertz: int
 ) -> None:
     board = Board()
-    board.every = 40
+    board.every = RATE // hertz
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     assert run(board, sampler, 60) == []
     assert not sampler.is_up
     assert board.opened_ns == [START_NS]
-    assert board.reads < 120
+    assert board.reads < 400
     (message,) = caplog.messages
     assert message == (
-        "ADC delivers 100 scans per second, csp1d needs at least 200: no telegrams sent;"
+        f"ADC delivers {hertz} scans per second, csp1d needs at least 200: no telegrams sent;"
         " set adc.sampling_frequency_hz, or the rate of its trigger"
     )
     board.every = 10

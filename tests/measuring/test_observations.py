@@ -105,7 +105,10 @@ def test_an_adc_at_a_million_scans_per_second_is_measured(timestamp: bool, ppm: 
 @pytest.mark.parametrize("said", [0, 50, 4000])
 @pytest.mark.parametrize(
     ("timestamp", "rate"),
-    [(True, 20.0), (True, 100.0), (True, 199.0), (False, 20.0), (False, 100.0), (False, 185.0)],
+    [
+        *((True, rate) for rate in (8.0, 10.0, 20.0, 100.0, 199.0)),
+        *((False, rate) for rate in (20.0, 100.0, 185.0)),
+    ],
 )
 def test_a_slower_adc_is_not_measured_and_its_rate_is_told(
     timestamp: bool, rate: float, said: float
@@ -175,6 +178,39 @@ def test_timestamps_in_bursts_are_measured(length: float, spacing: float, live: 
     known = [reading.frequency_hertz for reading in readings if reading.frequency_hertz]
     assert len(known) >= 9
     assert known == pytest.approx([HERTZ] * len(known), abs=0.01)
+
+
+@pytest.mark.parametrize("scans", [10, 12, 16, 18, 64])
+@pytest.mark.parametrize("speed", [0.95, 0.96, 0.98, 0.99])
+def test_bursts_that_are_stamped_too_fast_are_no_losses(scans: int, speed: float) -> None:
+    """Unless the step between bursts is a whole number of periods, as over lost scans."""
+    step = (1 + (scans - 1) * (1 - speed)) / speed
+    if step > 1.5 and abs(step - round(step)) < 0.1:
+        return
+    times = even(4000, 8)
+    metering, readings = play(times, 4000, bursts(times, scans * 250e-6, 250e-6 * speed))
+    assert metering.timeline.lost_scans_total == 0
+    check_every_second(readings, 8, 1.1)
+
+
+@pytest.mark.parametrize(("lost", "of"), [(13, 200), (3, 40), (5, 80), (24, 400), (300, 4000)])
+def test_losses_that_repeat_are_no_bursts(lost: int, of: int) -> None:
+    """From the first scan on. More than 5 % in each second give no reading."""
+    times = even(4000, 12)
+    times = times[np.arange(len(times)) % of >= lost]
+    metering, readings = play(times, 4000, times)
+    assert readings == []
+    assert metering.timeline.lossy_windows >= 9
+    assert metering.timeline.lost_scans_total == pytest.approx(11 * 4000 * lost / of, rel=0.1)
+
+
+@pytest.mark.parametrize(("lost", "of"), [(3, 100), (8, 400)])
+def test_losses_that_repeat_are_counted(lost: int, of: int) -> None:
+    times = even(4000, 12)
+    times = times[np.arange(len(times)) % of >= lost]
+    metering, readings = play(times, 4000, times)
+    assert len(readings) >= 11
+    assert metering.timeline.lost_scans_total == pytest.approx(11.5 * 4000 * lost / of, rel=0.1)
 
 
 @pytest.mark.parametrize("lost", [40, 150])
