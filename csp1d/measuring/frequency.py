@@ -26,6 +26,11 @@ _STEADY = 0.8
 """Minimum ratio of the amplitudes in both halves."""
 _CLOSE_HERTZ = 0.25
 
+_Halves = tuple[complex, complex]
+"""The phasors of both halves of a channel."""
+_Choice = tuple[int, _Halves, bool]
+"""A channel, its phasors, and whether the frequency is surely within 1 Hz."""
+
 
 class FrequencyMeter:
     """Tracks the mains frequency from window to window.
@@ -41,7 +46,7 @@ class FrequencyMeter:
         self._amperes_per_code = amperes_per_code
         self._certain = False
         self._half = 0
-        self._mean_squares: Sequence[float] = ()
+        self._likely: tuple[int, float] | None = None
 
     def measure(
         self, series: Floats, period_ns: float, mean_squares: Sequence[float] = ()
@@ -49,9 +54,14 @@ class FrequencyMeter:
         """Hertz; None if no channel carries a coherent current.
 
         `series` is (channels, samples) without DC, half a second or more; `period_ns` is the time
-        from sample to sample. `mean_squares` of a second ago tell which channel to try first.
+        from sample to sample. By the `mean_squares` of the channels a second ago, in codes, the
+        strongest one is tried first, and alone if it still carries at least a quarter of that.
         """
-        self._mean_squares = mean_squares
+        self._likely = max(
+            enumerate(mean_squares),
+            key=lambda one: one[1] * self._amperes_per_code[one[0]] ** 2,
+            default=None,
+        )
         if not self._certain:
             self._search(series, period_ns)
         hertz = self._track(series, period_ns)
@@ -78,23 +88,10 @@ class FrequencyMeter:
         self._prepare(per_hertz, series.shape[1])
         half = self._half
         recent = series[:, -2 * half :]
-        halves = self._phasors(recent, 0)
-        amperes = [
-            min(map(abs, phasors)) * self._amperes_per_code[row]
-            for row, phasors in enumerate(halves)
-        ]
-        best = None
-        for row in sorted(range(len(amperes)), key=amperes.__getitem__, reverse=True):
-            coherent, steady, sure = self._assess(recent[row], halves[row])
-            # A load that switches in a pattern can have equal halves: prefer a steady one.
-            if steady or (coherent and best is None):
-                best = row, sure
-            if steady:
-                break
+        best = self._try_likely(recent) or self._find_best(recent)
         if best is None:
             return None
-        row, sure = best
-        first, second = halves[row]
+        row, (first, second), sure = best
         if not sure:
             for side in (1, 2):
                 (beside,) = self._phasors(recent[row : row + 1], side)
@@ -104,7 +101,34 @@ class FrequencyMeter:
         angle = math.remainder(turned - 2 * math.pi * self._center * half, 2 * math.pi)
         return (self._center + angle / (2 * math.pi * half)) / per_hertz
 
-    def _assess(self, row: Floats, halves: tuple[complex, complex]) -> tuple[bool, bool, bool]:
+    def _try_likely(self, recent: Floats) -> _Choice | None:
+        """The channel that was the strongest, if it is steady and has half of its amplitude."""
+        if self._likely is None:
+            return None
+        row, mean_square = self._likely
+        (halves,) = self._phasors(recent[row : row + 1], 0)
+        _, steady, sure = self._assess(recent[row], halves)
+        still_strong = 2 * min(map(abs, halves)) ** 2 >= mean_square
+        return (row, halves, sure) if steady and still_strong else None
+
+    def _find_best(self, recent: Floats) -> _Choice | None:
+        """The strongest steady channel, or the strongest coherent one if none is steady."""
+        halves = self._phasors(recent, 0)
+        amperes = [
+            min(map(abs, phasors)) * self._amperes_per_code[row]
+            for row, phasors in enumerate(halves)
+        ]
+        best = None
+        for row in sorted(range(len(amperes)), key=amperes.__getitem__, reverse=True):
+            coherent, steady, sure = self._assess(recent[row], halves[row])
+            # A load that switches in a pattern can have equal halves: prefer a steady one.
+            if steady:
+                return row, halves[row], sure
+            if coherent and best is None:
+                best = row, halves[row], sure
+        return best
+
+    def _assess(self, row: Floats, halves: _Halves) -> tuple[bool, bool, bool]:
         """Of a channel: whether its fundamental is coherent (exceeds the noise, with the same
         amplitude in both halves), whether its power is steady, too, and the frequency within 1 Hz.
         """
@@ -134,7 +158,7 @@ class FrequencyMeter:
         angles = 2 * np.pi * np.array(turns)
         self._waves = hann * np.stack([np.cos(angles), -np.sin(angles)], axis=1)
 
-    def _phasors(self, rows: Floats, side: int) -> list[tuple[complex, complex]]:
+    def _phasors(self, rows: Floats, side: int) -> list[_Halves]:
         """Phasors of both halves of each row; side 0: at the expected frequency, 1: below it, 2:
         above it."""
         halves = rows.reshape(len(rows), 2, self._half)

@@ -21,7 +21,7 @@ from csp1d.measuring.reading import Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
-from csp1d.measuring.window import Window, without_gaps
+from csp1d.measuring.window import Moments, Window, without_gaps
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
@@ -66,6 +66,7 @@ class Metering:
         """When the next reading is due, scans lost so far, and faults of timestamps and rate."""
         self._sequence = 0
         self._hertz: float | None = None
+        self._moments: list[Moments] = []
 
     def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
         """Add any number of whole scans; returns the readings that they complete.
@@ -96,14 +97,15 @@ class Metering:
         centered = span.codes - center[:, None]
         start, end, cycle = span.start, span.latest, None
         series = without_gaps(centered, span.positions, self._cycle(span))
-        self._hertz = self._frequency.measure(series, span.period_ns)
+        second_ago = [moments.variance for moments in self._moments]
+        self._hertz = self._frequency.measure(series, span.period_ns, second_ago)
         if self._hertz:
             cycle = self._cycle(span)
             # A boundary at the end itself counts, although rounding may put it after the end.
             end = min(end, start + math.floor((end - start) / cycle + 1e-6) * cycle)
         window = Window.of(span.positions, start, end)
-        currents = centered[: len(self._cts)]
-        rows = zip(self._cts, currents, window.moments(currents), center.tolist(), strict=False)
+        self._moments = window.moments(centered)
+        rows = zip(self._cts, centered, self._moments, center.tolist(), strict=False)
         phases = {
             ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
             for ct, codes, moments, code in rows
@@ -112,8 +114,7 @@ class Metering:
         if self._direction:
             fundamentals = phasors(series, stop, cycle) if cycle else None
             # If the reference has no row, this is a CT, and measure() reports the fault first.
-            reference = series[-1]
-            rms = math.sqrt(float(reference @ reference) / len(reference))
+            rms = math.sqrt(self._moments[-1].variance)
             direction = self._direction.measure(fundamentals, phases, rms)
         # Before close_window, which drops the scans of the span.
         waveform = self._waveform(series, math.ceil(stop), span)

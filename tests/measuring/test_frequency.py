@@ -70,6 +70,27 @@ def test_the_strongest_steady_channel_counts(case: str) -> None:
     assert found == pytest.approx(hertz, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("second_ago", "hertz"),
+    [((), 50), ((0.5, 0.4), 50), ((0.4, 0.5), 51), ((0.4, 1.0), 51), ((0.4, 1.7), 50)],
+)
+def test_the_strongest_channel_of_a_second_ago_is_tried_first(
+    second_ago: Sequence[float], hertz: float
+) -> None:
+    """It counts while it has half of the amplitude that it had."""
+    series = np.array([wave(50, 1.0), wave(51, 0.9)])
+    meter = FrequencyMeter([1.0, 1.0])
+    found = meter.measure(series, PERIOD_NS, second_ago)
+    assert found == pytest.approx(hertz, abs=2e-3)
+
+
+def test_a_channel_that_is_no_longer_steady_does_not_count_because_it_was_strong() -> None:
+    pattern = wave(50.2, seconds=0.99) * np.repeat([1, 0, 1, 0], 990)
+    meter = FrequencyMeter([2.0, 1.0])
+    found = meter.measure(np.array([pattern, wave(50.4, 0.3, seconds=0.99)]), PERIOD_NS, (0.1, 0.1))
+    assert found == pytest.approx(50.4, abs=0.02)
+
+
 def burst(on: Sequence[bool], hertz: float = 50.2) -> Array:
     """A current that flows in some of the quarters of the last 0.99 s."""
     row = wave(hertz, seconds=0.99)
