@@ -13,7 +13,7 @@ from collections import deque
 
 import numpy as np
 
-from csp1d.measuring.arrays import Floats, Integers
+from csp1d.measuring.arrays import Floats, Integers, median
 from csp1d.units import MS_NS, SECOND_NS
 
 CONFIRM_SECONDS = 0.06
@@ -85,8 +85,8 @@ class SampleClock:
             x, y = (points[0] - last).astype(np.float64), self.lateness_ns(points[1], points[0])
             if np.maximum.reduce(y) - np.minimum.reduce(y) > self.period_ns / 4:
                 # All stamps of a sixteenth may be late because the driver was delayed.
-                level = np.median(y)
-                kept = y <= level + 6 * np.median(np.abs(y - level)) + self.period_ns / 4
+                level = median(y)
+                kept = y <= level + 6 * median(np.abs(y - level)) + self.period_ns / 4
                 x, y = x[kept], y[kept]
             slope, level_ns, error = fit_line(x, y)
             if error < _SLOPE_ERROR * self.period_ns:
@@ -108,22 +108,22 @@ def fit_line(x: Floats, y: Floats) -> tuple[float, float, float]:
 
 def estimate_period_ns(stamps: Integers) -> float:
     """Estimate the period of samples; late stamps, one gap and bursts among them do no harm."""
-    steps, typical = np.diff(stamps), float(np.median(np.diff(stamps)))
+    steps, typical = np.diff(stamps), median(np.diff(stamps))
     even, jumps = steps[np.abs(steps - typical) < typical / 4], steps[steps > 1.5 * typical]
     if len(even) > 0.8 * len(steps):
         # Jumps over lost scans are whole periods. Those between bursts are not, or are short.
         period = float(even.mean())
-        far = float(np.median(jumps)) / period if len(jumps) > 8 else 1.0
+        far = median(jumps) / period if len(jumps) > 8 else 1.0
         usual = float(steps[steps <= 1.5 * typical].mean())
         is_loss = abs(far - round(far)) < 0.07 and period > 0.75 * float(steps.mean())
         if is_loss and abs(usual - period) < period / 100:
             return period
     lag, length = len(stamps) // 8, len(stamps) // _SEGMENTS
-    period = float(np.median(stamps[lag:] - stamps[:-lag])) / lag
+    period = median(stamps[lag:] - stamps[:-lag]) / lag
     for _ in range(2):
         late = stamps - stamps[0] - period * np.arange(len(stamps))
         earliest = late[: _SEGMENTS * length].reshape(_SEGMENTS, length).min(axis=1)
-        period += float(np.median(earliest[4:] - earliest[:-4])) / (4 * length)
+        period += median(earliest[4:] - earliest[:-4]) / (4 * length)
     return period
 
 
@@ -180,7 +180,7 @@ def _lost_in_jitter(late: Floats, period_ns: float) -> list[tuple[int, int]]:
     noise = 0.0
     if (count := len(late) // confirm) >= 3:
         earliest = late[: count * confirm].reshape(count, confirm).min(axis=1)
-        noise = 4 * float(np.median(np.abs(np.diff(earliest))))
+        noise = 4 * median(np.abs(np.diff(earliest)))
     found = []
     rises = np.flatnonzero(np.diff(floor, prepend=0.0) > period_ns / 4)
     # The floor begins to rise at late stamps before a gap: combine rises that are close together.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from csp1d.measuring.arrays import Floats, Integers, Rows
+from csp1d.measuring.arrays import Floats, Integers, Rows, median
 from csp1d.measuring.clock import (
     SampleClock,
     confirm_scans,
@@ -419,9 +419,9 @@ class Timeline:
         if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / period_ns):
             return False
         lags = [len(stamps) // 64, len(stamps) // 8]
-        if np.median(np.abs(stamps[1:] - stamps[:-1] - period_ns)) < period_ns / 4:
+        if median(np.abs(stamps[1:] - stamps[:-1] - period_ns)) < period_ns / 4:
             lags.append(1)
-        moved = [np.median(stamps[lag:] - stamps[:-lag]) / lag / period_ns - 1 for lag in lags]
+        moved = [median(stamps[lag:] - stamps[:-lag]) / lag / period_ns - 1 for lag in lags]
         return bool(min(moved) > _RATE_MOVED or max(moved) < -_RATE_MOVED)
 
     def _skip_large_loss(self, clock: SampleClock, count: int) -> bool:

@@ -2,8 +2,12 @@
 """ADCs as drivers offer them: limits, timestamps in bursts, hostile timestamps, late reads."""
 
 import cProfile
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,3 +313,31 @@ def test_hostile_timestamps_cost_a_small_multiple_of_good_ones(name: str, chunk:
         return calls / max(10.0, float(np.ptp(stamps)))
 
     assert work(hostile()[name]) < 8 * work(times + handler(len(times)))
+
+
+def test_nothing_is_imported_after_the_first_second() -> None:
+    """NumPy imports some of its modules when they are first used: a second on a slow board."""
+    script = """
+import sys
+import numpy as np
+from test_observations import bursts, even, handler, play
+times = even(4000, 3)
+play(times, 4000, times)
+before = set(sys.modules)
+times = np.delete(even(4000, 8), np.s_[9000:9100])
+for stamps in (times, times + handler(len(times)), bursts(times, 5e-3, 1e-6), None):
+    play(times, 4000, stamps)
+changed = np.concatenate((even(4000, 5), 5 + even(3000, 5)))
+play(changed, 4000, changed + handler(len(changed)))
+print(sorted(set(sys.modules) - before))
+"""
+    # A process of its own: other tests have imported more.
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "[]\n", result.stderr
