@@ -791,6 +791,26 @@ def test_a_bad_certificate_at_a_reload_keeps_the_old_one(tmp_path: Path) -> None
         daemon.wait_for("configuration reloaded")
 
 
+class HeldLine(SimulatedLine):
+    """A request line that stays low until a test sets it."""
+
+    high = False
+
+    def read_level(self) -> tuple[int, bool]:
+        return 0, self.high
+
+
+class HeldLineHat(SimulatedHat):
+    """A HAT with such a line."""
+
+    def __init__(self) -> None:
+        super().__init__(parse("L1=10"))
+        self.line = HeldLine(self.player)
+
+    def open_request_line(self, config: Config) -> SimulatedLine:
+        return self.line
+
+
 @pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("gain", [1.0, 1.1])
 def test_what_was_measured_before_a_reload_is_not_sent_after_it(
@@ -799,18 +819,7 @@ def test_what_was_measured_before_a_reload_is_not_sent_after_it(
     levels: list[str] = []
     monkeypatch.setattr("csp1d.interfaces.journal.set_up", levels.append)
 
-    class Board(SimulatedHat):
-        def open_request_line(self, config: Config) -> SimulatedLine:
-            return line
-
-    class Line(SimulatedLine):
-        high = False
-
-        def read_level(self) -> tuple[int, bool]:
-            return 0, self.high
-
-    board = Board(parse("L1=10"))
-    line = Line(board.player)
+    board = HeldLineHat()
     config = Config(http=HttpConfig(listen=""))
     daemon = Daemon(board, config, tmp_path / "csp1d.toml")
     reading = Reading(1, time.monotonic_ns(), 1.0, {}, 50.0, 4000, 0)
@@ -819,7 +828,7 @@ def test_what_was_measured_before_a_reload_is_not_sent_after_it(
     (tmp_path / "csp1d.toml").write_text(f'[channels.L1]\ngain = {gain}\n[http]\nlisten = ""\n')
     daemon._reload()
     assert levels == ["info"]
-    line.high = True
+    board.line.high = True
     daemon._sender.reopen_missing()
     is_kept = gain == 1.0
     assert bool(daemon._sender.last_telegram) == is_kept
@@ -833,19 +842,7 @@ def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asleep_ms: int, is_kept: bool
 ) -> None:
     """CLOCK_MONOTONIC stands still during a suspend, CLOCK_BOOTTIME does not."""
-
-    class Board(SimulatedHat):
-        def open_request_line(self, config: Config) -> SimulatedLine:
-            return line
-
-    class Line(SimulatedLine):
-        high = False
-
-        def read_level(self) -> tuple[int, bool]:
-            return 0, self.high
-
-    board = Board(parse("L1=10"))
-    line = Line(board.player)
+    board = HeldLineHat()
     daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
     daemon.start()
     daemon._sampler.wake_ns = 2**62
@@ -858,7 +855,7 @@ def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
         "clock_gettime_ns",
         lambda which: clock(which) + (which == time.CLOCK_BOOTTIME) * asleep_ms * 1_000_000,
     )
-    line.high = True
+    board.line.high = True
     monkeypatch.setattr(daemon, "_wait", set)
     monkeypatch.setattr(daemon._sampler, "poll", lambda now_ns: [])
     daemon._turn()

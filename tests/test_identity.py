@@ -5,7 +5,6 @@ import re
 import subprocess
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -53,10 +52,10 @@ def test_a_machine_without_an_id_has_zeros(monkeypatch: pytest.MonkeyPatch) -> N
     assert identified(AUTO).equipment_id == "E0000000000000000"
 
 
-@pytest.mark.skipif(not Path("/etc/machine-id").is_file(), reason="this machine has no id")
 def test_the_number_is_the_id_that_systemd_derives_for_csp1d() -> None:
+    """Zeros on a machine for which it derives none."""
     command = ["systemd-id128", "machine-id", f"--app-specific={identity._APPLICATION.hex}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    number = int(done.stdout, 16)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    number = int(done.stdout, 16) if done.returncode == 0 else 0
     assert identified(AUTO).equipment_id == f"E{number % 10**16:016}"
     assert re.fullmatch(r"XMXCQA\d{10}", identified(AUTO).serial)
