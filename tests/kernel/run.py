@@ -80,12 +80,15 @@ for module in /module/*.ko; do
 done
 udevadm settle --timeout=20
 """
-# So that the HAT is there when the machine boots, as a real one would be.
+# So that the HAT is there when the machine boots, as a real one would be. By a command of its own
+# (modprobe.d(5)), since depmod would read every module of the kernel: a minute under emulation.
 KEEP_MODULE = """
-install -D -m 644 -t "/lib/modules/$(uname -r)/extra" /module/*.ko
-depmod
-echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 mkdir -p /etc/modprobe.d
+cp /module/csp1_hat.ko /usr/local/lib
+dependencies=$(modinfo -F depends /module/csp1_hat.ko | tr , ' ')
+echo "install csp1_hat modprobe -a $dependencies && insmod /usr/local/lib/csp1_hat.ko \\$CMDLINE_OPTS" \
+    >/etc/modprobe.d/csp1_hat.conf
+echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 """
 # Kernel messages that reveal a fault of the module.
 COMPLAINT = re.compile(
