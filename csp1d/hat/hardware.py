@@ -122,8 +122,11 @@ def _adc(folder: Path, dev: Path) -> IioDevice:
     buffer, element_folder = sysfs.buffer_folder(folder), sysfs.element_folder(folder)
     elements = sysfs.elements(element_folder)
     channels = [_channel(folder, element_folder, name) for name in elements if name != "timestamp"]
-    rates = [folder / "sampling_frequency", *sorted(folder.glob("in_*sampling_frequency"))]
-    rate = next((path for path in rates if path.exists()), rates[0])
+    inputs = sorted(channels, key=lambda channel: channel.index)
+    rates, available = (
+        [file for channel in inputs for file in sysfs.attributes(folder, channel.id, name)]
+        for name in ("sampling_frequency", "sampling_frequency_available")
+    )
     trigger = folder / "trigger/current_trigger"
     # A driver registers the device and its trigger below the same hardware.
     own_triggers = sysfs.triggers(folder.resolve().parent) if folder.is_symlink() else ()
@@ -134,10 +137,10 @@ def _adc(folder: Path, dev: Path) -> IioDevice:
         has_node=(dev / folder.name).exists(),
         has_buffer=buffer.is_dir(),
         is_capturing=sysfs.text(buffer / "enable") == "1",
-        channels=tuple(sorted(channels, key=lambda channel: channel.index)),
+        channels=tuple(inputs),
         has_timestamp="timestamp" in elements,
-        sampling_frequency_hz=sysfs.number(rate),
-        available_frequencies=" ".join(sysfs.text(Path(f"{rate}_available")).split()),
+        sampling_frequency_hz=next(map(sysfs.number, rates), None),
+        available_frequencies=" ".join(" ".join(map(sysfs.text, available[:1])).split()),
         trigger=sysfs.text(trigger) if trigger.exists() else None,
         own_triggers=tuple(own_triggers),
     )

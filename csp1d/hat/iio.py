@@ -79,12 +79,10 @@ class IioAdc(Driver):
     def _set_up(self, config: Config, configfs: Path) -> None:
         adc = config.adc
         self._write(self._buffer / "enable", "0")
-        holders = [self._folder]
-        if adc.trigger:
-            holders.append(self._attach_trigger(adc.trigger, configfs))
+        trigger = self._attach_trigger(adc.trigger, configfs) if adc.trigger else None
         used = (*config.channels.used().values(), config.reference())
         inputs = [channel.input for channel in used if channel]
-        rate = self._set_rate(holders, adc.sampling_frequency_hz, inputs)
+        rate = self._set_rate(adc.sampling_frequency_hz, inputs, trigger)
         selected, timestamp = self._select(config), self._select_timestamp()
         if not rate and timestamp is None:
             # Neither the driver nor timestamps give the rate: use the configured one.
@@ -213,13 +211,18 @@ class IioAdc(Driver):
             ScanType.parse(self._read(self._elements / "in_timestamp_type")),
         )
 
-    def _set_rate(self, holders: list[Path], rate: float, inputs: Iterable[str]) -> float:
+    def _set_rate(self, rate: float, inputs: Iterable[str], trigger: Path | None) -> float:
         """Request the rate in hertz. Returns the rate in force, 0 where nothing reports it."""
-        owners = dict.fromkeys(["", *(f"in_{name}_" for name in inputs)])
-        owners |= dict.fromkeys(map(sysfs.shared_name, owners))
-        files = [holder / f"{owner}sampling_frequency" for holder in holders for owner in owners]
+        # Wide attributes before narrow ones and the trigger's, which override them.
+        files: dict[Path, list[Path]] = {}
+        for name in inputs:
+            available = sysfs.attributes(self._folder, name, "sampling_frequency_available")
+            own = sysfs.attributes(self._folder, name, "sampling_frequency")
+            files |= dict.fromkeys(reversed(own), available)
+        if trigger and (file := trigger / "sampling_frequency").exists():
+            files[file] = []
         actual = 0.0
-        for file in filter(Path.exists, files):
+        for file, available in files.items():
             fault = None
             try:
                 file.write_text(f"{rate:g}" if rate % 1 else str(int(rate)))
@@ -227,7 +230,7 @@ class IioAdc(Driver):
                 if isinstance(error, PermissionError) and not sysfs.is_read_only(file):
                     # A new trigger runs at 100 Hz; its file is root's until udev has handled it.
                     raise self._write_error(file, f"{rate:g}", error) from error
-                choices = sysfs.text(Path(f"{file}_available")) or "not reported"
+                choices = " ".join(map(sysfs.text, available[:1])) or "not reported"
                 fault = (
                     f"{self._name} rejects adc.sampling_frequency_hz = {rate:g} "
                     f"({error.strerror}); available: {choices}"

@@ -144,6 +144,48 @@ def test_the_configured_rate_counts_where_nothing_reports_one(
     assert form.sampling_frequency_hz == hertz
 
 
+@pytest.mark.parametrize("level", ["in_voltage0_VDD_", "in_voltage_", "in_", ""])
+def test_an_input_with_a_name_of_its_own_has_its_attributes_at_any_level(
+    tmp_path: Path, level: str
+) -> None:
+    files = {
+        name.replace("voltage0", "voltage0_VDD"): text
+        for name, text in MCP3912.items()
+        if name.startswith("scan_") or "/" in name or name == "name"
+    }
+    shared = {"scale": "0.5", "offset": "-7", "sampling_frequency": "3900"}
+    tree = Tree(tmp_path, files | {f"{level}{name}": text for name, text in shared.items()})
+    tree.put(tree.folder / "sampling_frequency_available", "976 4000")
+    adc = tree.open(channels={Phase.L1: ChannelConfig(input="voltage0_VDD")})
+    (channel,) = adc.format.channels
+    assert (channel.id, channel.scale, channel.offset) == ("voltage0_VDD", 0.5, -7)
+    assert (adc.format.sampling_frequency_hz, adc.rate_fault) == (4000, None)
+    assert tree.read(f"{level}sampling_frequency") == "4000"
+
+
+def test_the_rates_of_all_inputs_are_set_and_the_triggers_counts(tree: Tree) -> None:
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    tree.put(tree.bus / "trigger0/name", "timer")
+    tree.put(tree.bus / "trigger0/sampling_frequency", "100")
+    for name in ("in_voltage0_sampling_frequency", "in_voltage2_sampling_frequency"):
+        tree.put(tree.folder / name, "1")
+    adc = tree.open(AdcConfig(trigger="timer", sampling_frequency_hz=2000))
+    for name in ("in_voltage0_", "in_voltage2_", ""):
+        assert tree.read(f"{name}sampling_frequency") == "2000"
+    assert (tree.bus / "trigger0/sampling_frequency").read_text() == "2000"
+    assert adc.format.sampling_frequency_hz == 2000
+
+
+@pytest.mark.parametrize("level", ["in_voltage1_", "in_voltage_", "in_", ""])
+def test_the_choices_of_a_rejected_rate_are_found_at_any_level(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    tree.put(tree.folder / f"{level}sampling_frequency_available", "976 3906")
+    refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
+    channels = {Phase.L1: ChannelConfig(input="voltage1")}
+    assert (tree.open(channels=channels).rate_fault or "").endswith("available: 976 3906")
+
+
 def test_channel_overrides_type_and_scale(tree: Tree) -> None:
     channels = {Phase.L1: ChannelConfig(input="voltage3", type="le:s24/32>>0", scale_millivolts=2)}
     (channel,) = tree.open(channels=channels).format.channels
