@@ -40,6 +40,7 @@ class IioAdc(Driver):
     scale_doubts: tuple[str, ...] = ()
     reference_fault: str = ""
     in_blocks: bool = False
+    buffer_hertz: float
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class IioAdc(Driver):
         self._on_close.callback((self._buffer / "enable").write_text, "0")
 
     def _set_up(self, config: Config, configfs: Path) -> None:
-        adc = config.adc
+        self._adc = adc = config.adc
         self._write(self._buffer / "enable", "0")
         trigger = self._attach_trigger(adc.trigger, configfs) if adc.trigger else None
         used = (*config.channels.used().values(), config.reference())
@@ -88,9 +89,24 @@ class IioAdc(Driver):
             # Neither the driver nor timestamps give the rate: use the configured one.
             rate = adc.sampling_frequency_hz
         self.format = ScanFormat(rate, selected, timestamp)
-        rate = rate or adc.sampling_frequency_hz
         self.in_blocks = sysfs.is_read_only(self._buffer / "watermark")
-        length = self._two_blocks(rate) if self.in_blocks else int(adc.buffer_seconds * rate)
+        self._start(rate or adc.sampling_frequency_hz)
+
+    def resize(self, hertz: float) -> None:
+        """See `Adc.resize`."""
+        before_hertz = self.buffer_hertz
+        self._write(self._buffer / "enable", "0")
+        try:
+            self._start(hertz)
+        except DeviceError:
+            # The memory may not suffice, but did for the buffer before.
+            self._start(before_hertz)
+            self.buffer_hertz = hertz
+
+    def _start(self, hertz: float) -> None:
+        """Start the capture, with a buffer for this rate."""
+        adc, self.buffer_hertz = self._adc, hertz
+        length = self._two_blocks(hertz) if self.in_blocks else int(adc.buffer_seconds * hertz)
         # Twice the buffer, since the driver adds scans during a read.
         self._read_bytes = length * 2 * self.format.scan_bytes
         # The kernel lowers a watermark that is above a new length.

@@ -268,6 +268,54 @@ def test_a_backlog_is_read_at_once(tree: Tree) -> None:
     os.close(writer)
 
 
+def test_a_buffer_is_resized_while_the_device_stays_open(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adc = tree.open()
+    assert adc.buffer_hertz == 4000
+    written: list[tuple[str, str]] = []
+    write_text = Path.write_text
+
+    def record(file: Path, text: str) -> int:
+        written.append((file.name, text))
+        return write_text(file, text)
+
+    monkeypatch.setattr(Path, "write_text", record)
+    adc.resize(16_000.4)
+    assert written == [
+        ("enable", "0"),
+        ("length", "64001"),
+        ("watermark", "320"),
+        ("enable", "1"),
+    ]
+    assert adc.buffer_hertz == 16_000.4
+    writer = os.open(tree.node, os.O_WRONLY)
+    os.write(writer, bytes(24 * 10))
+    assert adc.read() == bytes(24 * 10)
+    os.close(writer)
+
+
+def test_an_adc_whose_larger_buffer_needs_too_much_memory_keeps_the_one_before(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adc = tree.open()
+    write_text, lengths = Path.write_text, list[str]()
+
+    def refuse_long(file: Path, text: str) -> int:
+        if file.name == "length":
+            lengths.append(text)
+        if file.name == "enable" and text == "1" and lengths[-1] == "640000":
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(file))
+        return write_text(file, text)
+
+    monkeypatch.setattr(Path, "write_text", refuse_long)
+    adc.resize(160_000)
+    assert lengths == ["640000", "16000"]
+    assert tree.read("buffer/enable") == "1"
+    # It is not tried again for this rate.
+    assert adc.buffer_hertz == 160_000
+
+
 @pytest.fixture
 def axi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree = Tree(tmp_path, AXI)
@@ -302,6 +350,9 @@ def test_a_dma_buffer_gets_two_short_blocks_of_whole_scans_and_keeps_its_waterma
     block_bytes = length // 2 * adc.format.scan_bytes
     assert block_bytes % max(1, int(align_bytes)) == 0
     assert 0.1 <= length / 2 / hertz < 0.111
+    adc.resize(2 * hertz)
+    assert 0.2 <= int(axi.read("buffer0/length")) / 2 / hertz < 0.222
+    assert axi.read("buffer0/watermark") == "2048"
 
 
 def test_a_dma_buffer_without_an_alignment_is_used_as_well(axi: Tree) -> None:
