@@ -114,6 +114,14 @@ def triggers(folder: Path) -> dict[str, Path]:
     return {name: path for path in paths if (name := text(path / "name"))}
 
 
+def own_triggers(device: Path) -> dict[str, Path]:
+    """The triggers of an IIO device's own driver: those below the same hardware, or below it."""
+    folder = device.resolve()
+    hardware = folder.parent
+    # A device and a timer (hrtimer) without hardware are both in /sys/devices itself.
+    return {} if hardware.name == "devices" else triggers(hardware) | triggers(folder)
+
+
 def gpio_chip(node: Path) -> tuple[str, GpioLines]:
     """The label of a GPIO chip, and offset, name and consumer of each of its lines.
 

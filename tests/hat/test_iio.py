@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -121,14 +122,25 @@ def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
     assert tree.read("buffer/enable") == "0"
 
 
-def test_the_format_has_layout_scale_and_offset(tree: Tree) -> None:
-    form = tree.open().format
+def test_the_format_has_layout_scale_and_offset(tmp_path: Path) -> None:
+    form = Tree(tmp_path, MCP3912 | {"name": "unlisted"}).open().format
     assert form.sampling_frequency_hz == 4000
     assert form.scan_bytes == 24
     assert [channel.phase for channel in form.channels] == ["L1", "L2", "L3"]
     assert [channel.scale for channel in form.channels] == [0.5, 0.25, 0.5]
     assert [channel.offset for channel in form.channels] == [0, 0, -2048]
     assert [str(channel.type) for channel in form.channels] == ["be:s24/32>>0"] * 3
+
+
+def test_what_the_driver_is_known_to_report_wrongly_is_not_used(tree: Tree) -> None:
+    """The byte order of the samples, and an offset that may be a sample of another input."""
+    form = tree.open().format
+    native = "le" if sys.byteorder == "little" else "be"
+    assert [str(channel.type) for channel in form.channels] == [f"{native}:s24/32>>0"] * 3
+    assert [channel.offset for channel in form.channels] == [0, 0, 0]
+    # The configuration overrides it, for a driver that was corrected since.
+    l1 = ChannelConfig(input="voltage0", type="be:s24/32>>0")
+    assert str(tree.open(channels={Phase.L1: l1}).format.channels[0].type) == "be:s24/32>>0"
 
 
 @pytest.mark.parametrize(("stamped", "hertz"), [(True, 0), (False, 3906)])
@@ -151,8 +163,8 @@ def test_an_input_with_a_name_of_its_own_has_its_attributes_at_any_level(
     files = {
         name.replace("voltage0", "voltage0_VDD"): text
         for name, text in MCP3912.items()
-        if name.startswith("scan_") or "/" in name or name == "name"
-    }
+        if "/" in name
+    } | {"name": "xadc"}
     shared = {"scale": "0.5", "offset": "-7", "sampling_frequency": "3900"}
     tree = Tree(tmp_path, files | {f"{level}{name}": text for name, text in shared.items()})
     tree.put(tree.folder / "sampling_frequency_available", "976 4000")
@@ -441,6 +453,45 @@ def test_a_buffer_that_takes_too_much_memory_is_named_with_the_keys(
     refuse(monkeypatch, tree.folder / "buffer/enable", errno.ENOMEM, "1")
     with pytest.raises(DeviceError, match=r"Cannot allocate memory; reduce adc\.buffer_seconds or"):
         tree.open()
+
+
+HARDWARE = "devices/spi0.0"
+
+
+def own_trigger(tree: Tree, name: str) -> None:
+    """A trigger below the hardware of the ADC, on the bus as well."""
+    folder = tree.folder.parent / HARDWARE
+    tree.put(folder / "trigger7/name", name)
+    tree.folder.rename(folder / tree.folder.name)
+    tree.folder.symlink_to(folder / tree.folder.name)
+    tree.bus.mkdir()
+    (tree.bus / "trigger7").symlink_to(folder / "trigger7")
+    tree.put(tree.folder / "trigger/current_trigger", "")
+
+
+def test_an_own_trigger_is_found_although_the_device_has_another_number_now(tree: Tree) -> None:
+    """It has after a new start, or if it returned while the old device was still open."""
+    own_trigger(tree, "mcp3912-dev1")
+    tree.open(AdcConfig(trigger="mcp3912-dev0"))
+    assert tree.read("trigger/current_trigger") == "mcp3912-dev1"
+
+
+def test_an_adc_that_refuses_the_trigger_of_another_names_its_own(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_trigger(tree, "ad7606-8-dev0")
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    remedy = r"\(Invalid argument\); set adc.trigger to the trigger of this ADC: ad7606-8-dev0$"
+    with monkeypatch.context() as patch:
+        refuse(patch, tree.folder / "trigger/current_trigger", errno.EINVAL, "csp1d")
+        with pytest.raises(DeviceError, match=f"adc.trigger 'csp1d' cannot be attached {remedy}"):
+            tree.open(AdcConfig(trigger="csp1d"))
+    refuse(monkeypatch, tree.folder / "buffer/enable", errno.EINVAL, "1")
+    for trigger in ("", "csp1d"):
+        with pytest.raises(DeviceError, match=r"start capturing: Invalid argument; set adc.trig"):
+            tree.open(AdcConfig(trigger=trigger))
+    with pytest.raises(DeviceError, match=r"start capturing: Invalid argument$"):
+        tree.open(AdcConfig(trigger="ad7606-8-dev0"))
 
 
 def test_a_trigger_that_the_kernel_detaches_is_named(
