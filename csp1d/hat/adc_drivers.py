@@ -121,9 +121,7 @@ DRIVERS = (
     AdcDriver(source="rockchip_saradc.c:223,388,520", names=r"[0-9a-f]+\.saradc|fec10000\.adc"),
     # One driver for the ADS1015, ADS1115 and TLA2024.
     AdcDriver(source="ti-ads1015.c:881,995", names=r"ads1015", converts_one_input=True),
-    AdcDriver(
-        source="ti-ads1119.c:484,751", names=r"ads1119", converts_one_input=True, hertz_per_unit=0
-    ),
+    AdcDriver(source="ti-ads1119.c:484,751", names=r"ads1119", converts_one_input=True),
     AdcDriver(
         source="ad9467.c:340, adi-axi-adc.c:293, ../buffer/industrialio-buffer-dmaengine.c",
         names=r"ad9467|ad9434|ad9265|ad96(43|49|52)",

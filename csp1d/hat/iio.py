@@ -26,7 +26,7 @@ from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
 from csp1d.hat.adc_drivers import driver_of
 from csp1d.hat.device import Driver, open_error
-from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.measuring.scan import SLOWEST_HERTZ, Channel, ScanFormat, Timestamp
 from csp1d.scan_type import ScanType
 
 _WATERMARK_SECONDS = 0.02
@@ -263,15 +263,16 @@ class IioAdc(Driver):
         )
 
     def _set_rate(self, rate: float, inputs: Iterable[str], trigger: Path | None) -> float:
-        """Request the rate in hertz. Returns the rate in force, 0 where nothing reports it."""
+        """Request the rate in hertz. Returns the rate in force, 0 where it is not known."""
         # Wide attributes before narrow ones and the trigger's, which override them.
         files: dict[Path, list[Path]] = {}
         for name in inputs:
             available = sysfs.attributes(self._folder, name, "sampling_frequency_available")
             own = sysfs.attributes(self._folder, name, "sampling_frequency")
             files |= dict.fromkeys(reversed(own), available)
-        if trigger and (file := trigger / "sampling_frequency").exists():
-            files[file] = []
+        timer = trigger and trigger / "sampling_frequency"
+        if timer and timer.exists():
+            files[timer] = []
         actual = 0.0
         for file, available in files.items():
             fault = None
@@ -289,9 +290,11 @@ class IioAdc(Driver):
                     f"({error.strerror}); available: {choices or 'not reported'}"
                 )
             actual = float(self._read(file)) * unit
-            if actual != rate:
+            # A timer starts the scans, whatever else such an ADC reports.
+            if actual != rate and (unit or timer not in files):
                 self.rate_fault = fault or self.rate_fault
-        return actual
+        # Below that it is of no use, or in another unit: timestamps or the reads give it.
+        return actual if actual >= SLOWEST_HERTZ else 0.0
 
     def _attach_trigger(self, trigger: str, configfs: Path) -> Path:
         """Attach the trigger, created first with `HRTIMER_PREFIX`; returns its folder."""

@@ -113,7 +113,8 @@ def choose_led(leds: Iterable[LedDevice], role: str) -> LedDevice | None:
 
 
 def inputs(adc: IioDevice) -> list[IioChannel]:
-    """The inputs that a transformer can be connected to, single-ended ones first.
+    """The inputs that a transformer can be connected to: single-ended ones first, those with a
+    name of their own last, since they are supplies. Each pin counts once.
 
     If any of them measures a current, the voltage inputs are those of the mains.
     """
@@ -125,7 +126,10 @@ def inputs(adc: IioDevice) -> list[IioChannel]:
         and not problem(ChannelConfig, "type", channel.type)
     ]
     currents = [channel for channel in fitting if is_current(channel.id)]
-    return sorted(currents or fitting, key=lambda channel: "-" in channel.id)
+    found = sorted(currents or fitting, key=lambda channel: ("_" in channel.id, "-" in channel.id))
+    # "voltage0-voltage1" is a second way to read the pin of "voltage0".
+    by_pin = {channel.id.partition("-")[0]: channel for channel in reversed(found)}
+    return [channel for channel in found if channel in by_pin.values()]
 
 
 def phases(adc: IioDevice) -> int:
