@@ -39,8 +39,8 @@ _TEXT = r"[ -~]"
 _PLAIN = rf"(?![/!()]){_TEXT}"
 
 # Only these carry the waveform of a current: any other channel, and an RMS value, stands still and
-# would read 0 A.
-_INPUT = r"(alt)?(voltage|current)(?!.*_rms)[a-z0-9_-]*"
+# would read 0 A. A driver may add any name of its own: "voltage0_VDD".
+_INPUT = r"(alt)?(voltage|current)(?!.*_rms)[A-Za-z0-9_.+-]*"
 _INPUT_MEANING = 'the IIO channel id of a voltage or current, such as "voltage0" or "current0"'
 
 _NAME = matches(r"[^/\s\0-\x1f]+", "a name without '/' or spaces")

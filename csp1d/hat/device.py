@@ -33,6 +33,13 @@ class Adc(Closable, Protocol):
     in_blocks: bool
     """Whether the kernel keeps only the last two blocks of scans: read when it is readable."""
 
+    buffer_hertz: float
+    """The rate for which the kernel's buffer was sized, or would have been with enough memory."""
+
+    def resize(self, hertz: float) -> None:
+        """Restart the capture with a buffer for this rate, for as long as configured. The scans
+        that were not read are lost. Raises OSError."""
+
     def fileno(self) -> int:
         """Readable when scans can be read; of use only with `in_blocks`."""
 

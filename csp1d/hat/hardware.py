@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csp1d.hat import sysfs
+from csp1d.hat.adc_drivers import AdcDriver, driver_of
 
 _TRANSIENT = {"transient", "[transient]"}
 
@@ -27,6 +28,8 @@ class IioChannel:
     """Millivolts per code, or milliamperes; None: the driver does not report it."""
     scale_is_coarse: bool = False
     """The driver rounds it so coarsely that currents may be wrong by more than 0.5 %."""
+    label: str = ""
+    """Its name in the device tree, if the driver reports one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,11 @@ class IioDevice:
     trigger: str | None
     """The one attached, "" for none; None where the device accepts none."""
     own_triggers: tuple[str, ...] = ()
-    """Triggers of its own driver, as far as sysfs shows them."""
+    """Triggers of its own driver."""
+
+    @property
+    def driver(self) -> AdcDriver:
+        return driver_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -122,24 +129,28 @@ def _adc(folder: Path, dev: Path) -> IioDevice:
     buffer, element_folder = sysfs.buffer_folder(folder), sysfs.element_folder(folder)
     elements = sysfs.elements(element_folder)
     channels = [_channel(folder, element_folder, name) for name in elements if name != "timestamp"]
-    rates = [folder / "sampling_frequency", *sorted(folder.glob("in_*sampling_frequency"))]
-    rate = next((path for path in rates if path.exists()), rates[0])
+    inputs = sorted(channels, key=lambda channel: channel.index)
+    rates, available = (
+        [file for channel in inputs for file in sysfs.attributes(folder, channel.id, name)]
+        for name in ("sampling_frequency", "sampling_frequency_available")
+    )
+    hertz, listed = next(map(sysfs.number, rates), None), "".join(map(sysfs.text, available[:1]))
     trigger = folder / "trigger/current_trigger"
-    # A driver registers the device and its trigger below the same hardware.
-    own_triggers = sysfs.triggers(folder.resolve().parent) if folder.is_symlink() else ()
+    name = sysfs.text(folder / "name")
+    driver = driver_of(name)
     return IioDevice(
         sys_name=folder.name,
-        name=sysfs.text(folder / "name"),
+        name=name,
         label=sysfs.text(folder / "label"),
         has_node=(dev / folder.name).exists(),
         has_buffer=buffer.is_dir(),
         is_capturing=sysfs.text(buffer / "enable") == "1",
-        channels=tuple(sorted(channels, key=lambda channel: channel.index)),
+        channels=tuple(inputs),
         has_timestamp="timestamp" in elements,
-        sampling_frequency_hz=sysfs.number(rate),
-        available_frequencies=" ".join(sysfs.text(Path(f"{rate}_available")).split()),
+        sampling_frequency_hz=hertz and hertz * (driver.hertz_per_unit or 1),
+        available_frequencies=driver.in_hertz(" ".join(listed.split())),
         trigger=sysfs.text(trigger) if trigger.exists() else None,
-        own_triggers=tuple(own_triggers),
+        own_triggers=tuple(sysfs.own_triggers(folder)),
     )
 
 
@@ -151,6 +162,7 @@ def _channel(folder: Path, element_folder: Path, name: str) -> IioChannel:
         type=sysfs.text(element_folder / f"in_{name}_type"),
         scale_millivolts=scale,
         scale_is_coarse=open_part > sysfs.COARSE,
+        label=sysfs.text(folder / f"in_{name}_label"),
     )
 
 

@@ -16,14 +16,17 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Iterable
+import re
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from csp1d.config import HRTIMER_PREFIX, ChannelConfig, Config, is_current
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
+from csp1d.hat.adc_drivers import driver_of
 from csp1d.hat.device import Driver, open_error
-from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.measuring.scan import SLOWEST_HERTZ, Channel, ScanFormat, Timestamp
 from csp1d.scan_type import ScanType
 
 _WATERMARK_SECONDS = 0.02
@@ -40,6 +43,7 @@ class IioAdc(Driver):
     scale_doubts: tuple[str, ...] = ()
     reference_fault: str = ""
     in_blocks: bool = False
+    buffer_hertz: float
 
     def __init__(
         self,
@@ -53,6 +57,8 @@ class IioAdc(Driver):
         super().__init__(f"ADC {config.adc.device} ({folder.name})")
         self._folder = folder
         self._bus = bus
+        self._driver = driver_of(sysfs.text(folder / "name"))
+        self._own_triggers = sysfs.own_triggers(folder)
         self._buffer = sysfs.buffer_folder(folder)
         if not self._buffer.is_dir():
             raise DeviceError(
@@ -77,24 +83,38 @@ class IioAdc(Driver):
         self._on_close.callback((self._buffer / "enable").write_text, "0")
 
     def _set_up(self, config: Config, configfs: Path) -> None:
-        adc = config.adc
+        self._adc = adc = config.adc
         self._write(self._buffer / "enable", "0")
-        holders = [self._folder]
-        if adc.trigger:
-            holders.append(self._attach_trigger(adc.trigger, configfs))
+        trigger = self._attach_trigger(adc.trigger, configfs) if adc.trigger else None
         used = (*config.channels.used().values(), config.reference())
         inputs = [channel.input for channel in used if channel]
-        rate = self._set_rate(holders, adc.sampling_frequency_hz, inputs)
+        rate = self._set_rate(adc.sampling_frequency_hz, inputs, trigger)
         selected, timestamp = self._select(config), self._select_timestamp()
         if not rate and timestamp is None:
             # Neither the driver nor timestamps give the rate: use the configured one.
             rate = adc.sampling_frequency_hz
         self.format = ScanFormat(rate, selected, timestamp)
-        rate = rate or adc.sampling_frequency_hz
+        self._stored_format = ScanFormat(rate, (*selected, *self._enable_gaps(selected)), timestamp)
         self.in_blocks = sysfs.is_read_only(self._buffer / "watermark")
-        length = self._two_blocks(rate) if self.in_blocks else int(adc.buffer_seconds * rate)
+        self._start(rate or adc.sampling_frequency_hz)
+
+    def resize(self, hertz: float) -> None:
+        """See `Adc.resize`."""
+        before_hertz = self.buffer_hertz
+        self._write(self._buffer / "enable", "0")
+        try:
+            self._start(hertz)
+        except DeviceError:
+            # The memory may not suffice, but did for the buffer before.
+            self._start(before_hertz)
+            self.buffer_hertz = hertz
+
+    def _start(self, hertz: float) -> None:
+        """Start the capture, with a buffer for this rate."""
+        adc, self.buffer_hertz = self._adc, hertz
+        length = self._two_blocks(hertz) if self.in_blocks else int(adc.buffer_seconds * hertz)
         # Twice the buffer, since the driver adds scans during a read.
-        self._read_bytes = length * 2 * self.format.scan_bytes
+        self._read_bytes = length * 2 * self._stored_format.scan_bytes
         # The kernel lowers a watermark that is above a new length.
         self._write(self._buffer / "length", str(length))
         if not self.in_blocks:
@@ -105,7 +125,9 @@ class IioAdc(Driver):
             (self._buffer / "enable").write_text("1")
         except OSError as error:
             reason = f"{self._name} cannot start capturing: {error.strerror}"
-            if error.errno == errno.EINVAL and not adc.trigger:
+            if error.errno == errno.EINVAL and (remedy := self._fitting_trigger()):
+                reason += f"; {remedy}"
+            elif error.errno == errno.EINVAL and not adc.trigger:
                 known = ", ".join(sysfs.triggers(self._bus)) or "none yet"
                 reason += f"; it may need a trigger: set adc.trigger (triggers: {known})"
             elif error.errno == errno.ENOMEM:
@@ -117,7 +139,7 @@ class IioAdc(Driver):
         the DMA controller can transfer: it would drop the rest."""
         align = self._buffer / "length_align_bytes"
         align_bytes = max(1, int(self._read(align))) if align.exists() else 1
-        step = align_bytes // math.gcd(align_bytes, self.format.scan_bytes)
+        step = align_bytes // math.gcd(align_bytes, self._stored_format.scan_bytes)
         return 2 * step * math.ceil(_BLOCK_SECONDS * rate / step)
 
     def read(self) -> bytes:
@@ -128,7 +150,7 @@ class IioAdc(Driver):
         with contextlib.suppress(BlockingIOError):
             while not parts or len(parts[-1]) >= continued_bytes:
                 parts.append(os.read(self.fileno(), self._read_bytes))
-        return b"".join(parts)
+        return self._stored_format.select(b"".join(parts), self.format)
 
     def _select(self, config: Config) -> tuple[Channel, ...]:
         """Enable only the elements that are used, and read their layout in a scan."""
@@ -159,8 +181,16 @@ class IioAdc(Driver):
                 f"{self._name} has no input {config.input!r} for {key}; "
                 f"it has: {', '.join(inputs) or 'none'}"
             )
+        if self._driver.converts_one_input and any(
+            self._read(file) == "1" for file in self._elements.glob("in_*_en")
+        ):
+            remedy = 'direction.reference = "off"' if phase == "reference" else f'{key} = ""'
+            raise DeviceError(
+                f"{self._name} converts one input per scan and serves one phase; set {remedy}"
+            )
         declared = ScanType.parse(self._read(Path(f"{element}_type")))
-        chosen = ScanType.parse(config.type) if config.type else declared
+        stored = self._driver.stored(declared, sys.byteorder)
+        chosen = ScanType.parse(config.type) if config.type else stored
         if (chosen.storage_bits, chosen.repeat) != (declared.storage_bits, declared.repeat):
             raise DeviceError(
                 f"{self._name}: {table}.type {config.type!r} does not fit: the driver "
@@ -180,10 +210,29 @@ class IioAdc(Driver):
             index=int(self._read(Path(f"{element}_index"))),
             type=chosen,
             scale=scale,
-            offset=sysfs.channel_number(self._folder, config.input, "offset") or 0.0,
+            offset=self._offset(config.input),
         )
         self._write(Path(f"{element}_en"), "1")
         return channel
+
+    def _offset(self, channel: str) -> float:
+        if self._driver.has_false_offset:
+            return 0.0
+        return sysfs.channel_number(self._folder, channel, "offset") or 0.0
+
+    def _enable_gaps(self, selected: tuple[Channel, ...]) -> Iterator[Channel]:
+        """Enable the inputs before and between the selected ones if the driver stores them anyway.
+
+        Their phase is their id: none has that.
+        """
+        used = {channel.index: channel for channel in selected}
+        for name in sysfs.elements(self._elements) if self._driver.ignores_scan_mask else ():
+            element = self._elements / f"in_{name}"
+            index = int(self._read(Path(f"{element}_index")))
+            if index < max(used) and index not in used:
+                type_ = ScanType.parse(self._read(Path(f"{element}_type")))
+                self._write(Path(f"{element}_en"), "1")
+                yield Channel(name, name, index, type_, 0.0)
 
     def _driver_scale(self, channel: str, table: str) -> float:
         """The scale that the driver reports, noted in `scale_doubts` if it is too coarse."""
@@ -213,29 +262,39 @@ class IioAdc(Driver):
             ScanType.parse(self._read(self._elements / "in_timestamp_type")),
         )
 
-    def _set_rate(self, holders: list[Path], rate: float, inputs: Iterable[str]) -> float:
-        """Request the rate in hertz. Returns the rate in force, 0 where nothing reports it."""
-        owners = dict.fromkeys(["", *(f"in_{name}_" for name in inputs)])
-        owners |= dict.fromkeys(map(sysfs.shared_name, owners))
-        files = [holder / f"{owner}sampling_frequency" for holder in holders for owner in owners]
+    def _set_rate(self, rate: float, inputs: Iterable[str], trigger: Path | None) -> float:
+        """Request the rate in hertz. Returns the rate in force, 0 where it is not known."""
+        # Wide attributes before narrow ones and the trigger's, which override them.
+        files: dict[Path, list[Path]] = {}
+        for name in inputs:
+            available = sysfs.attributes(self._folder, name, "sampling_frequency_available")
+            own = sysfs.attributes(self._folder, name, "sampling_frequency")
+            files |= dict.fromkeys(reversed(own), available)
+        timer = trigger and trigger / "sampling_frequency"
+        if timer and timer.exists():
+            files[timer] = []
         actual = 0.0
-        for file in filter(Path.exists, files):
+        for file, available in files.items():
             fault = None
+            unit = self._driver.hertz_per_unit if file.parent == self._folder else 1
+            number = rate / (unit or 1)
             try:
-                file.write_text(f"{rate:g}" if rate % 1 else str(int(rate)))
+                file.write_text(f"{number:g}" if number % 1 else str(int(number)))
             except OSError as error:
                 if isinstance(error, PermissionError) and not sysfs.is_read_only(file):
                     # A new trigger runs at 100 Hz; its file is root's until udev has handled it.
                     raise self._write_error(file, f"{rate:g}", error) from error
-                choices = sysfs.text(Path(f"{file}_available")) or "not reported"
+                choices = self._driver.in_hertz(" ".join(map(sysfs.text, available[:1])))
                 fault = (
                     f"{self._name} rejects adc.sampling_frequency_hz = {rate:g} "
-                    f"({error.strerror}); available: {choices}"
+                    f"({error.strerror}); available: {choices or 'not reported'}"
                 )
-            actual = float(self._read(file))
-            if actual != rate:
+            actual = float(self._read(file)) * unit
+            # A timer starts the scans, whatever else such an ADC reports.
+            if actual != rate and (unit or timer not in files):
                 self.rate_fault = fault or self.rate_fault
-        return actual
+        # Below that it is of no use, or in another unit: timestamps or the reads give it.
+        return actual if actual >= SLOWEST_HERTZ else 0.0
 
     def _attach_trigger(self, trigger: str, configfs: Path) -> Path:
         """Attach the trigger, created first with `HRTIMER_PREFIX`; returns its folder."""
@@ -253,17 +312,34 @@ class IioAdc(Driver):
                     f"{self._name}: adc.trigger {trigger!r} cannot be created "
                     f"({error.strerror}){remedies.get(error.errno or 0, '')}"
                 ) from error
+        # The number in the name of an own trigger is that of the IIO device, which may change.
+        own = {_without_numbers(own): own for own in self._own_triggers}
+        if trigger == name:
+            name = own.get(_without_numbers(name), name)
         triggers = sysfs.triggers(self._bus)
         current = self._folder / "trigger/current_trigger"
+        reason = ""
         if name in triggers:
-            self._write(current, name)
+            try:
+                current.write_text(name)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise self._write_error(current, name, error) from error
+                reason = f" ({error.strerror})"
         # The kernel accepts an unknown name without an error, and detaches.
-        if name not in triggers or self._read(current) != name:
+        if reason or name not in triggers or self._read(current) != name:
             raise DeviceError(
-                f"{self._name}: adc.trigger {trigger!r} cannot be attached; "
-                f"triggers: {', '.join(triggers) or 'none'}"
+                f"{self._name}: adc.trigger {trigger!r} cannot be attached{reason}; "
+                + (self._fitting_trigger() or f"triggers: {', '.join(triggers) or 'none'}")
             )
         return triggers[name]
+
+    def _fitting_trigger(self) -> str:
+        """The remedy if the ADC has a trigger made for it that is not attached, else ""."""
+        fitting = self._driver.fitting_triggers(self._own_triggers, sysfs.triggers(self._bus))
+        if not fitting or sysfs.text(self._folder / "trigger/current_trigger") in fitting:
+            return ""
+        return f"set adc.trigger to the trigger of this ADC: {', '.join(fitting)}"
 
     def _read(self, file: Path) -> str:
         try:
@@ -282,6 +358,10 @@ class IioAdc(Driver):
         if isinstance(error, PermissionError):
             remedy = "; give the daemon's group write access (udev rule)"
         return DeviceError(f"{self._name}: {file} rejects {value!r}: {error.strerror}{remedy}")
+
+
+def _without_numbers(trigger: str) -> str:
+    return re.sub(r"\d+", "", trigger)
 
 
 def find_adc(wanted: str, bus: Path = sysfs.IIO_DEVICES) -> Path:

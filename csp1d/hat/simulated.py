@@ -120,6 +120,7 @@ class SimulatedAdc(Driver):
         self._channels: list[tuple[Phase | None, ChannelConfig]] = [*config.channels.used().items()]
         if reference := config.reference():
             self._channels.append((None, reference))
+        self.buffer_hertz = self._rate
         self._buffer_ns = int(config.adc.buffer_seconds * SECOND_NS)
         channels = [
             _channel(index, phase or "reference", channel)
@@ -134,6 +135,9 @@ class SimulatedAdc(Driver):
         self._fd, self._write_fd = os.pipe()
         for fd in (self._fd, self._write_fd):
             self._on_close.callback(os.close, fd)
+
+    def resize(self, hertz: float) -> None:
+        self.buffer_hertz = hertz
 
     def read(self) -> bytes:
         self._check_open()

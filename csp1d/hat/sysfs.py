@@ -26,7 +26,6 @@ _GET_LINEINFO = 0xC100B405
 _CHIP = struct.Struct("=32s32sI")
 _LINE = struct.Struct("=32s32sIIQ176x")
 _LINE_USED = 1
-
 GpioLines = list[tuple[int, str, str | None]]
 """Offset, name and consumer of each line of a GPIO chip; names may occur twice."""
 
@@ -78,15 +77,23 @@ def elements(folder: Path) -> list[str]:
     return sorted(path.name[len("in_") : -len("_en")] for path in folder.glob("in_*_en"))
 
 
-def shared_name(channel: str) -> str:
-    """The name that attributes shared by all channels of a type have: "voltage" for "voltage0"."""
-    return re.sub(r"\d+", "", channel)
+def attributes(device: Path, channel: str, name: str) -> list[Path]:
+    """The files that hold an attribute of a channel: its own, then those that it shares with all
+    channels of its type, of its direction and of the device, as far as they exist.
+
+    The names are those of `__iio_device_attr_init` in drivers/iio/industrialio-core.c: an index, a
+    modifier and an extended name are part of the channel's own attributes only.
+    """
+    # "voltage" of "voltage0" and "voltage0_supply", "voltage-voltage" of "voltage0-voltage1".
+    kind = re.sub(r"\d+|_.*", "", channel)
+    owners = (f"in_{channel}_", f"in_{kind}_", "in_", "")
+    return [file for owner in owners if (file := device / f"{owner}{name}").exists()]
 
 
-def channel_number(device: Path, channel: str, attribute: str) -> float | None:
-    """The number in a channel's own attribute, or else in the one shared by its type."""
-    own = number(device / f"in_{channel}_{attribute}")
-    return number(device / f"in_{shared_name(channel)}_{attribute}") if own is None else own
+def channel_number(device: Path, channel: str, name: str) -> float | None:
+    """The number in the first of a channel's `attributes()` that has one."""
+    numbers = map(number, attributes(device, channel, name))
+    return next((value for value in numbers if value is not None), None)
 
 
 def channel_scale(device: Path, channel: str) -> tuple[float | None, float]:
@@ -94,8 +101,7 @@ def channel_scale(device: Path, channel: str) -> tuple[float | None, float]:
 
     The kernel prints 6 or 9 decimals, whatever the value. A scale of 0 says nothing, so it is None.
     """
-    for name in (channel, shared_name(channel)):
-        file = device / f"in_{name}_scale"
+    for file in attributes(device, channel, "scale"):
         if value := number(file):
             decimals = text(file).partition(".")[2]
             return value, 0.5 / 10 ** len(decimals) / abs(value) if decimals else 0.0
@@ -106,6 +112,14 @@ def triggers(folder: Path) -> dict[str, Path]:
     """The folders of the IIO triggers in a folder, by the triggers' names."""
     paths = sorted(folder.glob("trigger[0-9]*"))
     return {name: path for path in paths if (name := text(path / "name"))}
+
+
+def own_triggers(device: Path) -> dict[str, Path]:
+    """The triggers of an IIO device's own driver: those below the same hardware, or below it."""
+    folder = device.resolve()
+    hardware = folder.parent
+    # A device and a timer (hrtimer) without hardware are both in /sys/devices itself.
+    return {} if hardware.name == "devices" else triggers(hardware) | triggers(folder)
 
 
 def gpio_chip(node: Path) -> tuple[str, GpioLines]:

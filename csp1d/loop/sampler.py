@@ -7,9 +7,11 @@ makes the next one later. An ADC that delivers nothing is stalled. It is set up 
 seconds, because a lost trigger does not recover on its own. So is an ADC whose scans yield no
 reading for that time, unless its rate is too low; if it loses too many scans, after a minute.
 
-An ADC that delivers blocks is also read when one is complete: the kernel keeps only two.
+An ADC that delivers blocks is also read when one is complete: the kernel keeps only two. A buffer
+that does not fit the measured rate is resized.
 """
 
+import logging
 import selectors
 import time
 from collections import Counter
@@ -26,6 +28,8 @@ from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
 from csp1d.units import MS_NS, SECOND_NS
+
+log = logging.getLogger("csp1d")
 
 _FIRST_SCAN_NS = 50 * MS_NS
 """Interval of the reads before the first scan after a set-up."""
@@ -48,6 +52,9 @@ _MAX_AHEAD_NS = 10 * MS_NS
 """A reading ends one scan period after its last scan, thus slightly in the future. One that ends
 later than this has its time from a wrong clock."""
 _SEARCH_NS = 1_000 * MS_NS
+_LEAST_BUFFER, _MOST_BUFFER = 0.8, 2.0
+"""Length of the kernel's buffer at the measured rate, as a part of the configured one. It was sized
+for the rate that the driver reports, or else for the configured one, which may be wrong."""
 
 
 class Sampler:
@@ -134,19 +141,19 @@ class Sampler:
             now_ns = max(now_ns, self._clock())
             readings = metering.feed(scans, now_ns) if scans else []
         except (OSError, ScanFormatError) as error:
-            reason = error if isinstance(error, OSError) else OSError(str(error))
-            self._adc.mark_failed(reason, self._config.adc.device)
-            self._discard_metering()
-            self.wake_ns = now_ns + _SEARCH_NS
+            self._fail(error, now_ns)
             return []
         readings = [reading for reading in readings if reading.end_ns <= now_ns + _MAX_AHEAD_NS]
         lost = metering.timeline.lost_scans_total - lost_before
         self._events.on_readings(readings, lost, metering.timeline.clock_fault, now_ns)
-        self._events.on_rate(metering.timeline.rate_fault, now_ns)
+        if metering.timeline.hertz:
+            self._events.on_rate(metering.timeline.rate_fault, now_ns)
         self._events.on_silence(
             metering.timeline.slow_hertz, metering.timeline.lossy_windows, now_ns
         )
         self._schedule(bool(scans), bool(readings), now_ns)
+        if self._metering:
+            self._resize_buffer(adc, metering.timeline.hertz, now_ns)
         return self._record(readings)
 
     def close(self) -> None:
@@ -159,25 +166,63 @@ class Sampler:
             return False
         assert self._metering is not None
         self._events.on_set_up(adc, self._metering.range_doubts, now_ns)
+        self._begin(now_ns)
+        return True
+
+    def _begin(self, now_ns: int) -> None:
+        """A capture has begun: its first reading may take a while."""
         self._last_data_ns = now_ns
         self._last_reading_ns = now_ns + _LEARNING_NS
         self._retries = 0
-        return True
+
+    def _fail(self, error: Exception, now_ns: int) -> None:
+        """The ADC failed: close it, and search for it in a second."""
+        reason = error if isinstance(error, OSError) else OSError(str(error))
+        self._adc.mark_failed(reason, self._config.adc.device)
+        self._discard_metering()
+        self.wake_ns = now_ns + _SEARCH_NS
+
+    def _resize_buffer(self, adc: Adc, hertz: float | None, now_ns: int) -> None:
+        """If the buffer is too short for the measured rate, or far too long, size it for that.
+
+        The rate becomes known with a reading, and the next reading begins now in any case: with
+        timestamps it is not later for it. A rate that moves to and fro soon has a buffer that fits.
+        """
+        if not hertz or _LEAST_BUFFER <= adc.buffer_hertz / hertz <= _MOST_BUFFER:
+            return
+        log.info(
+            "ADC delivers %.0f scans per second: its buffer was for %.0f, setting it for this rate",
+            hertz,
+            adc.buffer_hertz,
+        )
+        try:
+            adc.resize(hertz)
+        except OSError as error:
+            self._fail(error, now_ns)
+            return
+        self._discard_metering()
+        self._metering = self._new_metering(adc)
+        self._begin(now_ns)
+        self.wake_ns = now_ns
 
     def _set_up(self) -> Adc:
         """Start the ADC, and create the metering for its scans."""
         adc = self._hat.open_adc(self._config)
         try:
-            channels, direction = self._config.channels.used(), None
-            if reference := self._config.reference():
-                direction = DirectionMeter(
-                    adc.format, channels, self._config.direction, reference, adc.reference_fault
-                )
-            self._metering = Metering(adc.format, channels, self._config.measurement, direction)
+            self._metering = self._new_metering(adc)
         except ValueError as error:
             adc.close()
             raise DeviceError(str(error)) from error
         return adc
+
+    def _new_metering(self, adc: Adc) -> Metering:
+        """Raises ValueError if its scans lack what the configuration needs."""
+        channels, direction = self._config.channels.used(), None
+        if reference := self._config.reference():
+            direction = DirectionMeter(
+                adc.format, channels, self._config.direction, reference, adc.reference_fault
+            )
+        return Metering(adc.format, channels, self._config.measurement, direction)
 
     def _discard_metering(self) -> None:
         self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total

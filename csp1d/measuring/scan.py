@@ -174,6 +174,18 @@ class ScanFormat:
         same = type_.repeat == 1 and all(channel.type == type_ for channel in self.channels)
         return type_ if same else None
 
+    def select(self, data: bytes, part: "ScanFormat") -> bytes:
+        """Whole scans `data` with only the channels of `part`, which are some of this format."""
+        if part.channels == self.channels:
+            return data
+        scans = np.frombuffer(data, self.record)
+        selected = np.zeros(len(scans), part.record)
+        for number, channel in enumerate(part.channels):
+            selected[str(number)] = scans[str(self.channels.index(channel))]
+        if part.timestamp:
+            selected["timestamp"] = scans["timestamp"]
+        return selected.tobytes()
+
     def decode(self, data: bytes | bytearray | memoryview) -> Scans:
         """Codes and timestamps; raises ScanFormatError if `data` is not whole scans."""
         if len(data) % self.scan_bytes:

@@ -115,12 +115,19 @@ class Timeline:
         self._next_candidate: int  # pending scans needed for the next try to complete a window
 
     @property
+    def hertz(self) -> float | None:
+        """The measured rate; None while it is not known to 1 %. Where each second loses scans, it
+        is that of their timestamps, which is all that will be known."""
+        clock = self._clock
+        is_known = clock and (clock.error <= _RATE_MOVED / 2 or self.lossy_windows)
+        return SECOND_NS / clock.period_ns if clock and is_known else None
+
+    @property
     def rate_fault(self) -> str | None:
         """Message if the measured rate contradicts the rate that the device reports."""
-        reported, clock = self._frequency_hz, self._clock
-        if clock is None or clock.error > _RATE_MOVED / 2 or reported <= 0:
+        reported, hertz = self._frequency_hz, self.hertz
+        if hertz is None or reported <= 0:
             return None
-        hertz = SECOND_NS / clock.period_ns
         if abs(hertz / reported - 1) <= _RATE_OFF:
             return None
         return f"the driver reports {reported:g} scans per second, the ADC delivers {hertz:.0f}"

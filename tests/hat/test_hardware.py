@@ -248,11 +248,59 @@ def test_only_a_denied_permission_is_a_reason_to_become_root(machine: Machine) -
     )
 
 
-@pytest.mark.parametrize(("own", "found"), [("0", 0.0), ("0.25", 0.25), (None, 0.5)])
-def test_an_attribute_of_a_channel_counts_before_the_shared_one(
-    tmp_path: Path, own: str | None, found: float
+# As drivers of Linux 6.12 name them; the order is that of `__iio_device_attr_init`.
+LEVELS = {
+    "voltage1": ["in_voltage1_scale", "in_voltage_scale", "in_scale", "scale"],
+    "voltage0-voltage1": [
+        "in_voltage0-voltage1_scale",
+        "in_voltage-voltage_scale",
+        "in_scale",
+        "scale",
+    ],
+    # xilinx-xadc: an extended name; ad7192: one of a differential input; stm32-adc: from a label.
+    "voltage0_vccint": ["in_voltage0_vccint_scale", "in_voltage_scale", "in_scale", "scale"],
+    "voltage2-voltage2_shorted": ["in_voltage2-voltage2_shorted_scale", "in_voltage-voltage_scale"],
+    "voltage7_IN-2": ["in_voltage7_IN-2_scale", "in_voltage_scale"],
+    # A modifier, and an input without an index.
+    "current0_i": ["in_current0_i_scale", "in_current_scale", "in_scale", "scale"],
+    "altvoltage": ["in_altvoltage_scale", "in_scale", "scale"],
+}
+
+
+@pytest.mark.parametrize("channel", LEVELS)
+def test_an_attribute_is_found_at_each_level_and_the_channels_own_counts_first(
+    tmp_path: Path, channel: str
 ) -> None:
-    (tmp_path / "in_voltage_scale").write_text("0.5\n")
-    if own:
-        (tmp_path / "in_voltage1_scale").write_text(f"{own}\n")
-    assert sysfs.channel_number(tmp_path, "voltage1", "scale") == found
+    for name in ("in_temp_scale", "in_voltage9_scale", "in_voltage_vccint_scale", "out_scale"):
+        (tmp_path / name).write_text("9\n")
+    assert sysfs.channel_scale(tmp_path, channel) == (None, 0.0)
+    assert sysfs.channel_number(tmp_path, channel, "scale") is None
+    for number, name in reversed([*enumerate(LEVELS[channel], 1)]):
+        (tmp_path / name).write_text(f"{number}\n")
+        assert sysfs.channel_scale(tmp_path, channel) == (number, 0.0)
+        assert sysfs.channel_number(tmp_path, channel, "scale") == number
+    # One that cannot be read leaves it to the next level; for an offset, 0 is a number.
+    (tmp_path / LEVELS[channel][0]).write_text("\n")
+    assert sysfs.channel_number(tmp_path, channel, "scale") == 2
+    (tmp_path / LEVELS[channel][0]).write_text("0\n")
+    assert sysfs.channel_number(tmp_path, channel, "scale") == 0
+    assert sysfs.channel_scale(tmp_path, channel) == (2, 0.0)
+
+
+@pytest.mark.parametrize("level", ["in_voltage-voltage_", "in_", ""])
+@pytest.mark.parametrize("available_level", ["in_voltage0-voltage1_", "in_", ""])
+def test_the_rate_and_its_choices_are_found_at_different_levels(
+    machine: Machine, level: str, available_level: str
+) -> None:
+    machine.adc(
+        0,
+        {
+            "buffer0/in_voltage0-voltage1_en": "0",
+            "buffer0/in_voltage0-voltage1_type": "be:s24/32>>0",
+            "in_temp_sampling_frequency": "7",
+            f"{level}sampling_frequency": "2000",
+            f"{available_level}sampling_frequency_available": "1000 2000",
+        },
+    )
+    (adc,) = machine.find().adcs
+    assert (adc.sampling_frequency_hz, adc.available_frequencies) == (2000, "1000 2000")

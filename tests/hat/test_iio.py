@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -121,14 +122,25 @@ def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
     assert tree.read("buffer/enable") == "0"
 
 
-def test_the_format_has_layout_scale_and_offset(tree: Tree) -> None:
-    form = tree.open().format
+def test_the_format_has_layout_scale_and_offset(tmp_path: Path) -> None:
+    form = Tree(tmp_path, MCP3912 | {"name": "unlisted"}).open().format
     assert form.sampling_frequency_hz == 4000
     assert form.scan_bytes == 24
     assert [channel.phase for channel in form.channels] == ["L1", "L2", "L3"]
     assert [channel.scale for channel in form.channels] == [0.5, 0.25, 0.5]
     assert [channel.offset for channel in form.channels] == [0, 0, -2048]
     assert [str(channel.type) for channel in form.channels] == ["be:s24/32>>0"] * 3
+
+
+def test_what_the_driver_is_known_to_report_wrongly_is_not_used(tree: Tree) -> None:
+    """The byte order of the samples, and an offset that may be a sample of another input."""
+    form = tree.open().format
+    native = "le" if sys.byteorder == "little" else "be"
+    assert [str(channel.type) for channel in form.channels] == [f"{native}:s24/32>>0"] * 3
+    assert [channel.offset for channel in form.channels] == [0, 0, 0]
+    # The configuration overrides it, for a driver that was corrected since.
+    l1 = ChannelConfig(input="voltage0", type="be:s24/32>>0")
+    assert str(tree.open(channels={Phase.L1: l1}).format.channels[0].type) == "be:s24/32>>0"
 
 
 @pytest.mark.parametrize(("stamped", "hertz"), [(True, 0), (False, 3906)])
@@ -142,6 +154,48 @@ def test_the_configured_rate_counts_where_nothing_reports_one(
     }
     form = Tree(tmp_path, silent).open(AdcConfig(sampling_frequency_hz=3906)).format
     assert form.sampling_frequency_hz == hertz
+
+
+@pytest.mark.parametrize("level", ["in_voltage0_VDD_", "in_voltage_", "in_", ""])
+def test_an_input_with_a_name_of_its_own_has_its_attributes_at_any_level(
+    tmp_path: Path, level: str
+) -> None:
+    files = {
+        name.replace("voltage0", "voltage0_VDD"): text
+        for name, text in MCP3912.items()
+        if "/" in name
+    } | {"name": "xadc"}
+    shared = {"scale": "0.5", "offset": "-7", "sampling_frequency": "3900"}
+    tree = Tree(tmp_path, files | {f"{level}{name}": text for name, text in shared.items()})
+    tree.put(tree.folder / "sampling_frequency_available", "976 4000")
+    adc = tree.open(channels={Phase.L1: ChannelConfig(input="voltage0_VDD")})
+    (channel,) = adc.format.channels
+    assert (channel.id, channel.scale, channel.offset) == ("voltage0_VDD", 0.5, -7)
+    assert (adc.format.sampling_frequency_hz, adc.rate_fault) == (4000, None)
+    assert tree.read(f"{level}sampling_frequency") == "4000"
+
+
+def test_the_rates_of_all_inputs_are_set_and_the_triggers_counts(tree: Tree) -> None:
+    tree.put(tree.folder / "trigger/current_trigger", "")
+    tree.put(tree.bus / "trigger0/name", "timer")
+    tree.put(tree.bus / "trigger0/sampling_frequency", "100")
+    for name in ("in_voltage0_sampling_frequency", "in_voltage2_sampling_frequency"):
+        tree.put(tree.folder / name, "1")
+    adc = tree.open(AdcConfig(trigger="timer", sampling_frequency_hz=2000))
+    for name in ("in_voltage0_", "in_voltage2_", ""):
+        assert tree.read(f"{name}sampling_frequency") == "2000"
+    assert (tree.bus / "trigger0/sampling_frequency").read_text() == "2000"
+    assert adc.format.sampling_frequency_hz == 2000
+
+
+@pytest.mark.parametrize("level", ["in_voltage1_", "in_voltage_", "in_", ""])
+def test_the_choices_of_a_rejected_rate_are_found_at_any_level(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    tree.put(tree.folder / f"{level}sampling_frequency_available", "976 3906")
+    refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
+    channels = {Phase.L1: ChannelConfig(input="voltage1")}
+    assert (tree.open(channels=channels).rate_fault or "").endswith("available: 976 3906")
 
 
 def test_channel_overrides_type_and_scale(tree: Tree) -> None:
@@ -226,6 +280,54 @@ def test_a_backlog_is_read_at_once(tree: Tree) -> None:
     os.close(writer)
 
 
+def test_a_buffer_is_resized_while_the_device_stays_open(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adc = tree.open()
+    assert adc.buffer_hertz == 4000
+    written: list[tuple[str, str]] = []
+    write_text = Path.write_text
+
+    def record(file: Path, text: str) -> int:
+        written.append((file.name, text))
+        return write_text(file, text)
+
+    monkeypatch.setattr(Path, "write_text", record)
+    adc.resize(16_000.4)
+    assert written == [
+        ("enable", "0"),
+        ("length", "64001"),
+        ("watermark", "320"),
+        ("enable", "1"),
+    ]
+    assert adc.buffer_hertz == 16_000.4
+    writer = os.open(tree.node, os.O_WRONLY)
+    os.write(writer, bytes(24 * 10))
+    assert adc.read() == bytes(24 * 10)
+    os.close(writer)
+
+
+def test_an_adc_whose_larger_buffer_needs_too_much_memory_keeps_the_one_before(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adc = tree.open()
+    write_text, lengths = Path.write_text, list[str]()
+
+    def refuse_long(file: Path, text: str) -> int:
+        if file.name == "length":
+            lengths.append(text)
+        if file.name == "enable" and text == "1" and lengths[-1] == "640000":
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(file))
+        return write_text(file, text)
+
+    monkeypatch.setattr(Path, "write_text", refuse_long)
+    adc.resize(160_000)
+    assert lengths == ["640000", "16000"]
+    assert tree.read("buffer/enable") == "1"
+    # It is not tried again for this rate.
+    assert adc.buffer_hertz == 160_000
+
+
 @pytest.fixture
 def axi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree = Tree(tmp_path, AXI)
@@ -260,6 +362,9 @@ def test_a_dma_buffer_gets_two_short_blocks_of_whole_scans_and_keeps_its_waterma
     block_bytes = length // 2 * adc.format.scan_bytes
     assert block_bytes % max(1, int(align_bytes)) == 0
     assert 0.1 <= length / 2 / hertz < 0.111
+    adc.resize(2 * hertz)
+    assert 0.2 <= int(axi.read("buffer0/length")) / 2 / hertz < 0.222
+    assert axi.read("buffer0/watermark") == "2048"
 
 
 def test_a_dma_buffer_without_an_alignment_is_used_as_well(axi: Tree) -> None:
@@ -348,6 +453,45 @@ def test_a_buffer_that_takes_too_much_memory_is_named_with_the_keys(
     refuse(monkeypatch, tree.folder / "buffer/enable", errno.ENOMEM, "1")
     with pytest.raises(DeviceError, match=r"Cannot allocate memory; reduce adc\.buffer_seconds or"):
         tree.open()
+
+
+HARDWARE = "devices/spi0.0"
+
+
+def own_trigger(tree: Tree, name: str) -> None:
+    """A trigger below the hardware of the ADC, on the bus as well."""
+    folder = tree.folder.parent / HARDWARE
+    tree.put(folder / "trigger7/name", name)
+    tree.folder.rename(folder / tree.folder.name)
+    tree.folder.symlink_to(folder / tree.folder.name)
+    tree.bus.mkdir()
+    (tree.bus / "trigger7").symlink_to(folder / "trigger7")
+    tree.put(tree.folder / "trigger/current_trigger", "")
+
+
+def test_an_own_trigger_is_found_although_the_device_has_another_number_now(tree: Tree) -> None:
+    """It has after a new start, or if it returned while the old device was still open."""
+    own_trigger(tree, "mcp3912-dev1")
+    tree.open(AdcConfig(trigger="mcp3912-dev0"))
+    assert tree.read("trigger/current_trigger") == "mcp3912-dev1"
+
+
+def test_an_adc_that_refuses_the_trigger_of_another_names_its_own(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_trigger(tree, "ad7606-8-dev0")
+    tree.put(tree.bus / "trigger0/name", "csp1d")
+    remedy = r"\(Invalid argument\); set adc.trigger to the trigger of this ADC: ad7606-8-dev0$"
+    with monkeypatch.context() as patch:
+        refuse(patch, tree.folder / "trigger/current_trigger", errno.EINVAL, "csp1d")
+        with pytest.raises(DeviceError, match=f"adc.trigger 'csp1d' cannot be attached {remedy}"):
+            tree.open(AdcConfig(trigger="csp1d"))
+    refuse(monkeypatch, tree.folder / "buffer/enable", errno.EINVAL, "1")
+    for trigger in ("", "csp1d"):
+        with pytest.raises(DeviceError, match=r"start capturing: Invalid argument; set adc.trig"):
+            tree.open(AdcConfig(trigger=trigger))
+    with pytest.raises(DeviceError, match=r"start capturing: Invalid argument$"):
+        tree.open(AdcConfig(trigger="ad7606-8-dev0"))
 
 
 def test_a_trigger_that_the_kernel_detaches_is_named(
@@ -527,9 +671,12 @@ def test_a_rate_that_may_not_be_set_yet_is_tried_again(
 def test_a_rate_that_is_too_low_for_the_mains_is_for_the_metering_to_tell(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It may be in kilohertz."""
     tree.put(tree.folder / "sampling_frequency", "100")
     refuse(monkeypatch, tree.folder / "sampling_frequency", errno.EINVAL)
-    assert tree.open().format.sampling_frequency_hz == 100
+    adc = tree.open()
+    assert adc.format.sampling_frequency_hz == 0
+    assert tree.read("buffer/length") == "16000"
 
 
 WORDS = st.sampled_from(

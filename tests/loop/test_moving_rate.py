@@ -4,6 +4,7 @@
 The test provides the clock. The current rises by 2 A per second and so shows the time of a reading.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -39,6 +40,8 @@ class Run:
     now_ns: int = BEGIN_NS
     turns: int = 0
     readings: list[tuple[float, Reading]] = field(default_factory=list)
+    buffers: list[float] = field(default_factory=list)
+    """The rates for which the buffer was sized."""
 
     def __post_init__(self) -> None:
         self.stamps = BEGIN_NS + np.rint(self.times * 1e9).astype(np.int64)
@@ -71,7 +74,14 @@ class RunningAdc:
 
     def __init__(self, run: Run) -> None:
         self.format = run.format
-        self._run = run
+        self.run = run
+        self.resize(4000)
+
+    def resize(self, hertz: float) -> None:
+        """The buffer holds four seconds at this rate, or more as the kernel's kfifo does."""
+        self.buffer_hertz = hertz
+        self._length = 1 << (int(4 * hertz) - 1).bit_length()
+        self.run.buffers.append(hertz)
         self._next = self._there()
 
     def fileno(self) -> int:
@@ -79,15 +89,16 @@ class RunningAdc:
 
     def read(self) -> bytes:
         first, self._next = self._next, self._there()
-        part = slice(first, self._next)
-        stamps = self._run.stamps[part] if self.format.timestamp else None
-        return pack(self.format, [self._run.codes[part]] * 3, stamps) if part.stop > first else b""
+        # A full buffer drops new scans.
+        part = slice(first, min(self._next, first + self._length))
+        stamps = self.run.stamps[part] if self.format.timestamp else None
+        return pack(self.format, [self.run.codes[part]] * 3, stamps) if part.stop > first else b""
 
     def close(self) -> None:
         pass
 
     def _there(self) -> int:
-        return int(self._run.stamps.searchsorted(self._run.now_ns - 200_000, side="right"))
+        return int(self.run.stamps.searchsorted(self.run.now_ns - 200_000, side="right"))
 
 
 def check(run: Run) -> None:
@@ -147,3 +158,55 @@ def test_a_reported_rate_that_is_too_high_delays_nothing(reported: float, timest
     check(run)
     assert run.readings[0][0] < 2.7
     assert len(run.readings) >= 5
+
+
+@pytest.mark.parametrize("timestamp", [True, False])
+@pytest.mark.parametrize("rate", [250, 1000, 16_000, 40_000, 100_000])
+def test_a_buffer_that_does_not_fit_the_measured_rate_is_resized_once(
+    rate: int, timestamp: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At 16 kS/s it holds one second, at more it is full before the daemon reads it."""
+    caplog.set_level(logging.INFO)
+    said_rate = 0 if timestamp else 4000
+    run = Run(np.arange(12 * rate) / rate, hat_format(said_rate=said_rate, timestamp=timestamp))
+    run.play(11.95)
+    check(run)
+    assert run.buffers == [4000, pytest.approx(rate, rel=1e-3)]
+    told = [text for text in caplog.messages if "its buffer" in text]
+    assert told == [
+        f"ADC delivers {rate} scans per second: its buffer was for 4000, setting it for this rate"
+    ]
+    # With timestamps and all scans, nothing shows; else it costs the readings of two seconds.
+    is_seamless = timestamp and rate <= 16_000
+    assert run.readings[0][0] < (1.05 if is_seamless else 3.1)
+    assert max(list(run.pauses())[1:]) < (1.05 if timestamp else 2.05)
+    assert len(run.readings) >= (11 if is_seamless else 8)
+    # Each is reported once.
+    assert len(set(caplog.messages)) == len(caplog.messages)
+
+
+@pytest.mark.parametrize("rate", [3300, 4800, 7000])
+def test_a_buffer_that_fits_roughly_is_left_and_a_moving_rate_soon_has_one(rate: int) -> None:
+    run = Run(np.arange(5 * rate) / rate, hat_format(said_rate=0)).play(4.9)
+    fitting = [4000, 7000] if rate == 7000 else [4000]
+    assert [round(hertz) for hertz in run.buffers] == fitting
+    times = np.concatenate([np.arange(n, n + 5, 1 / (rate, 4000)[n // 5 % 2]) for n in (0, 5, 10)])
+    run = Run(times, hat_format(said_rate=0)).play(14.9)
+    assert len(run.buffers) <= 2
+
+
+def test_an_adc_that_cannot_be_restarted_with_another_buffer_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resize = RunningAdc.resize
+
+    def gone(adc: RunningAdc, hertz: float) -> None:
+        resize(adc, hertz)
+        if len(adc.run.buffers) == 2:
+            raise OSError(19, "No such device")
+
+    monkeypatch.setattr(RunningAdc, "resize", gone)
+    run = Run(np.arange(12 * 16_000) / 16_000, hat_format(said_rate=0)).play(11.95)
+    check(run)
+    assert [round(hertz) for hertz in run.buffers] == [4000, 16_000, 4000, 16_000]
+    assert len(run.readings) >= 9

@@ -33,6 +33,7 @@ class Board(SimulatedHat):
     scale_doubts: tuple[str, ...] = ()
     reference_fault = ""
     in_blocks = False
+    buffer_hertz: float = RATE
 
     def __init__(self) -> None:
         super().__init__(parse(""))
@@ -78,6 +79,9 @@ class Board(SimulatedHat):
             codes[:] = 0
         l2 = np.zeros_like(codes) if self.l2_at_rail else codes
         return pack(self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE))
+
+    def resize(self, hertz: float) -> None:
+        self.buffer_hertz = hertz
 
     def close(self) -> None:
         self.closed += 1

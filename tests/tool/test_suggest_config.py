@@ -59,6 +59,7 @@ MCP3912 = replace(
     sampling_frequency_hz=3906,
     available_frequencies="15625 7812 3906 1953",
     trigger="mcp3912-dev0",
+    own_triggers=("mcp3912-dev0",),
 )
 CHIP = GpioChip(
     Path("/dev/gpiochip0"),
@@ -74,14 +75,18 @@ LEDS = tuple(
 HAT = Hardware(adcs=(MCP3912,), triggers=("mcp3912-dev0",), chips=(CHIP,), ports=(AMA0,), leds=LEDS)
 
 
-def suggested(hardware: Hardware, byteorder: str = "little") -> dict[str, Any]:
-    return tomllib.loads(configuration(hardware, byteorder))
+def suggested(hardware: Hardware) -> dict[str, Any]:
+    return tomllib.loads(configuration(hardware))
 
 
 def test_the_reference_hat_is_recognised() -> None:
     assert missing(HAT) == []
     table = suggested(HAT)
-    assert table["adc"] == {"device": "csp1-hat-adc", "sampling_frequency_hz": 3906}
+    assert table["adc"] == {
+        "device": "csp1-hat-adc",
+        "trigger": "mcp3912-dev0",
+        "sampling_frequency_hz": 3906,
+    }
     assert [table["channels"][phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "voltage0",
         "voltage1",
@@ -99,7 +104,7 @@ def test_the_reference_hat_is_recognised() -> None:
 
 
 def test_the_profiles_are_explained_and_the_table_of_readers_is_named() -> None:
-    text = configuration(HAT, "little")
+    text = configuration(HAT)
     explained = "\n".join(line for line in text.split("\n") if line.startswith("#"))
     for profile in get_args(get_type_hints(P1Config)["profile"]):
         assert re.search(rf"\b{profile} for ", explained)
@@ -114,7 +119,8 @@ def test_the_report_of_the_reference_hat() -> None:
     assert list(discover.report(replace(HAT, unseen=("much",)))) == [
         "ADCs (IIO devices)",
         "  + iio:device0: mcp3912, label csp1-hat-adc",
-        "      inputs: voltage0, voltage1, voltage2, voltage3 (be:s24/32>>0)",
+        "      inputs: voltage0, voltage1, voltage2, voltage3; "
+        "le:s24/32>>0, although the driver declares be:s24/32>>0",
         "      millivolts per code: 0.5",
         "      rate: 3906 Hz; available: 15625 7812 3906 1953",
         "      trigger: mcp3912-dev0",
@@ -153,7 +159,6 @@ def test_the_configuration_of_a_machine_without_a_hat() -> None:
         (ADC, ""),
         (replace(ADC, has_buffer=False, channels=()), "no buffer: its driver cannot capture"),
         (replace(ADC, has_node=False), "no buffer"),
-        (replace(ADC, name="ads1115"), "slow: it converts one channel per scan"),
         (
             replace(ADC, channels=(IioChannel("temp", 0, "le:s16/16>>0", 1),)),
             "no voltage or current input in its buffer",
@@ -228,54 +233,50 @@ def test_the_rate_nearest_to_4_khz_is_chosen(available: str, chosen: float | Non
 
 
 @pytest.mark.parametrize(
-    ("attached", "triggers", "hrtimers", "expected_trigger"),
+    ("name", "attached", "own", "triggers", "hrtimers", "expected_trigger"),
     [
-        # It needs none, or has its own attached.
-        (None, (), (), None),
-        ("ad7606-4-dev0", ("ad7606-4-dev0",), (), None),
-        ("", ("ad7606-4-dev0",), (), "ad7606-4-dev0"),
-        ("", (), (), "hrtimer:csp1d"),
-        ("", ("other",), (), "hrtimer:csp1d"),
-        ("other", ("other",), (), "other"),
+        # It accepts none.
+        ("ad7606-4", None, (), (), (), None),
+        # Also one that is attached: it may not be after the next start.
+        ("ad7606-4", "ad7606-4-dev0", ("ad7606-4-dev0",), (), (), "ad7606-4-dev0"),
+        ("ad7606-4", "", ("ad7606-4-dev0",), (), (), "ad7606-4-dev0"),
+        ("ad7606-4", "csp1d", ("ad7606-4-dev0",), ("csp1d",), ("csp1d",), "ad7606-4-dev0"),
+        ("ad7606-4", "", ("data-ready",), ("timer", "data-ready"), (), "data-ready"),
+        # That of another ADC of the kind.
+        ("mcp3912", "", ("mcp3912-dev1",), ("mcp3912-dev0", "mcp3912-dev1"), (), "mcp3912-dev1"),
+        ("", "", (), (), (), "hrtimer:csp1d"),
+        ("", "", (), ("other",), (), "hrtimer:csp1d"),
+        ("", "other", (), ("other",), (), "other"),
         # Created by a user, and lost at the next boot.
-        ("csp1d", ("csp1d",), ("csp1d",), "hrtimer:csp1d"),
-        ("mine", ("mine",), ("mine",), "hrtimer:mine"),
+        ("", "csp1d", (), ("csp1d",), ("csp1d",), "hrtimer:csp1d"),
+        ("", "mine", (), ("mine",), ("mine",), "hrtimer:mine"),
+        # Their own trigger needs an external clock.
+        ("max1027", "", ("max1027-trigger",), ("max1027-trigger",), (), "hrtimer:csp1d"),
+        ("max1027", "max1027-trigger", ("max1027-trigger",), (), (), "hrtimer:csp1d"),
+        ("xadc", "", ("xadc0-convst", "xadc0-samplerate"), (), (), "xadc0-samplerate"),
+        # A timer of the processor, which is no hrtimer.
+        ("48003000.adc:adc@0", "", (), ("csp1d", "tim1_trgo", "tim2_ch1"), (), "tim1_trgo"),
+        ("48003000.adc:adc@0", "tim2_ch1", (), ("tim1_trgo", "tim2_ch1"), (), "tim2_ch1"),
+        ("48003000.adc:adc@0", "csp1d", (), ("csp1d",), ("csp1d",), None),
     ],
 )
 def test_what_starts_a_scan(
+    name: str,
     attached: str | None,
+    own: tuple[str, ...],
     triggers: tuple[str, ...],
     hrtimers: tuple[str, ...],
     expected_trigger: str | None,
 ) -> None:
-    adc = replace(ADC, trigger=attached)
+    adc = replace(ADC, name=name, trigger=attached, own_triggers=own)
     table = suggested(Hardware(adcs=(adc,), triggers=triggers, hrtimers=hrtimers))
     assert table["adc"].get("trigger") == expected_trigger
 
 
-def test_a_trigger_of_the_same_hardware_needs_no_like_name() -> None:
-    adc = replace(ADC, trigger="", own_triggers=("data-ready",))
-    table = suggested(Hardware(adcs=(adc,), triggers=("timer", "data-ready")))
-    assert table["adc"]["trigger"] == "data-ready"
-
-
-@pytest.mark.parametrize(
-    ("name", "declared", "byteorder", "override"),
-    [
-        ("mcp3911", "be:s24/32>>0", "little", "le:s24/32>>0"),
-        ("mcp3919", "be:s24/32>>0", "little", "le:s24/32>>0"),
-        ("mcp3911", "be:s24/32>>0", "big", None),
-        # A fixed driver.
-        ("mcp3911", "le:s24/32>>0", "little", None),
-        ("mcp3564", "be:s24/32>>0", "little", None),
-    ],
-)
-def test_a_wrong_type_of_a_driver_is_overridden(
-    name: str, declared: str, byteorder: str, override: str | None
-) -> None:
-    adc = replace(ADC, name=name, channels=channels(3, declared))
-    table = suggested(Hardware(adcs=(adc,)), byteorder)
-    assert [table["channels"][phase].get("type") for phase in ("L1", "L2", "L3")] == [override] * 3
+def test_labels_of_inputs_are_shown() -> None:
+    labelled = (IioChannel("voltage0", 0, "le:s16/16>>0", 0.5, label="clamp L1"), *channels(3)[1:])
+    report = "\n".join(discover.report(Hardware(adcs=(replace(ADC, channels=labelled),))))
+    assert "inputs: voltage0 (clamp L1), voltage1, voltage2; le:s16/16>>0" in report
 
 
 def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
@@ -289,7 +290,7 @@ def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
             for n in range(3)
         ),
     )
-    text = configuration(Hardware(adcs=(meter,)), "little")
+    text = configuration(Hardware(adcs=(meter,)))
     table = tomllib.loads(text)["channels"]
     assert [table[phase]["input"] for phase in ("L1", "L2", "L3")] == [
         "current0",
@@ -299,26 +300,26 @@ def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
     assert "ct_ratio =" not in text
     assert "burden_ohms =" not in text
     report = "\n".join(discover.report(Hardware(adcs=(meter,))))
-    assert "inputs: current0, current1, current2 (be:s32/32>>0)" in report
+    assert "inputs: current0, current1, current2; be:s32/32>>0" in report
     assert "milliamperes per code: 0.01" in report
 
 
 def test_a_scale_that_is_rounded_too_coarsely_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s24/32>>0", 0.000012, True),))
-    text = configuration(Hardware(adcs=(adc,)), "little")
+    text = configuration(Hardware(adcs=(adc,)))
     assert "# The driver rounds its scale to 1.2e-05; set the ADC's exact millivolts" in text
 
 
 def test_a_timer_runs_at_20_khz_at_most(tmp_path: Path) -> None:
     adc = replace(ADC, trigger="", available_frequencies="64000 128000")
-    (tmp_path / "a.toml").write_text(configuration(Hardware(adcs=(adc,)), "little"))
+    (tmp_path / "a.toml").write_text(configuration(Hardware(adcs=(adc,))))
     config = load(tmp_path / "a.toml").adc
     assert (config.trigger, config.sampling_frequency_hz) == ("hrtimer:csp1d", 20_000)
 
 
 def test_a_missing_scale_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s16/16>>0", None),))
-    assert "# scale_millivolts = \n" in configuration(Hardware(adcs=(adc,)), "little")
+    assert "# scale_millivolts = \n" in configuration(Hardware(adcs=(adc,)))
 
 
 # The port, the line and the LEDs.
@@ -353,7 +354,7 @@ def test_what_a_usb_adapter_means_for_an_abort_is_explained(
     port: SerialPort, is_explained: bool
 ) -> None:
     hardware = Hardware(ports=(port,))
-    for text in ("\n".join(discover.report(hardware)), configuration(hardware, "little")):
+    for text in ("\n".join(discover.report(hardware)), configuration(hardware)):
         assert ("after an abort, the rest of the telegram" in text) == is_explained
 
 
@@ -463,11 +464,11 @@ hardware_found = st.builds(
 )
 
 
-@given(hardware=hardware_found, byteorder=st.sampled_from(["little", "big"]))
+@given(hardware=hardware_found)
 def test_every_suggested_configuration_is_valid(
-    tmp_path_factory: pytest.TempPathFactory, hardware: Hardware, byteorder: str
+    tmp_path_factory: pytest.TempPathFactory, hardware: Hardware
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "csp1d.toml"
-    file.write_text(configuration(hardware, byteorder))
+    file.write_text(configuration(hardware))
     load(file)
     assert list(discover.report(hardware))

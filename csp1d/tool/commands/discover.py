@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from csp1d.config import Config, is_current
 from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
+from csp1d.scan_type import ScanType
 from csp1d.tool.suggest_config import (
     ROLES,
     USB_CANNOT_FLUSH,
@@ -41,7 +42,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     print(
         f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True
     )
-    print(configuration(hardware, sys.byteorder), end="")
+    print(configuration(hardware), end="")
     return DEVICE_MISSING if absent else OK
 
 
@@ -92,7 +93,13 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
         yield f"      not usable: {fault}"
         return
     found = inputs(adc)
-    yield f"      inputs: {', '.join(channel.id for channel in found)} ({found[0].type})"
+    listed = (
+        f"{channel.id} ({channel.label})" if channel.label else channel.id for channel in found
+    )
+    declared = found[0].type
+    stored = str(adc.driver.stored(ScanType.parse(declared), sys.byteorder))
+    type_ = declared if stored == declared else f"{stored}, although the driver declares {declared}"
+    yield f"      inputs: {', '.join(listed)}; {type_}"
     scales = {channel.scale_millivolts for channel in found}
     shown = ", ".join("not reported" if scale is None else f"{scale:g}" for scale in scales)
     unit = "milliamperes" if is_current(found[0].id) else "millivolts"
@@ -105,8 +112,12 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
         yield f"      trigger: {adc.trigger or 'none attached'}"
     if not adc.has_timestamp:
         yield "      no timestamps: time is derived from the number of scans"
-    if len(found) < 3:
+    if adc.driver.converts_one_input:
+        yield "      one input per scan: serves one phase"
+    elif len(found) < 3:
         yield f"      inputs for {len(found)} of 3 phases"
+    if adc.driver.note:
+        yield f"      {adc.driver.note}"
     if adc.is_capturing:
         yield "      in use: capturing"
 
