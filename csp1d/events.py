@@ -44,6 +44,8 @@ class Event(enum.Enum):
     CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", INFO
     INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", WARNING
     INPUT_GOOD = "input-good", "cff86a1a1e994efab49f8a7b65d0875d", INFO
+    CURRENTS_DOUBTFUL = "currents-doubtful", "8ddcbed62c634dfe8b754168daf3915e", WARNING
+    CURRENTS_PLAUSIBLE = "currents-plausible", "2066e8a227f640d89ea3ff39b0097856", INFO
     REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", WARNING
     REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", INFO
     WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", WARNING

@@ -68,6 +68,20 @@ def directed(fault: str = "", advice: str | None = None) -> Step:
     )
 
 
+def noisy(*phases: Phase) -> Step:
+    """A second's reading whose currents are noise on these phases."""
+
+    def step(events: MeasurementEvents, now_ns: int) -> None:
+        made = reading({}, now_ns)
+        currents = {p: replace(c, is_noise=p in phases) for p, c in made.phases.items()}
+        events.on_readings([replace(made, phases=currents)], 0, None, now_ns)
+
+    return step
+
+
+L1, L2, L3 = Phase
+
+
 def no_reading(lost: int = 0) -> Step:
     return lambda events, now_ns: events.on_readings([], lost, None, now_ns)
 
@@ -149,6 +163,14 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         ["wiring-doubtful", "wiring-doubtful"],
     ),
     "the wiring fits": ([directed(advice=None), *[directed(advice="")] * 20], []),
+    "the currents of two phases are noise": (
+        [*[noisy(L1, L3)] * 30, fed(), *[noisy(L1, L3)] * 9, *[fed()] * 12],
+        ["currents-doubtful L1, L3", "currents-plausible"],
+    ),
+    "noise of one phase, and of several for a moment": (
+        [*[noisy(L2)] * 30, *[*[noisy(L1, L2, L3)] * 4, fed()] * 9, no_reading(), *[fed()] * 12],
+        [],
+    ),
     "time stamps are bad": (
         [fed(clock="they go back"), fed(clock="they jump"), *[fed()] * 10],
         ["adc-clock", "adc-clock-good"],
@@ -210,6 +232,17 @@ def test_the_faults_of_a_set_up_are_logged_once(caplog: pytest.LogCaptureFixture
     adc.rate_fault = None
     events.on_set_up(adc, [], 0)
     assert logged(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]
+
+
+def test_the_message_on_noise_names_phases_and_keys(caplog: pytest.LogCaptureFixture) -> None:
+    events = MeasurementEvents()
+    for second in range(5):
+        assert caplog.messages == []
+        noisy(L1, L2, L3)(events, second * SECOND)
+    assert caplog.messages == [
+        "L1, L2, L3: the currents may be wrong: they are large, and without the waveform of the"
+        " mains; check type (byte order) and input of these channels"
+    ]
 
 
 def test_each_doubt_about_the_scale_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
