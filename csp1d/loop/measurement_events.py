@@ -7,6 +7,7 @@ ended when it was absent for ten seconds.
 
 from collections.abc import Sequence
 
+from csp1d.config import FOLDED
 from csp1d.events import Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
@@ -32,6 +33,7 @@ class MeasurementEvents:
         self._unstamped = Fault()
         self._rate_refused = Fault()
         self._rate_wrong = Fault()
+        self._rate_folds = Fault()
         self._slow = Fault()
         self._scale = Fault()
         self._stall = Fault(QUIET_NS)
@@ -48,7 +50,7 @@ class MeasurementEvents:
 
     def reset(self) -> None:
         """The configuration changed: report faults that depend on it again."""
-        of_set_up = (self._rate_refused, self._rate_wrong, self._scale)
+        of_set_up = (self._rate_refused, self._rate_wrong, self._rate_folds, self._scale)
         for fault in (*of_set_up, self._clock, self._noise, self._reference, self._wiring):
             fault.reset_reasons()
 
@@ -84,6 +86,21 @@ class MeasurementEvents:
                 fault,
                 device="ADC",
                 reason=fault,
+            )
+
+    def on_measured_rate(self, hertz: float, folds: bool, now_ns: int) -> None:
+        """Scans arrived. `folds`: their rate folds harmonics, and is not as configured."""
+        if not folds:
+            if self._rate_folds.clear(now_ns):
+                Event.ADC_RATE_PLAUSIBLE.log("ADC rate folds no harmonics", device="ADC")
+        elif self._rate_folds.observe(now_ns):
+            Event.ADC_RATE_DOUBTFUL.log(
+                "ADC: %.0f %s; set another rate, of the ADC or its trigger, or set"
+                " adc.sampling_frequency_hz to this one in a drop-in if an analog filter removes"
+                " harmonics above half of it",
+                hertz,
+                FOLDED,
+                device="ADC",
             )
 
     def on_silence(self, slow_hertz: float | None, lossy_windows: int, now_ns: int) -> None:

@@ -50,6 +50,10 @@ def at_rate(fault: str | None) -> Step:
     return lambda events, now_ns: events.on_rate(fault, now_ns)
 
 
+def measured(hertz: float, folds: bool) -> Step:
+    return lambda events, now_ns: events.on_measured_rate(hertz, folds, now_ns)
+
+
 def without(slow_hertz: float | None = None, lossy_windows: int = 0) -> Step:
     """A second's scans that make no reading."""
 
@@ -105,6 +109,10 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
     "the device says a wrong rate": (
         [*[at_rate("says 1, gives 2"), at_rate("says 1, gives 3")] * 5, at_rate(None)],
         ["adc-rate-refused", "adc-rate-taken"],
+    ),
+    "the rate folds harmonics, then not": (
+        [*[measured(1000 + n, True) for n in range(9)], *[measured(860, False)] * 9],
+        ["adc-rate-doubtful", "adc-rate-plausible"],
     ),
     "an input fails": (
         [fed(), *[fed(L2=4000)] * 5, *[fed()] * 20],
@@ -282,6 +290,7 @@ def test_an_adc_that_does_not_answer_is_logged_for_each_phase(
     ("step", "name"),
     [
         (at_rate("says 1, gives 2"), "adc-rate-refused"),
+        (measured(1000, True), "adc-rate-doubtful"),
         (fed(clock="they go back"), "adc-clock"),
         (directed("weak"), "reference-lost"),
         (directed(advice="swap"), "wiring-doubtful"),
