@@ -86,8 +86,8 @@ KEEP_MODULE = """
 mkdir -p /etc/modprobe.d
 cp /module/csp1_hat.ko /usr/local/lib
 dependencies=$(modinfo -F depends /module/csp1_hat.ko | tr , ' ')
-echo "install csp1_hat modprobe -a $dependencies && insmod /usr/local/lib/csp1_hat.ko \\$CMDLINE_OPTS" \
-    >/etc/modprobe.d/csp1_hat.conf
+insmod="insmod /usr/local/lib/csp1_hat.ko"' $CMDLINE_OPTS'
+echo "install csp1_hat modprobe -a $dependencies && $insmod" >/etc/modprobe.d/csp1_hat.conf
 echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 """
 # Kernel messages that reveal a fault of the module.

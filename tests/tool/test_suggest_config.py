@@ -241,7 +241,7 @@ def test_a_rate_that_folds_harmonics_is_suggested_with_a_comment(
     available: str, is_told: bool
 ) -> None:
     adc = replace(ADC, available_frequencies=available)
-    text = configuration(Hardware(adcs=(adc,)), "little")
+    text = configuration(Hardware(adcs=(adc,)))
     comment = "# 1000 scans per second is a multiple of the mains frequency: harmonics of a load"
     assert (comment in text) == is_told
 
