@@ -464,7 +464,9 @@ class Machine:
             files[f"buffer0/in_{name}_en"] = "0"
             files[f"buffer0/in_{name}_index"] = str(index)
             files[f"buffer0/in_{name}_type"] = adc.type
-            files[adc.scale_file.format(name)] = f"{adc.scale:.9f}"
+            shared = "in_voltage-voltage_scale" if "-" in name else adc.scale_file
+            file = adc.scale_file.format(name) if "{}" in adc.scale_file else shared
+            files[file] = f"{adc.scale:.9f}"
             if adc.offset is not None:
                 files[f"in_{name}_offset"] = str(adc.offset)
         if not adc.inputs:
