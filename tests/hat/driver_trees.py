@@ -175,7 +175,7 @@ ADCS = (
         accepts=("mcp3912-dev0", "csp1d"),
         byteorder=NATIVE,
         trigger="mcp3912-dev0",
-        note="inputs: voltage0 (clamp L1), voltage1,",
+        note='inputs: voltage0 "clamp L1", voltage1,',
     ),
     AD7606,
     Adc(
