@@ -270,7 +270,13 @@ ADCS = (
         trigger="tim1_trgo",
         note="only a timer of the processor can start its scans",
     ),
-    Adc("fe720000.saradc", type=f"{NATIVE}:u10/16>>0", inputs=singles(8), scale=1.757812500),
+    Adc(
+        "fe720000.saradc",
+        type=f"{NATIVE}:u10/16>>0",
+        inputs=singles(8),
+        scale=1.7578125,
+        has_timestamp=False,
+    ),
     ADS1115,
     Adc(
         "ads1015",
@@ -375,6 +381,7 @@ ADCS = (
         inputs=singles(8),
         scale=0.451660156,
         scale_file="in_{}_scale",
+        has_timestamp=False,
         own_triggers=("mxs-lradc-adc-dev0",),
         accepts=("mxs-lradc-adc-dev0", "csp1d"),
         trigger="mxs-lradc-adc-dev0",
