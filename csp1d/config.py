@@ -52,6 +52,12 @@ HRTIMER_PREFIX = "hrtimer:"
 FASTEST_HRTIMER_HERTZ = 20_000
 """Each tick interrupts the processor: a faster timer can occupy it completely."""
 
+FOLDED = (
+    "scans per second is a multiple of the mains frequency: harmonics of a load fold onto the"
+    " mains, and currents may be wrong by percents"
+)
+"""What `folds_harmonics` means, after the rate."""
+
 _TRIGGER = matches(
     rf"({HRTIMER_PREFIX})?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""'
 )
@@ -256,6 +262,19 @@ class Config:
             phase_error_degrees=self.direction.phase_error_degrees,
             noise_floor_amperes=0.0,
         )
+
+
+def folds_harmonics(hertz: float, nominal_hertz: float) -> bool:
+    """Whether scans at this rate fold harmonics of the mains onto other harmonics, with which they
+    add by their phases: the RMS is wrong then, unless an analog filter removes them.
+
+    A rate of n times the mains frequency folds the odd harmonic n - 1 onto the fundamental if n is
+    even, the harmonic 2n - 1 if n is odd. Loads have harmonics of up to the 40th (IEC 61000-3-2),
+    the mains stays within 0.1 Hz: docs/accuracy.md.
+    """
+    multiple = round(hertz / nominal_hertz)
+    folded = multiple if multiple % 2 == 0 else 2 * multiple
+    return folded <= 40 and abs(hertz - multiple * nominal_hertz) < 5
 
 
 def is_current(channel_id: str) -> bool:

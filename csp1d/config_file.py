@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from csp1d.config import FASTEST_HRTIMER_HERTZ, HRTIMER_PREFIX, Config, is_current
+from csp1d.config import (
+    FASTEST_HRTIMER_HERTZ,
+    FOLDED,
+    HRTIMER_PREFIX,
+    Config,
+    folds_harmonics,
+    is_current,
+)
 from csp1d.errors import ConfigError, Problem
 from csp1d.loading import Loader, decode_toml
 
@@ -42,7 +49,7 @@ def origins(path: Path) -> Mapping[str, Path]:
 
 
 def doubts(path: Path) -> list[Problem]:
-    """What a consumer may misunderstand although the configuration is valid."""
+    """What may be measured wrong, or misunderstood, although the configuration is valid."""
     config, set_in, _ = _read_files(path)
     found = {}
     if config.p1.serial == _SERIAL_OF_0_1_0:
@@ -56,6 +63,12 @@ def doubts(path: Path) -> list[Problem]:
             " ESPHome, dsmr-reader) counts it as load, one that reads 22.7.0 (evcc, SmartEVSE,"
             ' Domoticz) does not; set it in a drop-in: to "zero" for the former, to "magnitude"'
             " for the latter"
+        )
+    hertz = config.adc.sampling_frequency_hz
+    if folds_harmonics(hertz, config.measurement.nominal_frequency_hz):
+        found["adc.sampling_frequency_hz"] = (
+            f"{hertz:g} {FOLDED}; set another rate, or confirm this one in a drop-in if an analog"
+            " filter removes harmonics above half of it"
         )
     # The configuration as shipped sets every key: only in a drop-in is the value a choice.
     return [

@@ -34,6 +34,8 @@ class Event(enum.Enum):
     ADC_UNSTAMPED = "adc-unstamped", "524be46c4a744ecf806c629f7f7d428d", INFO
     ADC_RATE_REFUSED = "adc-rate-refused", "9ffec686a5f74b799d741f7826862f6a", WARNING
     ADC_RATE_TAKEN = "adc-rate-taken", "42601a577d6c4cf480e19764a43da23c", INFO
+    ADC_RATE_DOUBTFUL = "adc-rate-doubtful", "51682c896e3f4d39a52788134c13f2f9", WARNING
+    ADC_RATE_PLAUSIBLE = "adc-rate-plausible", "af432398b481424cac14f9003790627e", INFO
     ADC_SCALE_DOUBTFUL = "adc-scale-doubtful", "157357c1ff5a4e8097c0bdf6bbe4b84e", WARNING
     ADC_SCALE_PLAUSIBLE = "adc-scale-plausible", "f5fa386f277f4f6db15e6b239d12845e", INFO
     SCANS_LOST = "scans-lost", "e2c0e5ffc0ae40b8bd704b147c03a21d", WARNING
@@ -44,6 +46,8 @@ class Event(enum.Enum):
     CLIPPING_ENDED = "clipping-ended", "07160acb9bad4488b830e04a9ad7f3c7", INFO
     INPUT_FAILED = "input-failed", "0567248566b84c4d94360d36866c21da", WARNING
     INPUT_GOOD = "input-good", "cff86a1a1e994efab49f8a7b65d0875d", INFO
+    CURRENTS_DOUBTFUL = "currents-doubtful", "8ddcbed62c634dfe8b754168daf3915e", WARNING
+    CURRENTS_PLAUSIBLE = "currents-plausible", "2066e8a227f640d89ea3ff39b0097856", INFO
     REFERENCE_LOST = "reference-lost", "ce82571ddc464b63a3b5b0de88199b57", WARNING
     REFERENCE_FOUND = "reference-found", "9f24390de1ce448eb3282625cb6acb65", INFO
     WIRING_DOUBTFUL = "wiring-doubtful", "2e11249f5e1542ef87c8ee7034be0536", WARNING

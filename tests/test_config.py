@@ -142,6 +142,33 @@ def test_a_direction_in_a_drop_in_to_the_shipped_file_is_doubtful(file: Path) ->
     assert [doubt.key for doubt in doubts(file)] == ["direction.export_current"]
 
 
+FOLDING = {
+    50: [200, 204.9, 250, 300, 496, 800, 1000, 1100, 1600, 1995.5, 2000, 2004],
+    60: [240, 300, 360, 1200, 1204.9, 2400],
+}
+NOT_FOLDING = {
+    50: [206, 210, 240, 494, 860, 1024, 1050, 1150, 1953, 1994, 2006, 2050, 2100, 3906, 4000, 8000],
+    60: [200, 250, 800, 860, 1000, 1260, 1600, 2000, 2410, 2520, 4000],
+}
+
+
+@pytest.mark.parametrize("nominal", FOLDING)
+@pytest.mark.parametrize("folds", [True, False])
+def test_a_rate_that_folds_harmonics_is_doubtful_until_a_drop_in_confirms_it(
+    file: Path, nominal: int, folds: bool
+) -> None:
+    for hertz in (FOLDING if folds else NOT_FOLDING)[nominal]:
+        content = f"[adc]\nsampling_frequency_hz = {hertz}\n"
+        file.write_text(f"{content}[measurement]\nnominal_frequency_hz = {nominal}\n")
+        found = [(doubt.key, doubt.reason.partition(";")[0]) for doubt in doubts(file)]
+        text = f"{hertz:g} scans per second is a multiple of the mains frequency: harmonics of a"
+        text += " load fold onto the mains, and currents may be wrong by percents"
+        assert found == ([("adc.sampling_frequency_hz", text)] if folds else []), hertz
+        drop_in(file, "10.toml", content)
+        assert doubts(file) == []
+        (file.parent / f"{file.name}.d/10.toml").unlink()
+
+
 def test_the_serial_number_of_each_0_1_0_is_doubtful_until_a_drop_in_confirms_it(
     file: Path,
 ) -> None:

@@ -7,6 +7,7 @@ ended when it was absent for ten seconds.
 
 from collections.abc import Sequence
 
+from csp1d.config import FOLDED
 from csp1d.events import Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
@@ -19,6 +20,8 @@ from csp1d.units import SECOND_NS
 _QUIET_SECONDS = QUIET_NS // SECOND_NS
 _LOSSY_WINDOWS = 3
 """Losses that cost a reading are reported when that many came in a row."""
+_NOISY_PHASES, _NOISY_READINGS = 2, 5
+"""Currents that are noise are reported for that many phases, in that many readings in a row."""
 _OLD_NS = 5 * SECOND_NS
 """Readings that are too old to send are reported when that lasts this long."""
 
@@ -30,6 +33,7 @@ class MeasurementEvents:
         self._unstamped = Fault()
         self._rate_refused = Fault()
         self._rate_wrong = Fault()
+        self._rate_folds = Fault()
         self._slow = Fault()
         self._scale = Fault()
         self._stall = Fault(QUIET_NS)
@@ -39,13 +43,15 @@ class MeasurementEvents:
         self._lossy = Fault(QUIET_NS)
         self._reference = Fault(QUIET_NS)
         self._wiring = Fault()
+        self._noise = Fault(QUIET_NS)
+        self._noisy_readings = 0
         self._overload = {phase: Fault(QUIET_NS) for phase in Phase}
         self._failed = {phase: Fault(QUIET_NS) for phase in Phase}
 
     def reset(self) -> None:
         """The configuration changed: report faults that depend on it again."""
-        of_set_up = (self._rate_refused, self._rate_wrong, self._scale)
-        for fault in (*of_set_up, self._clock, self._reference, self._wiring):
+        of_set_up = (self._rate_refused, self._rate_wrong, self._rate_folds, self._scale)
+        for fault in (*of_set_up, self._clock, self._noise, self._reference, self._wiring):
             fault.reset_reasons()
 
     def on_set_up(self, adc: Adc, range_doubts: Sequence[str], now_ns: int) -> None:
@@ -80,6 +86,21 @@ class MeasurementEvents:
                 fault,
                 device="ADC",
                 reason=fault,
+            )
+
+    def on_measured_rate(self, hertz: float, folds: bool, now_ns: int) -> None:
+        """Scans arrived. `folds`: their rate folds harmonics, and is not as configured."""
+        if not folds:
+            if self._rate_folds.clear(now_ns):
+                Event.ADC_RATE_PLAUSIBLE.log("ADC rate folds no harmonics", device="ADC")
+        elif self._rate_folds.observe(now_ns):
+            Event.ADC_RATE_DOUBTFUL.log(
+                "ADC: %.0f %s; set another rate, of the ADC or its trigger, or set"
+                " adc.sampling_frequency_hz to this one in a drop-in if an analog filter removes"
+                " harmonics above half of it",
+                hertz,
+                FOLDED,
+                device="ADC",
             )
 
     def on_silence(self, slow_hertz: float | None, lossy_windows: int, now_ns: int) -> None:
@@ -143,8 +164,27 @@ class MeasurementEvents:
         for reading in readings:
             for phase, current in reading.phases.items():
                 self._observe_phase(phase, current, reading.is_frozen, now_ns)
+            self._observe_noise(reading, now_ns)
             if reading.direction:
                 self._observe_direction(reading.direction, now_ns)
+
+    def _observe_noise(self, reading: Reading, now_ns: int) -> None:
+        """Currents that may be wrong although each is valid: a single one may be real noise."""
+        noisy = [phase for phase, current in reading.phases.items() if current.is_noise]
+        self._noisy_readings = self._noisy_readings + 1 if len(noisy) >= _NOISY_PHASES else 0
+        if self._noisy_readings >= _NOISY_READINGS:
+            if self._noise.observe(now_ns):
+                names = ", ".join(noisy)
+                Event.CURRENTS_DOUBTFUL.log(
+                    "%s: the currents may be wrong: they are large, and without the waveform of"
+                    " the mains; check type (byte order) and input of these channels",
+                    names,
+                    phase=names,
+                )
+        elif not self._noisy_readings and self._noise.clear(now_ns):
+            Event.CURRENTS_PLAUSIBLE.log(
+                "the currents have the waveform of the mains for %d s again", _QUIET_SECONDS
+            )
 
     def _observe_direction(self, direction: DirectionReading, now_ns: int) -> None:
         if fault := direction.reference_fault:

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from csp1d.config import Config
+from csp1d.config import Config, folds_harmonics
 from csp1d.errors import DeviceError, ScanFormatError
 from csp1d.events import Event
 from csp1d.hat.device import Adc, Hat
@@ -146,15 +146,23 @@ class Sampler:
         readings = [reading for reading in readings if reading.end_ns <= now_ns + _MAX_AHEAD_NS]
         lost = metering.timeline.lost_scans_total - lost_before
         self._events.on_readings(readings, lost, metering.timeline.clock_fault, now_ns)
-        if metering.timeline.hertz:
+        if hertz := metering.timeline.hertz:
             self._events.on_rate(metering.timeline.rate_fault, now_ns)
+            self._events.on_measured_rate(hertz, self._folds(hertz), now_ns)
         self._events.on_silence(
             metering.timeline.slow_hertz, metering.timeline.lossy_windows, now_ns
         )
         self._schedule(bool(scans), bool(readings), now_ns)
         if self._metering:
-            self._resize_buffer(adc, metering.timeline.hertz, now_ns)
+            self._resize_buffer(adc, hertz, now_ns)
         return self._record(readings)
+
+    def _folds(self, hertz: float) -> bool:
+        """Whether this rate folds harmonics. One that is configured is doubted with its key."""
+        nominal_hertz = self._config.measurement.nominal_frequency_hz
+        configured = self._config.adc.sampling_frequency_hz
+        folds = folds_harmonics(hertz, nominal_hertz)
+        return folds and not folds_harmonics(configured, nominal_hertz)
 
     def close(self) -> None:
         self._adc.close()

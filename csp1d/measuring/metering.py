@@ -107,7 +107,9 @@ class Metering:
         self._moments = window.moments(centered)
         rows = zip(self._cts, centered, self._moments, center.tolist(), strict=False)
         phases = {
-            ct.phase: ct.current(window, codes, moments, code, self._no_load_amperes)
+            ct.phase: ct.current(
+                window, codes, moments, code, self._no_load_amperes, self._cycle(span)
+            )
             for ct, codes, moments, code in rows
         }
         direction, stop = None, end - int(span.positions[0])

@@ -36,6 +36,9 @@ class PhaseCurrent:
     is_still: bool = False
     """All samples have the same code, although an ADC with this many bits has more noise. If all
     phases are still, the ADC does not answer."""
+    is_noise: bool = False
+    """A current of at least 10 A, most of it above the low harmonics of the mains: the samples are
+    misread, or the input is not that of a transformer. Not detected below some 1600 scans/s."""
     uncorrected_rms_amperes: float = 0.0
     """RMS with DC removed, without the configured gain, noise floor and no-load threshold. Input of
     a calibration."""

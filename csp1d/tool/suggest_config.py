@@ -10,12 +10,15 @@ from pathlib import Path
 
 from csp1d.config import (
     FASTEST_HRTIMER_HERTZ,
+    FOLDED,
     HRTIMER_PREFIX,
     AdcConfig,
     ChannelConfig,
     LedsConfig,
+    MeasurementConfig,
     P1Config,
     RequestConfig,
+    folds_harmonics,
     is_current,
 )
 from csp1d.hat.hardware import (
@@ -149,7 +152,17 @@ def nearest_frequency(available: str) -> float | None:
     except ValueError:
         return None
     fitting = [hertz for hertz in numbers if not problem(AdcConfig, "sampling_frequency_hz", hertz)]
-    return min(fitting, key=lambda hertz: abs(math.log(hertz / _WANTED_HERTZ)), default=None)
+    return min(fitting, key=_distance, default=None)
+
+
+def _distance(hertz: float) -> float:
+    """From the wanted frequency, as a logarithm. One that folds harmonics is as far as one that is
+    eight times as high or low."""
+    return abs(math.log(hertz / _WANTED_HERTZ)) + math.log(8) * _folds(hertz)
+
+
+def _folds(hertz: float) -> bool:
+    return folds_harmonics(hertz, MeasurementConfig().nominal_frequency_hz)
 
 
 def missing(hardware: Hardware) -> list[str]:
@@ -195,6 +208,8 @@ def _adc_tables(hardware: Hardware) -> Iterator[str]:
         if HRTIMER_PREFIX in "".join(trigger):
             hertz = min(hertz, FASTEST_HRTIMER_HERTZ)
         yield f"# Available: {adc.available_frequencies}"
+        if _folds(hertz):
+            yield f"# {hertz:g} {FOLDED}."
         yield f"sampling_frequency_hz = {hertz:g}"
     yield ""
     yield "# Compare with the wiring: input, ratio and burden of each transformer."

@@ -306,10 +306,10 @@ ADCS = (
         own_triggers=("ads1119-dev0",),
         accepts=("ads1119-dev0", "csp1d"),
         one_input=True,
-        hertz=1000,
+        hertz=330,
         phases=1,
         trigger="ads1119-dev0",
-        rate=1000,
+        rate=330,
     ),
     Adc(
         "ad9643",

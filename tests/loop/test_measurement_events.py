@@ -50,6 +50,10 @@ def at_rate(fault: str | None) -> Step:
     return lambda events, now_ns: events.on_rate(fault, now_ns)
 
 
+def measured(hertz: float, folds: bool) -> Step:
+    return lambda events, now_ns: events.on_measured_rate(hertz, folds, now_ns)
+
+
 def without(slow_hertz: float | None = None, lossy_windows: int = 0) -> Step:
     """A second's scans that make no reading."""
 
@@ -66,6 +70,20 @@ def directed(fault: str = "", advice: str | None = None) -> Step:
     return lambda events, now_ns: events.on_readings(
         [replace(reading({}, now_ns), direction=direction)], 0, None, now_ns
     )
+
+
+def noisy(*phases: Phase) -> Step:
+    """A second's reading whose currents are noise on these phases."""
+
+    def step(events: MeasurementEvents, now_ns: int) -> None:
+        made = reading({}, now_ns)
+        currents = {p: replace(c, is_noise=p in phases) for p, c in made.phases.items()}
+        events.on_readings([replace(made, phases=currents)], 0, None, now_ns)
+
+    return step
+
+
+L1, L2, L3 = Phase
 
 
 def no_reading(lost: int = 0) -> Step:
@@ -91,6 +109,10 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
     "the device says a wrong rate": (
         [*[at_rate("says 1, gives 2"), at_rate("says 1, gives 3")] * 5, at_rate(None)],
         ["adc-rate-refused", "adc-rate-taken"],
+    ),
+    "the rate folds harmonics, then not": (
+        [*[measured(1000 + n, True) for n in range(9)], *[measured(860, False)] * 9],
+        ["adc-rate-doubtful", "adc-rate-plausible"],
     ),
     "an input fails": (
         [fed(), *[fed(L2=4000)] * 5, *[fed()] * 20],
@@ -149,6 +171,14 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         ["wiring-doubtful", "wiring-doubtful"],
     ),
     "the wiring fits": ([directed(advice=None), *[directed(advice="")] * 20], []),
+    "the currents of two phases are noise": (
+        [*[noisy(L1, L3)] * 30, fed(), *[noisy(L1, L3)] * 9, *[fed()] * 12],
+        ["currents-doubtful L1, L3", "currents-plausible"],
+    ),
+    "noise of one phase, and of several for a moment": (
+        [*[noisy(L2)] * 30, *[*[noisy(L1, L2, L3)] * 4, fed()] * 9, no_reading(), *[fed()] * 12],
+        [],
+    ),
     "time stamps are bad": (
         [fed(clock="they go back"), fed(clock="they jump"), *[fed()] * 10],
         ["adc-clock", "adc-clock-good"],
@@ -212,6 +242,17 @@ def test_the_faults_of_a_set_up_are_logged_once(caplog: pytest.LogCaptureFixture
     assert logged(caplog)[2:] == ["adc-rate-refused", "adc-rate-taken"]
 
 
+def test_the_message_on_noise_names_phases_and_keys(caplog: pytest.LogCaptureFixture) -> None:
+    events = MeasurementEvents()
+    for second in range(5):
+        assert caplog.messages == []
+        noisy(L1, L2, L3)(events, second * SECOND)
+    assert caplog.messages == [
+        "L1, L2, L3: the currents may be wrong: they are large, and without the waveform of the"
+        " mains; check type (byte order) and input of these channels"
+    ]
+
+
 def test_each_doubt_about_the_scale_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
@@ -249,6 +290,7 @@ def test_an_adc_that_does_not_answer_is_logged_for_each_phase(
     ("step", "name"),
     [
         (at_rate("says 1, gives 2"), "adc-rate-refused"),
+        (measured(1000, True), "adc-rate-doubtful"),
         (fed(clock="they go back"), "adc-clock"),
         (directed("weak"), "reference-lost"),
         (directed(advice="swap"), "wiring-doubtful"),

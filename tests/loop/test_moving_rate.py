@@ -8,13 +8,14 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from signals import codes_of, hat_format, pack
 
-from csp1d.config import Config
+from csp1d.config import AdcConfig, Config, MeasurementConfig
 from csp1d.hat.device import Adc
 from csp1d.loop.sampler import Sampler
 from csp1d.measuring.observations import Timestamps
@@ -210,3 +211,36 @@ def test_an_adc_that_cannot_be_restarted_with_another_buffer_is_opened_again(
     check(run)
     assert [round(hertz) for hertz in run.buffers] == [4000, 16_000, 4000, 16_000]
     assert len(run.readings) >= 9
+
+
+@pytest.mark.parametrize(
+    ("rate", "configured", "nominal", "is_told"),
+    [
+        (1000, 4000, 50, True),
+        # The configuration is doubted itself, or a drop-in has confirmed it.
+        (1000, 1001, 50, False),
+        (860, 4000, 50, False),
+        (1200, 4000, 60, True),
+        (1000, 4000, 60, False),
+    ],
+)
+def test_a_measured_rate_that_folds_harmonics_is_reported_unless_it_is_the_configured_one(
+    rate: int, configured: float, nominal: Any, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(np.arange(5 * rate) / rate, hat_format(said_rate=0))
+    config = Config(
+        adc=AdcConfig(sampling_frequency_hz=configured),
+        measurement=MeasurementConfig(nominal_frequency_hz=nominal),
+    )
+    run.sampler.configure(config)
+    run.play(4.9)
+    assert len(run.readings) >= 4
+    told = [text for text in caplog.messages if "fold" in text]
+    assert len(told) == is_told
+    assert all(
+        text.startswith(
+            f"ADC: {rate} scans per second is a multiple of the mains frequency: harmonics of a"
+            " load fold onto the mains, and currents may be wrong by percents; set another rate"
+        )
+        for text in told
+    )

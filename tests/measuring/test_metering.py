@@ -385,12 +385,89 @@ def test_a_current_from_the_moments_of_its_codes(
 ) -> None:
     ct = Ct(UNIT, L1, ChannelConfig(**channel))
     window = Window.of(np.arange(4), 0.0, 4.0)
-    found = ct.current(window, np.zeros(4), moments, 100.0, no_load)
+    found = ct.current(window, np.zeros(4), moments, 100.0, no_load, 80.0)
     assert found.rms_amperes == pytest.approx(rms)
     assert found.peak_amperes == pytest.approx(peak)
     assert found.dc_offset_amperes == pytest.approx(dc)
     assert found.uncorrected_rms_amperes == pytest.approx(math.sqrt(moments.variance))
     assert (found.clipped_samples, found.at_rail) == (0, False)
+
+
+# Scales of the ADS8688 at 10.24 V and of an MCP3911 at 3.3 V, in millivolts per code.
+MISREAD = {"ads8688": (16, 65536, 20480 / 65536), "mcp3911": (24, 0, 4400 / 2**24)}
+
+
+@pytest.mark.parametrize("rate", [1600, 4000, 16_000])
+@pytest.mark.parametrize("driver", MISREAD)
+def test_samples_in_a_wrong_byte_order_are_noise(driver: str, rate: int) -> None:
+    """Their drivers declare big-endian words, but store the processor's."""
+    bits, levels, scale = MISREAD[driver]
+    sign, storage = ("u", 16) if levels else ("s", 32)
+    right = f"le:{sign}{bits}/{storage}>>0"
+    channels = tuple(
+        Channel(f"voltage{n}", phase, n, ScanType.parse(right), scale)
+        for n, phase in enumerate(Phase)
+    )
+    stored = replace(hat_format(rate=rate), channels=channels)
+    wrong = tuple(replace(c, type=replace(c.type, big_endian=True)) for c in channels)
+    declared = replace(stored, channels=wrong)
+    times, random = seconds(4.1, rate), np.random.default_rng(rate)
+    rows = [
+        np.rint(
+            10 * current(times, 50.02, rms) / scale + levels / 2 + random.normal(size=len(times))
+        )
+        for rms in (10.5, 20, 24)
+    ]
+    data = pack(stored, rows, stamps_of(times))
+    for reading in metering_of(stored).feed(data):
+        assert reading.amperes(L1) == pytest.approx(10.5, rel=1e-3)
+        assert not any(current.is_noise for current in reading.phases.values())
+    readings = metering_of(declared).feed(data)
+    assert len(readings) == 4
+    for reading in readings:
+        assert min(map(reading.amperes, Phase)) > 70
+        assert sum(current.is_noise for current in reading.phases.values()) >= 2
+
+
+def loads(times: Array) -> dict[str, Array]:
+    """Currents without a mains frequency, or with strong harmonics, of about 15 to 40 A."""
+    turn, random = 50.02 * times, np.random.default_rng(1)
+    sine = 40 * np.sin(2 * np.pi * turn)
+    half = turn % 0.5
+    burst = np.where(times % 1.02 < 0.5, sine, 0.0)
+    sweep = 25 + 22 * times  # hertz: it turns by its integral
+    return {
+        "nothing": np.zeros_like(times),
+        "a single conductor of a railway": 40 * np.sin(2 * np.pi * 16.7 * times),
+        "a generator at 47 Hz": 40 * np.sin(2 * np.pi * 47 * times),
+        "a generator that speeds up": 40 * np.sin(2 * np.pi * np.cumsum(sweep) * times[1]),
+        "bursts of half a second": burst,
+        "bursts of single cycles": np.where(turn % 5 < 2, sine, 0.0),
+        "a motor that starts": sine * (1 + 5 * np.exp(-times / 0.3)) / 3,
+        "a dimmer": np.where(half > 0.4, sine, 0.0),
+        "a six-pulse rectifier": 30 * np.sign(sine) * ((half > 1 / 12) & (half < 5 / 12)),
+        "rectifiers with capacitors": 80 * np.sign(sine) * (abs(half - 0.25) < 0.05),
+        "an inverter with ripple": sine + random.normal(scale=15, size=len(times)),
+        "ripple of direct current": 40 * np.abs(np.sin(2 * np.pi * turn)),
+    }
+
+
+@pytest.mark.parametrize("rate", [200, 860, 1000, 1600, 4000, 16_000])
+@pytest.mark.parametrize("load", loads(np.arange(2.0)))
+def test_no_load_is_noise(load: str, rate: int) -> None:
+    made, times = hat_format(rate=rate), seconds(4.1, rate)
+    codes = codes_of(loads(times)[load], noise=np.random.default_rng(2))
+    readings = metering_of(made).feed(pack(made, [codes] * 3, stamps_of(times)))
+    assert len(readings) >= 3
+    assert not any(c.is_noise for reading in readings for c in reading.phases.values())
+
+
+@pytest.mark.parametrize(("rms", "is_noise"), [(9.9, False), (10.2, True)])
+def test_only_a_large_current_is_noise(rms: float, is_noise: bool) -> None:
+    times = seconds(2.1)
+    noise = np.random.default_rng(1).normal(scale=rms, size=len(times))
+    for reading in measure(times, noise):
+        assert reading.phases[L1].is_noise == is_noise
 
 
 def test_dc_is_reported_and_removed() -> None:

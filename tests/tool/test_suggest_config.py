@@ -218,7 +218,11 @@ def test_a_number_is_used_only_where_no_name_is_its_own(
     ("available", "chosen"),
     [
         ("15625 7812 3906 1953", 3906),
-        ("1000 2000 8000", 2000),
+        ("1000 2500 8000", 2500),
+        # 2000 and 1600 fold harmonics onto the mains.
+        ("1000 2000 8000", 8000),
+        ("1000 2000 1000000", 2000),
+        ("400 860 1600", 860),
         ("50", None),
         ("[200 1 8000]", 4000),
         ("[500 500 3000]", 3000),
@@ -230,6 +234,16 @@ def test_a_number_is_used_only_where_no_name_is_its_own(
 )
 def test_the_rate_nearest_to_4_khz_is_chosen(available: str, chosen: float | None) -> None:
     assert nearest_frequency(available) == chosen
+
+
+@pytest.mark.parametrize(("available", "is_told"), [("500 1000", True), ("500 860", False)])
+def test_a_rate_that_folds_harmonics_is_suggested_with_a_comment(
+    available: str, is_told: bool
+) -> None:
+    adc = replace(ADC, available_frequencies=available)
+    text = configuration(Hardware(adcs=(adc,)))
+    comment = "# 1000 scans per second is a multiple of the mains frequency: harmonics of a load"
+    assert (comment in text) == is_told
 
 
 @pytest.mark.parametrize(
