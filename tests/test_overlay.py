@@ -25,13 +25,15 @@ from device_trees import (
     the_node,
 )
 
-from csp1d.config import Config
+from csp1d.config import ChannelConfig, Config, MeasurementConfig
 from csp1d.config_file import load
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
+from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
 ROOT = Path(__file__).parents[1]
+OVERLAYS = ROOT / "overlays"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Hat:
 
     @property
     def overlay(self) -> Path:
-        return ROOT / f"overlays/{self.name}.dts"
+        return OVERLAYS / f"{self.name}.dts"
 
     @property
     def drop_in(self) -> Path:
@@ -358,6 +360,10 @@ def test_the_manuals_budget_adds_up(manual: str) -> None:
     assert np.sqrt(np.sum(np.square(causes), axis=0)) == pytest.approx(likely, abs=0.005)
 
 
+def test_each_overlay_is_tested() -> None:
+    assert {hat.overlay for hat in HATS} == {*OVERLAYS.glob("*.dts")}
+
+
 @pytest.mark.parametrize(
     ("way", "burden", "limit_millivolts", "scale"),
     [
@@ -392,3 +398,34 @@ def test_the_manuals_node_of_another_adc_fits_the_overlay(tmp_path: Path) -> Non
     assert {key: cells(tree[channel][key]) for key in ("reg", "ti,gain", "ti,datarate")} == {
         "reg": [0], "ti,gain": [3], "ti,datarate": [7],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("clock", [0.9, 0.9225, 0.95, 1.0, 1.0575, 1.0775, 1.1])
+@pytest.mark.parametrize(
+    ("harmonics", "limit"),
+    [({1: 1.0}, 0.01), ({1: 1.0, 3: 0.2}, 0.015), ({1: 1.0, 3: 0.6, 5: 0.3}, 0.04)],
+)
+def test_conversions_out_of_step_cost_little(
+    harmonics: dict[int, float], limit: float, clock: float
+) -> None:
+    """Each scan of an ADS1115 takes its last conversion, a mean over 1/860 s of its own clock.
+
+    Compared with the current after that mean, which is a filter.
+    """
+    channels = {Phase.L1: ChannelConfig("voltage0-voltage1", burden_ohms=13.5)}
+    channel = Channel("voltage0-voltage1", "L1", 0, ScanType.parse("le:s16/16>>0"), 1024 / 2**15, 0)
+    stamps = Timestamp(8, ScanType.parse("le:s64/64>>0"))
+    metering = Metering(ScanFormat(0.0, (channel,), stamps), channels, MeasurementConfig())
+    conversions, seconds = 860 * clock, np.arange(5 * 860) / 860
+    taken = np.floor(seconds * conversions + 0.4) / conversions
+    hertz = 50.05 * np.array([*harmonics])
+    peaks = 20 * np.array([*harmonics.values()]) * np.sinc(hertz / conversions)
+    angles = 2 * np.pi * np.outer(taken - 0.5 / conversions, hertz) + [*harmonics]
+    records = np.zeros(len(taken), [("code", "<i2"), ("padding", "<u2", 3), ("time", "<i8")])
+    records["code"] = np.rint(np.sin(angles) @ peaks / 2000 * 13.5 * 1000 / channel.scale)
+    records["time"] = 1e12 + seconds * 1e9
+    readings = metering.feed(records.tobytes())
+    assert len(readings) > 2
+    for reading in readings:
+        expected = np.sqrt(np.sum(peaks**2) / 2)
+        assert reading.phases[Phase.L1].rms_amperes == pytest.approx(expected, rel=limit)
