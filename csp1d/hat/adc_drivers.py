@@ -75,7 +75,7 @@ DRIVERS = (
     ),
     AdcDriver(
         source="ad7606.c:84,107,457",
-        names=r"ad760[5-9].*|ad7616",
+        names=r"ad760[5-9][\w-]*|ad7616",
         note="a scan starts the next: the rate is that of the bus and the interrupts",
         ignores_scan_mask=True,
     ),
@@ -109,12 +109,12 @@ DRIVERS = (
     ),
     AdcDriver(
         source="ti_am335x_adc.c:142,378,643",
-        names=r"TI-am335x-adc.*",
+        names=r"TI-am335x-adc[\w.]*",
         note=f"{_FREE_RUNNING}; its inputs accept 0 to 1.8 V",
     ),
     AdcDriver(
         source="stm32-adc.c:1300,1595,2447",
-        names=r".*\.adc:adc@[0-9a-f]+",
+        names=r"[0-9a-f]+\.adc:adc@[0-9a-f]+",
         note="only a timer of the processor can start its scans",
         timer_triggers=r"(tim|lptim)\d+_.+",
     ),
@@ -138,14 +138,14 @@ DRIVERS = (
     ),
     AdcDriver(source="mxs-lradc-adc.c:458", names=r"mxs-lradc-adc"),
     AdcDriver(source="ad4130.c:1594", names=r"ad4130", note="it stores 24 bits without padding"),
-    AdcDriver(source="mcp320x.c:393", names=r"mcp3[023]\d\d|mcp355\d.*", note=_NO_BUFFER),
+    AdcDriver(source="mcp320x.c:393", names=r"mcp3[023]\d\d|mcp355\d[\d-]*", note=_NO_BUFFER),
     AdcDriver(source="mcp3564.c:1418", names=r"mcp3[45]6[124]r?", note=_NO_BUFFER),
     AdcDriver(
         source="imx7d_adc.c:514, imx8qxp-adc.c:357, imx93_adc.c:359",
         names=r"306[12]0000\.adc|imx8qxp-adc|imx93-adc",
         note=_NO_BUFFER,
     ),
-    AdcDriver(source="meson_saradc.c:1350", names=r"meson-.*-saradc", note=_NO_BUFFER),
+    AdcDriver(source="meson_saradc.c:1350", names=r"meson-\w+-saradc", note=_NO_BUFFER),
     # Its own trigger is the pin ADTRG. `sampling_frequency` is the clock of the ADC.
     AdcDriver(
         source="at91-sama5d2_adc.c:627,1421,1956",

@@ -4,6 +4,7 @@
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -198,6 +199,9 @@ def _adc_tables(hardware: Hardware) -> Iterator[str]:
         yield f"# device = {_toml(AdcConfig().device)}"
         return
     yield f"device = {_toml(_title(adc, hardware.adcs))}"
+    if adc.driver.note:
+        note = f"{adc.name}: {adc.driver.note}."
+        yield from textwrap.wrap(note, 98, initial_indent="# ", subsequent_indent="# ")
     trigger = list(_trigger(adc, hardware))
     yield from trigger
     if hertz := nearest_frequency(adc.available_frequencies):

@@ -175,7 +175,7 @@ ADCS = (
         accepts=("mcp3912-dev0", "csp1d"),
         byteorder=NATIVE,
         trigger="mcp3912-dev0",
-        note="inputs: voltage0 (clamp L1), voltage1,",
+        note='inputs: voltage0 "clamp L1", voltage1,',
     ),
     AD7606,
     Adc(
@@ -270,7 +270,13 @@ ADCS = (
         trigger="tim1_trgo",
         note="only a timer of the processor can start its scans",
     ),
-    Adc("fe720000.saradc", type=f"{NATIVE}:u10/16>>0", inputs=singles(8), scale=1.757812500),
+    Adc(
+        "fe720000.saradc",
+        type=f"{NATIVE}:u10/16>>0",
+        inputs=singles(8),
+        scale=1.7578125,
+        has_timestamp=False,
+    ),
     ADS1115,
     Adc(
         "ads1015",
@@ -375,6 +381,7 @@ ADCS = (
         inputs=singles(8),
         scale=0.451660156,
         scale_file="in_{}_scale",
+        has_timestamp=False,
         own_triggers=("mxs-lradc-adc-dev0",),
         accepts=("mxs-lradc-adc-dev0", "csp1d"),
         trigger="mxs-lradc-adc-dev0",
@@ -464,7 +471,9 @@ class Machine:
             files[f"buffer0/in_{name}_en"] = "0"
             files[f"buffer0/in_{name}_index"] = str(index)
             files[f"buffer0/in_{name}_type"] = adc.type
-            files[adc.scale_file.format(name)] = f"{adc.scale:.9f}"
+            shared = "in_voltage-voltage_scale" if "-" in name else adc.scale_file
+            file = adc.scale_file.format(name) if "{}" in adc.scale_file else shared
+            files[file] = f"{adc.scale:.9f}"
             if adc.offset is not None:
                 files[f"in_{name}_offset"] = str(adc.offset)
         if not adc.inputs:

@@ -340,6 +340,30 @@ def test_more_than_half_of_the_samples_at_one_end(rail: int, at_top: int, failed
     assert reading.failed_phases == (tuple(Phase) if failed else ())
 
 
+WIDTHS = (
+    "le:u8/16>>4 be:u10/16>>2 be:u12/16>>0 le:s12/16>>4 le:s16/16>>0 be:u16/16>>0 be:u24/32>>0"
+    " le:s24/32>>0 be:s24/32>>8"
+)
+
+
+@pytest.mark.parametrize("end", ["lowest", "highest"])
+@pytest.mark.parametrize("name", WIDTHS.split())
+def test_an_input_at_an_end_of_its_range_has_failed_at_any_width(name: str, end: str) -> None:
+    """A bus that delivers only ones or only zeros; two other inputs still measure."""
+    type_ = ScanType.parse(name)
+    scale = 1000.0 / 2**type_.bits
+    made = ScanFormat(
+        RATE, tuple(Channel(f"voltage{n}", p, n, type_, scale) for n, p in enumerate(Phase))
+    )
+    middle = (type_.lowest + type_.highest) // 2
+    good = middle + np.rint(2**type_.bits / 4 * np.sin(2 * np.pi * 50 * seconds(1))).astype(int)
+    stuck = np.full(RATE, getattr(type_, end))
+    words = [(codes << type_.shift).astype(f"=i{type_.bytes}") for codes in (good, stuck, good)]
+    (reading,) = metering_of(made).feed(pack(made, words))
+    assert reading.failed_phases == (L2,)
+    assert reading.amperes(L1) == pytest.approx(25 / math.sqrt(2), rel=0.02)
+
+
 UNIT = ScanFormat(RATE, (Channel("voltage0", "L1", 0, ScanType.parse("le:s16/16>>0"), 10.0),))
 """1 A per code."""
 

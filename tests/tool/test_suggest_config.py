@@ -119,8 +119,8 @@ def test_the_report_of_the_reference_hat() -> None:
     assert list(discover.report(replace(HAT, unseen=("much",)))) == [
         "ADCs (IIO devices)",
         "  + iio:device0: mcp3912, label csp1-hat-adc",
-        "      inputs: voltage0, voltage1, voltage2, voltage3; "
-        "le:s24/32>>0, although the driver declares be:s24/32>>0",
+        "      inputs: voltage0, voltage1, voltage2, voltage3 "
+        "(le:s24/32>>0, which the driver declares as be:s24/32>>0)",
         "      millivolts per code: 0.5",
         "      rate: 3906 Hz; available: 15625 7812 3906 1953",
         "      trigger: mcp3912-dev0",
@@ -290,7 +290,7 @@ def test_what_starts_a_scan(
 def test_labels_of_inputs_are_shown() -> None:
     labelled = (IioChannel("voltage0", 0, "le:s16/16>>0", 0.5, label="clamp L1"), *channels(3)[1:])
     report = "\n".join(discover.report(Hardware(adcs=(replace(ADC, channels=labelled),))))
-    assert "inputs: voltage0 (clamp L1), voltage1, voltage2; le:s16/16>>0" in report
+    assert 'inputs: voltage0 "clamp L1", voltage1, voltage2 (le:s16/16>>0)' in report
 
 
 def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
@@ -314,7 +314,7 @@ def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
     assert "ct_ratio =" not in text
     assert "burden_ohms =" not in text
     report = "\n".join(discover.report(Hardware(adcs=(meter,))))
-    assert "inputs: current0, current1, current2; be:s32/32>>0" in report
+    assert "inputs: current0, current1, current2 (be:s32/32>>0)" in report
     assert "milliamperes per code: 0.01" in report
 
 

@@ -93,13 +93,11 @@ def _adc_lines(adc: IioDevice, is_chosen: bool) -> Iterator[str]:
         yield f"      not usable: {fault}"
         return
     found = inputs(adc)
-    listed = (
-        f"{channel.id} ({channel.label})" if channel.label else channel.id for channel in found
-    )
+    listed = (channel.id + (f' "{channel.label}"' if channel.label else "") for channel in found)
     declared = found[0].type
     stored = str(adc.driver.stored(ScanType.parse(declared), sys.byteorder))
-    type_ = declared if stored == declared else f"{stored}, although the driver declares {declared}"
-    yield f"      inputs: {', '.join(listed)}; {type_}"
+    correction = "" if stored == declared else f", which the driver declares as {declared}"
+    yield f"      inputs: {', '.join(listed)} ({stored}{correction})"
     scales = {channel.scale_millivolts for channel in found}
     shown = ", ".join("not reported" if scale is None else f"{scale:g}" for scale in scales)
     unit = "milliamperes" if is_current(found[0].id) else "millivolts"
