@@ -32,6 +32,7 @@ from csp1d.phase import Phase
 from csp1d.tool.commands import discover
 from csp1d.tool.suggest_config import adc_fault, choose_adc, configuration, phases
 
+PORT = Path(__file__).parents[2] / "docs/port.md"
 HERTZ = 50.02
 START_NS = 10**12
 PIPE_BYTES = 65_536
@@ -49,6 +50,21 @@ def test_each_driver_of_the_table_has_a_tree() -> None:
 def test_each_line_of_the_table_has_a_source() -> None:
     for driver in DRIVERS:
         assert re.match(r"[a-z0-9_-]+\.c(:\d+| of Linux)", driver.source), driver
+
+
+@pytest.mark.parametrize("adc", ADCS, ids=ids)
+def test_the_manual_has_each_driver_with_its_verdict(adc: Adc) -> None:
+    files = re.findall(r"(?<![./\w-])([\w-]+)\.c\b", driver_of(adc.name).source)
+    drivers = [file for file in files if file != "ad_sigma_delta"]
+    rows = [row for row in PORT.read_text().splitlines() if row.startswith("| `")]
+    (row,) = [row for row in rows if f"`{drivers[0]}`" in row]
+    assert all(f"`{driver}`" in row for driver in drivers)
+    verdict = "does not fit" if adc.fault else "fits one phase" if adc.phases == 1 else "fits"
+    _, _, _, starts, *_, judged, _ = re.split(r"\s*\|\s*", row)
+    assert re.match(rf"{verdict}\b", judged), row
+    if not adc.fault:
+        own = "own" if adc.trigger in adc.own_triggers else "timer"
+        assert {None: "none", "hrtimer:csp1d": "hrtimer"}.get(adc.trigger, own) in starts, row
 
 
 @pytest.mark.parametrize("adc", ADCS, ids=ids)
