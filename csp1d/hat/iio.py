@@ -10,6 +10,8 @@ all scans there.
 A DMA buffer (industrialio-buffer-dmaengine.c) differs: it consists of two blocks of half its
 `length`, which are read whole, and its `watermark` is one block and read-only. A block that is not
 read before the other is full stops the capture. So the blocks are short, and each is read at once.
+
+What a driver reports is believed, except where `adc_drivers` knows better.
 """
 
 import contextlib
