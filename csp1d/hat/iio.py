@@ -10,6 +10,8 @@ all scans there.
 A DMA buffer (industrialio-buffer-dmaengine.c) differs: it consists of two blocks of half its
 `length`, which are read whole, and its `watermark` is one block and read-only. A block that is not
 read before the other is full stops the capture. So the blocks are short, and each is read at once.
+
+What a driver reports is believed, except where `adc_drivers` knows better.
 """
 
 import contextlib
@@ -181,13 +183,6 @@ class IioAdc(Driver):
                 f"{self._name} has no input {config.input!r} for {key}; "
                 f"it has: {', '.join(inputs) or 'none'}"
             )
-        if self._driver.converts_one_input and any(
-            self._read(file) == "1" for file in self._elements.glob("in_*_en")
-        ):
-            remedy = 'direction.reference = "off"' if phase == "reference" else f'{key} = ""'
-            raise DeviceError(
-                f"{self._name} converts one input per scan and serves one phase; set {remedy}"
-            )
         declared = ScanType.parse(self._read(Path(f"{element}_type")))
         stored = self._driver.stored(declared, sys.byteorder)
         chosen = ScanType.parse(config.type) if config.type else stored
@@ -212,7 +207,16 @@ class IioAdc(Driver):
             scale=scale,
             offset=self._offset(config.input),
         )
-        self._write(Path(f"{element}_en"), "1")
+        try:
+            Path(f"{element}_en").write_text("1")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise self._write_error(Path(f"{element}_en"), "1", error) from error
+            remedy = 'direction.reference = "off"' if phase == "reference" else f'{key} = ""'
+            raise DeviceError(
+                f"{self._name} cannot capture {config.input} as well ({error.strerror}); "
+                f"if it converts one input per scan, it serves one phase: set {remedy}"
+            ) from error
         return channel
 
     def _offset(self, channel: str) -> float:

@@ -217,7 +217,7 @@ def _adc_tables(hardware: Hardware) -> Iterator[str]:
         yield from ([""] if number else [])
         yield f"[channels.{phase}]"
         if number >= phases(adc):
-            yield "# The ADC has no input left: this phase reads 0 A."
+            yield "# The ADC cannot measure more phases: this one reads 0 A."
             yield 'input = ""'
             continue
         channel = inputs(adc)[number]

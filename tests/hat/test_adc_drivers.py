@@ -29,9 +29,11 @@ from csp1d.hat.iio import IioAdc, find_adc
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 from csp1d.tool.commands import discover
 from csp1d.tool.suggest_config import adc_fault, choose_adc, configuration, phases
 
+PORT = Path(__file__).parents[2] / "docs/port.md"
 HERTZ = 50.02
 START_NS = 10**12
 PIPE_BYTES = 65_536
@@ -49,6 +51,53 @@ def test_each_driver_of_the_table_has_a_tree() -> None:
 def test_each_line_of_the_table_has_a_source() -> None:
     for driver in DRIVERS:
         assert re.match(r"[a-z0-9_-]+\.c(:\d+| of Linux)", driver.source), driver
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "byteorder", "stored"),
+    [
+        ("mcp3911", "be:s24/32>>0", "little", "le:s24/32>>0"),
+        ("mcp3919", "be:s24/32>>0", "little", "le:s24/32>>0"),
+        ("ads8684", "be:u16/16>>0", "little", "le:u16/16>>0"),
+        ("mcp3911", "be:s24/32>>0", "big", "be:s24/32>>0"),
+        # A driver that declares what it stores.
+        ("mcp3911", "le:s24/32>>0", "little", "le:s24/32>>0"),
+        ("mcp3911x", "be:s24/32>>0", "little", "be:s24/32>>0"),
+        ("", "be:s24/32>>0", "little", "be:s24/32>>0"),
+    ],
+)
+def test_the_byte_order_of_two_drivers_is_that_of_the_cpu(
+    name: str, declared: str, byteorder: str, stored: str
+) -> None:
+    assert str(driver_of(name).stored(ScanType.parse(declared), byteorder)) == stored
+
+
+@pytest.mark.parametrize(
+    ("name", "reported", "hertz"),
+    [
+        ("ads131e08", "1 2 64", "1000 2000 64000"),
+        ("ads131e08", "[0.5 0.5 64]", "[500 500 64000]"),
+        ("ad7192", "1200", "1200"),
+        ("unlisted", "3906.25 fast 1000000", "3906.25 fast 1000000"),
+    ],
+)
+def test_rates_are_converted_to_hertz(name: str, reported: str, hertz: str) -> None:
+    assert driver_of(name).in_hertz(reported) == hertz
+
+
+@pytest.mark.parametrize("adc", ADCS, ids=ids)
+def test_the_manual_has_each_driver_with_its_verdict(adc: Adc) -> None:
+    files = re.findall(r"(?<![./\w-])([\w-]+)\.c\b", driver_of(adc.name).source)
+    drivers = [file for file in files if file != "ad_sigma_delta"]
+    rows = [row for row in PORT.read_text().splitlines() if row.startswith("| `")]
+    (row,) = [row for row in rows if f"`{drivers[0]}`" in row]
+    assert all(f"`{driver}`" in row for driver in drivers)
+    verdict = "does not fit" if adc.fault else "fits one phase" if adc.phases == 1 else "fits"
+    _, _, _, starts, *_, judged, _ = re.split(r"\s*\|\s*", row)
+    assert re.match(rf"{verdict}\b", judged), row
+    if not adc.fault:
+        own = "own" if adc.trigger in adc.own_triggers else "timer"
+        assert {None: "none", "hrtimer:csp1d": "hrtimer"}.get(adc.trigger, own) in starts, row
 
 
 @pytest.mark.parametrize("adc", ADCS, ids=ids)
@@ -162,7 +211,7 @@ def test_an_adc_that_converts_one_input_per_scan_serves_one_phase(
 ) -> None:
     machine = Machine(tmp_path, ADS1115)
     machine.accept(monkeypatch)
-    reason = r"converts one input per scan and serves one phase; set channels\.L2\.input = \"\"$"
+    reason = r"cannot capture voltage1 as well .* serves one phase: set channels\.L2\.input = \"\"$"
     with pytest.raises(DeviceError, match=reason):
         opened_with(machine, {Phase.L1: "voltage0", Phase.L2: "voltage1"}, DirectionConfig())
     with opened_with(machine, {Phase.L3: "voltage2"}, DirectionConfig("voltage")) as opened:
