@@ -614,6 +614,54 @@ def test_an_adc_that_delivers_blocks_wakes_the_loop(tmp_path: Path, is_broken: b
 
 
 @pytest.mark.usefixtures("signals")
+def test_a_line_without_edges_is_read_often_enough_and_no_more(tmp_path: Path) -> None:
+    """A telegram begins within 50 ms after the line has risen, and stops as soon after its fall."""
+    reads: list[float] = []
+    board = HeldLineHat()
+    port = os.open(board.port_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    wire = Wire(port)
+
+    class Polled(HeldLine):
+        """Its descriptor is always readable."""
+
+        poll_ns = 20_000_000
+
+        def read_level(self) -> tuple[int, bool]:
+            reads.append(time.monotonic())
+            return super().read_level()
+
+    board.line = line = Polled(board.player)
+    os.eventfd_write(line.fileno(), 1)
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    rises: list[float] = []
+
+    def request() -> None:
+        while not daemon._sampler.readings_total:
+            time.sleep(0.005)
+        time.sleep(0.3)
+        for number in (1, 2):
+            rises.append(time.monotonic())
+            line.high = True
+            wire.wait_for_begin(number)
+            time.sleep(0.2)
+            line.high = False
+            time.sleep(0.9)
+        signal.raise_signal(signal.SIGTERM)
+
+    consumer = threading.Thread(target=request)
+    daemon.start()
+    consumer.start()
+    daemon.run()
+    consumer.join()
+    wire.stop()
+    os.close(port)
+    assert len(wire.begins) == 2
+    assert wire.begins[0] - rises[0] < 0.05
+    per_second = len(reads) / (reads[-1] - reads[0])
+    assert 20 < per_second < 60
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_port_that_cannot_flush_sends_no_reading_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

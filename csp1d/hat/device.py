@@ -50,8 +50,11 @@ class Adc(Closable, Protocol):
 class RequestLine(Closable, Protocol):
     """The charge point's request, with the configured polarity taken into account."""
 
+    poll_ns: int | None
+    """Interval at which to read the level of a line that reports no edges; None if it does."""
+
     def fileno(self) -> int:
-        """Readable after an edge of the line."""
+        """Readable after an edge of the line, unless it has to be polled."""
 
     def read_level(self) -> tuple[int, bool]:
         """The number of edges reported since the last call, and whether the line is high now."""

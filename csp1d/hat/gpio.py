@@ -4,9 +4,14 @@
 An edge event only reports that the line moved; its level is read, since the kernel's queue of
 events is short. Nothing else in the events is used: python-periphery takes their timestamps from
 different clocks in different versions.
+
+A chip without interrupts, such as many port expanders, rejects a line with edge events (ENODEV or
+ENXIO, `lineevent_create` and `edge_detector_setup` in drivers/gpio/gpiolib-cdev.c), and so does one
+whose interrupts do not fit. Its line is requested without them, and read at short intervals.
 """
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +21,12 @@ from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
 from csp1d.hat.device import Driver
+from csp1d.units import MS_NS
+
+log = logging.getLogger("csp1d")
+
+_POLL_NS = 20 * MS_NS
+"""Short beside the 66 ms of a telegram, and about 2 % of a slow processor."""
 
 _MOST_EDGES = 64
 """Edges per read: four times what the kernel keeps."""
@@ -23,6 +34,8 @@ _MOST_EDGES = 64
 
 class GpioLine(Driver):
     """See `RequestLine`. Raises DeviceError when chip or line are missing or in use."""
+
+    poll_ns: int | None = None
 
     def __init__(self, config: RequestConfig, dev: Path = Path("/dev")) -> None:
         chip, lines = _find_chip(config.chip, dev)
@@ -33,16 +46,21 @@ class GpioLine(Driver):
                 f"{chip} has {len(offsets)} lines named {config.line!r} (offsets "
                 f"{', '.join(map(str, offsets))}); set p1.request.line to one of these offsets"
             )
+        self._high: bool | None = None
         try:
-            self._gpio = GPIO(
-                str(chip),
-                config.line,
-                "in",
-                edge="both",
-                bias=config.bias,
-                inverted=config.active_low,
-                label="csp1d",
-            )
+            try:
+                self._gpio = _request(chip, config, "both")
+            except (GPIOError, OSError) as error:
+                # Another reason than missing interrupts prevents this, too.
+                self._gpio = _request(chip, config, "none")
+                self.poll_ns = _POLL_NS
+                # As text: the error itself refers to the first GPIO, which has the chip open.
+                log.info(
+                    "%s has no interrupts (%s): reading it every %d ms",
+                    self._name,
+                    str(error),
+                    _POLL_NS // MS_NS,
+                )
         except LookupError as error:
             raise DeviceError(
                 f"{chip} has no line named {config.line!r}; set p1.request.line to a name or an "
@@ -61,6 +79,9 @@ class GpioLine(Driver):
         self._check_open()
         edges = 0
         try:
+            if self.poll_ns:
+                before, self._high = self._high, bool(self._gpio.read())
+                return int(before not in (None, self._high)), self._high
             while edges < _MOST_EDGES and self._gpio.poll(0):
                 self._gpio.read_event()
                 edges += 1
@@ -68,6 +89,18 @@ class GpioLine(Driver):
         except GPIOError as error:
             # GPIOError is not an OSError in every version.
             raise OSError(error.errno, str(error)) from error
+
+
+def _request(chip: Path, config: RequestConfig, edge: str) -> GPIO:
+    return GPIO(
+        str(chip),
+        config.line,
+        "in",
+        edge=edge,
+        bias=config.bias,
+        inverted=config.active_low,
+        label="csp1d",
+    )
 
 
 def _find_chip(chip: str, dev: Path) -> tuple[Path, sysfs.GpioLines]:

@@ -221,6 +221,8 @@ def _shape(angles: Floats, step: Step) -> Floats:
 class SimulatedLine(Driver):
     """See `RequestLine`. Moves with the scenario, and as a polling charge point does."""
 
+    poll_ns: int | None = None
+
     def __init__(self, player: Player) -> None:
         super().__init__("simulated request line")
         self._player = player

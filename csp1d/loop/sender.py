@@ -50,6 +50,7 @@ class Sender:
         self._always = self._config.p1.request.always
         self._p1 = identified(self._config.p1)
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
+        self._poll_line_ns: int | None = None
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
         self.reopen_missing()
 
@@ -79,8 +80,9 @@ class Sender:
     def descriptors(self) -> dict[int, int]:
         """The descriptors that wake the loop, with their selector events."""
         wanted = {}
-        if self.line.device and self._filter.listening:
-            wanted[self.line.device.fileno()] = selectors.EVENT_READ
+        line = self.line.device
+        if line and line.poll_ns is None and self._filter.listening:
+            wanted[line.fileno()] = selectors.EVENT_READ
         if self.port.device and self._protocol.wants_writable:
             wanted[self.port.device.fileno()] = selectors.EVENT_WRITE
         return wanted
@@ -88,7 +90,13 @@ class Sender:
     @property
     def wake_ns(self) -> int | None:
         """The time of the next call of `poll()`, None for never."""
-        times = (self._protocol.wake_ns, self._filter.wake_ns)
+        times = (self._protocol.wake_ns, self._line_ns)
+        return min((time_ns for time_ns in times if time_ns is not None), default=None)
+
+    @property
+    def _line_ns(self) -> int | None:
+        """When to read the request line although no edge was reported, None for never."""
+        times = (self._filter.wake_ns, self._poll_line_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
 
     def reopen_missing(self) -> None:
@@ -111,17 +119,21 @@ class Sender:
 
     def _read_request_line(self) -> None:
         """Pass the line's level to the protocol, if the line is there."""
-        if self.line.device is None:
+        self._poll_line_ns = None
+        if (line := self.line.device) is None:
             return
         try:
-            edges, high = self.line.device.read_level()
+            edges, high = line.read_level()
         except OSError as error:
             request = self._config.p1.request
             self.line.mark_failed(error, f"{request.chip}, line {request.line!r}")
             self._filter = RequestFilter(request.debounce_ms)
             self._set_request(False)
             return
-        for level in self._filter.update(edges, high, self._clock()):
+        now_ns = self._clock()
+        if line.poll_ns:
+            self._poll_line_ns = now_ns + line.poll_ns
+        for level in self._filter.update(edges, high, now_ns):
             self._set_request(level)
 
     def on_reading(self, reading: Reading) -> None:
@@ -144,7 +156,7 @@ class Sender:
         """Do what is due at `now_ns`."""
         if self._protocol.wake_ns is not None and now_ns >= self._protocol.wake_ns:
             self._dispatch(self._protocol.on_timer)
-        if self._filter.wake_ns is not None and now_ns >= self._filter.wake_ns:
+        if self._line_ns is not None and now_ns >= self._line_ns:
             self._read_request_line()
 
     def close(self) -> None:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes that are not GPIO chips, and edges of a line. Real lines are tested on the kernel."""
+"""Nodes that are not GPIO chips, and edges of a line. Real lines are tested on the kernel, except
+those of a chip without interrupts: there the ioctls of gpiolib-cdev.c are played."""
 
+import errno
+import fcntl
+import logging
 import os
 import select
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +17,7 @@ from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import gpio, sysfs
 from csp1d.hat.gpio import GpioLine
+from csp1d.units import MS_NS
 
 
 class PipeLine:
@@ -111,3 +117,80 @@ def test_edges_are_counted_without_waiting_and_in_bounded_number(
         pipe.move(70)
         assert line.read_level() == (64, True)
         assert line.read_level() == (6, True)
+
+
+class ChipWithoutInterrupts:
+    """The ioctls of a chip without `to_irq`, of both versions of the interface
+    (include/uapi/linux/gpio.h), as python-periphery 2.3 and 2.4 call them."""
+
+    EDGES = 0b11 << 4
+    """GPIO_V2_LINE_FLAG_EDGE_RISING and _FALLING."""
+
+    def __init__(self) -> None:
+        self.high = False
+        self.refused: int | None = None
+        """The error of every request."""
+
+    def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
+        if request in (0xC016B404, 0xC030B404):  # GPIO_GET_LINEEVENT_IOCTL
+            raise OSError(self.refused or errno.ENODEV, "no edges")
+        if request == 0xC16CB403:  # GPIO_GET_LINEHANDLE_IOCTL
+            self._request(argument)
+        elif request == 0xC250B407:  # GPIO_V2_GET_LINE_IOCTL
+            if argument.config.flags & self.EDGES:
+                raise OSError(self.refused or errno.ENXIO, "no edges")
+            self._request(argument)
+        elif request == 0xC040B408:  # GPIOHANDLE_GET_LINE_VALUES_IOCTL
+            argument.values[0] = self.high
+        elif request == 0xC010B40E:  # GPIO_V2_LINE_GET_VALUES_IOCTL
+            argument.bits = int(self.high)
+        else:
+            raise AssertionError(hex(request))
+        return 0
+
+    def _request(self, argument: Any) -> None:
+        if self.refused:
+            raise OSError(self.refused, os.strerror(self.refused))
+        # A handle without edges is always readable: poll() of a file that has none.
+        argument.fd = os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.fixture
+def chip(monkeypatch: pytest.MonkeyPatch) -> ChipWithoutInterrupts:
+    made = ChipWithoutInterrupts()
+    monkeypatch.setattr(sysfs, "gpio_chip", lambda node: ("expander", []))
+    monkeypatch.setattr(fcntl, "ioctl", made.ioctl)
+    return made
+
+
+REQUEST = RequestConfig(chip="/dev/null", line=3)
+
+
+def test_a_line_of_a_chip_without_interrupts_is_polled(
+    chip: ChipWithoutInterrupts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = os.listdir("/proc/self/fd")
+    line = GpioLine(REQUEST)
+    assert line.poll_ns == 20 * MS_NS
+    (message,) = caplog.messages
+    assert message.startswith("/dev/null, line 3 has no interrupts (")
+    assert message.endswith("): reading it every 20 ms")
+    found = []
+    for high in (False, False, True, True, False):
+        chip.high = high
+        found.append(line.read_level())
+    assert found == [(0, False), (0, False), (1, True), (0, True), (1, False)]
+    line.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL, errno.EPERM])
+def test_a_line_that_cannot_be_requested_without_edges_either_is_refused(
+    chip: ChipWithoutInterrupts, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    chip.refused = number
+    with pytest.raises(DeviceError, match=rf"line 3 cannot be requested: .*{os.strerror(number)}"):
+        GpioLine(REQUEST)
+    assert caplog.messages == []

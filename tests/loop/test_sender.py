@@ -102,6 +102,8 @@ class UsbPort(StuckPort):
 class Line:
     """A level, and whether it has moved since it was read; can vanish."""
 
+    poll_ns: int | None = None
+
     def __init__(self) -> None:
         self.high, self.moved, self.is_gone = True, False, False
 
@@ -431,3 +433,40 @@ def test_a_lost_line_that_returns_has_to_last_the_whole_debounce_time() -> None:
     bench.now_ns += 50 * MS
     bench.sender.poll(bench.now_ns)
     assert bench.sender.requested
+
+
+def test_a_line_without_edges_is_read_every_20_ms_and_never_waited_for() -> None:
+    bench = Bench(Config())
+    line, sender = bench.board.line, bench.sender
+    line.poll_ns = 20 * MS
+    line.set(False)
+    sender.reopen_missing()
+    requests = sender.counts.requests
+    assert sender.descriptors() == {}
+    sender.on_reading(Reading(1, bench.now_ns, 1.0, {}, None, 4000, 0))
+
+    def turn() -> None:
+        assert sender.wake_ns is not None
+        assert bench.now_ns < sender.wake_ns <= bench.now_ns + 20 * MS
+        bench.now_ns = sender.wake_ns
+        sender.poll(bench.now_ns)
+
+    for _ in range(10):
+        turn()
+    assert (sender.counts.sent, sender.last_telegram) == (0, b"")
+    line.set(True)
+    bench.board.port.is_stuck = True
+    turn()
+    assert sender.last_telegram != b""
+    # It falls in mid-telegram, before the port has transmitted it.
+    line.set(False)
+    turn()
+    assert (sender.counts.requests, sender.counts.aborted) == (requests + 1, 1)
+    # While it is missing, it is not read.
+    line.is_gone = True
+    turn()
+    assert (sender.wake_ns, sender.requested) == (None, None)
+    line.is_gone = False
+    sender.reopen_missing()
+    turn()
+    assert sender.requested is False

@@ -31,6 +31,8 @@ generate its scans. Nanoseconds, the first two of CLOCK_MONOTONIC."""
 class SocketLine:
     """See `RequestLine`."""
 
+    poll_ns: int | None = None
+
     def __init__(self, line: socket.socket) -> None:
         self._line = line
         self._line.setblocking(False)

@@ -25,7 +25,7 @@ DROP_IN = Path("/etc/csp1d/csp1d.toml.d/test.toml")
 IDENTITY = Path("/results/identity.json")
 
 # A HAT whose parts no device tree names: what docs/hat.md tells its owner to write.
-LOCAL_RULES = Path("/etc/udev/rules.d/61-local-hat.rules")
+LOCAL_RULES = Path("/etc/udev/rules.d/30-local-hat.rules")
 RULES = """
 SUBSYSTEM=="tty", KERNEL=="ttyHAT0", SYMLINK+="csp1d/p1"
 SUBSYSTEM=="gpio", KERNELS=="csp1_hat", SYMLINK+="csp1d/request"

@@ -334,6 +334,13 @@ def test_hrtimer_trigger_is_made_without_root(
 def test_stable_names_serve_in_the_configuration(board: InstalledBoard) -> None:
     names = DROP_IN.with_name("zz-names.toml")
     names.write_text('[p1]\ndevice = "/dev/csp1d/p1"\n[p1.request]\nchip = "/dev/csp1d/request"\n')
+    port, other = (
+        run("udevadm", "info", "--query=property", f"--name={name}")
+        for name in ("/dev/csp1d/p1", "/dev/ttyS0")
+    )
+    # ModemManager must not probe the port.
+    assert "ID_MM_PORT_IGNORE=1" in port
+    assert "ID_MM_PORT_IGNORE" not in other
     try:
         run("systemctl", "reload", UNIT)
         for replug in (False, True):
