@@ -358,10 +358,9 @@ class IioAdc(Driver):
             raise self._write_error(file, value, error) from error
 
     def _write_error(self, file: Path, value: str, error: OSError) -> DeviceError:
-        remedy = ""
-        if isinstance(error, PermissionError):
-            remedy = "; give the daemon's group write access (udev rule)"
-        return DeviceError(f"{self._name}: {file} rejects {value!r}: {error.strerror}{remedy}")
+        return DeviceError(
+            f"{self._name}: {file} rejects {value!r}: {error.strerror}{sysfs.write_remedy(error)}"
+        )
 
 
 def _without_numbers(trigger: str) -> str:

@@ -67,8 +67,8 @@ class SysfsLed(Driver):
             with file.open("wb", buffering=0) as opened:
                 for value in values:
                     opened.write(value.encode())
-        except PermissionError as error:
+        except OSError as error:
             # A trigger's files belong to root until udev has handled them.
-            raise DeviceError(
-                f"{file}: permission denied; give the daemon's group write access (udev rule)"
-            ) from error
+            if remedy := sysfs.write_remedy(error):
+                raise DeviceError(f"{file}: {error.strerror}{remedy}") from error
+            raise

@@ -5,6 +5,7 @@ Attributes and folders in sysfs (the kernel's Documentation/ABI/testing/sysfs-bu
 chips and lines of GPIO, which only their character devices report (include/uapi/linux/gpio.h).
 """
 
+import errno
 import fcntl
 import math
 import os
@@ -58,6 +59,14 @@ def is_read_only(file: Path) -> bool:
         return not file.stat().st_mode & 0o222
     except OSError:
         return False
+
+
+def write_remedy(error: OSError) -> str:
+    """The remedy for an attribute that cannot be written, "" where none is known."""
+    if isinstance(error, PermissionError):
+        return "; give the daemon's group write access (udev rule)"
+    # As an unprivileged container has it.
+    return "; mount /sys writable" if error.errno == errno.EROFS else ""
 
 
 def buffer_folder(device: Path) -> Path:

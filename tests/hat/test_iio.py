@@ -659,6 +659,15 @@ def test_a_rate_that_the_driver_lets_nobody_set_is_used_as_it_is(
     assert bool(adc.rate_fault) == is_told
 
 
+def test_a_read_only_sysfs_is_named_with_the_remedy(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container."""
+    refuse(monkeypatch, tree.folder / "buffer/enable", errno.EROFS)
+    with pytest.raises(DeviceError, match=r"enable rejects '0': .*; mount /sys writable"):
+        tree.open()
+
+
 def test_a_rate_that_may_not_be_set_yet_is_tried_again(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 """LEDs in a tree like the kernel's. The kernel's own LEDs are tested on the kernel."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,24 @@ def test_a_foreign_trigger_is_taken_off_before_the_led_shows_anything(
     assert writes == [("trigger", "none"), shown]
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EACCES, "udev rule"), (errno.EROFS, "mount /sys writable")]
+)
 @pytest.mark.parametrize("file", ["state", "duration", "activate"])
-def test_files_of_the_trigger_that_are_still_roots_are_named_with_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+def test_files_that_cannot_be_written_are_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, number: int, remedy: str
 ) -> None:
+    """Those of a trigger are root's until udev has handled them; a container's are read-only."""
     folder = led_tree(tmp_path)
     real = Path.open
 
     def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
         if path == folder / file:
-            raise PermissionError(errno.EACCES, "Permission denied")
+            raise OSError(number, os.strerror(number))
         return real(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DeviceError, match=f"{folder / file}: permission denied.*udev rule"):
+    with pytest.raises(DeviceError, match=f"{folder / file}: {os.strerror(number)}; .*{remedy}"):
         SysfsLed(NAME, tmp_path).light(480)
 
 
