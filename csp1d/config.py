@@ -58,6 +58,10 @@ FOLDED = (
 )
 """What `folds_harmonics` means, after the rate."""
 
+LEAST_AMPERES = 1.0
+"""Least current that every configuration must measure: it must not exceed the range of the ADC, and
+from peak to peak it must be more than one code. Otherwise a load could read 0 A."""
+
 _TRIGGER = matches(
     rf"({HRTIMER_PREFIX})?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""'
 )

@@ -108,6 +108,17 @@ DRIVERS = (
         hertz_per_unit=0,
     ),
     AdcDriver(
+        source="ad7173.c:899,1427, ad_sigma_delta.c:519",
+        names=r"ad411[12456]|ad717[2-7]-[248]",
+        note=_ONE_AFTER_ANOTHER,
+        hertz_per_unit=0,
+    ),
+    AdcDriver(
+        source="ad7793.c:351, ad_sigma_delta.c:519",
+        names=r"ad7785|ad779[2-9]",
+        converts_one_input=True,
+    ),
+    AdcDriver(
         source="ti_am335x_adc.c:142,378,643",
         names=r"TI-am335x-adc[\w.]*",
         note=f"{_FREE_RUNNING}; its inputs accept 0 to 1.8 V",

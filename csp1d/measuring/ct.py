@@ -5,17 +5,13 @@ import math
 
 import numpy as np
 
-from csp1d.config import ChannelConfig, is_current
+from csp1d.config import LEAST_AMPERES, ChannelConfig, is_current
 from csp1d.measuring.arrays import Floats
 from csp1d.measuring.reading import PhaseCurrent
 from csp1d.measuring.scan import Channel, ScanFormat
 from csp1d.measuring.window import Moments, Window
 from csp1d.phase import Phase
 from csp1d.scan_type import EXACT_BITS
-
-_LEAST_AMPERES = 1.0
-"""Least current that every configuration must measure: it must not exceed the range of the ADC, and
-from peak to peak it must be more than one code. Otherwise a load could read 0 A."""
 
 _USUAL_AMPERES = 16.0
 """The smallest usual main fuse: with less range, a scale, ratio or burden is probably wrong."""
@@ -103,7 +99,7 @@ class Ct:
         code_amperes = abs(self.amperes_per_code)
         codes = self._highest - self._lowest
         range_amperes = codes * code_amperes / math.sqrt(8)
-        least = max(_LEAST_AMPERES, math.hypot(no_load_amperes, self._noise_floor_amperes))
+        least = max(LEAST_AMPERES, math.hypot(no_load_amperes, self._noise_floor_amperes))
         key = f"channels.{self.phase}"
         remedy = f"check the scale, and ct_ratio, burden_ohms and type in [{key}]"
         if range_amperes <= least:
@@ -111,7 +107,7 @@ class Ct:
                 f"{key}: the range of the ADC is {range_amperes:.3g} A RMS ({code_amperes:.3g} A"
                 f" per code), but must be more than {least:.3g} A; {remedy}"
             )
-        if code_amperes > math.sqrt(8) * _LEAST_AMPERES:
+        if code_amperes > math.sqrt(8) * LEAST_AMPERES:
             raise ValueError(
                 f"{key}: a code of the ADC is {code_amperes:.3g} A, so small loads would read 0 A;"
                 f" {remedy}"

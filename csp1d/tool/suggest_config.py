@@ -12,6 +12,7 @@ from csp1d.config import (
     FASTEST_HRTIMER_HERTZ,
     FOLDED,
     HRTIMER_PREFIX,
+    LEAST_AMPERES,
     AdcConfig,
     ChannelConfig,
     LedsConfig,
@@ -32,6 +33,7 @@ from csp1d.hat.hardware import (
 )
 from csp1d.loading import problem
 from csp1d.phase import Phase
+from csp1d.scan_type import ScanType
 
 _WANTED_HERTZ = 4000.0
 
@@ -117,10 +119,10 @@ def choose_led(leds: Iterable[LedDevice], role: str) -> LedDevice | None:
 
 
 def inputs(adc: IioDevice) -> list[IioChannel]:
-    """The inputs that a transformer can be connected to: single-ended ones first, those with a
-    name of their own last, since they are supplies. Each pin counts once.
+    """The inputs that a transformer can be connected to, single-ended ones first.
 
-    If any of them measures a current, the voltage inputs are those of the mains.
+    Those with a name of their own are supplies, unless there are no others. If any of them measures
+    a current of the mains, the voltage inputs are those of the mains. Each pin counts once.
     """
     fitting = [
         channel
@@ -128,12 +130,21 @@ def inputs(adc: IioDevice) -> list[IioChannel]:
         if not problem(ChannelConfig, "input", channel.id)
         and channel.type
         and not problem(ChannelConfig, "type", channel.type)
+        and not _is_of_a_loop(channel)
     ]
     currents = [channel for channel in fitting if is_current(channel.id)]
-    found = sorted(currents or fitting, key=lambda channel: ("_" in channel.id, "-" in channel.id))
+    unnamed = [channel for channel in fitting if "_" not in channel.id]
+    found = sorted(currents or unnamed or fitting, key=lambda channel: "-" in channel.id)
     # "voltage0-voltage1" is a second way to read the pin of "voltage0".
     by_pin = {channel.id.partition("-")[0]: channel for channel in reversed(found)}
     return [channel for channel in found if channel in by_pin.values()]
+
+
+def _is_of_a_loop(channel: IioChannel) -> bool:
+    """Whether it measures milliamperes, as of a sensor: csp1d refuses such a range, see `Ct`."""
+    type_ = ScanType.parse(channel.type)
+    codes, scale = type_.highest - type_.lowest, channel.scale_millivolts or math.inf
+    return is_current(channel.id) and codes * abs(scale) / 1000 / math.sqrt(8) <= LEAST_AMPERES
 
 
 def phases(adc: IioDevice) -> int:

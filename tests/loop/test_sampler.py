@@ -131,6 +131,11 @@ class BlockBoard(Board):
             self._block_start_ns = self.now_ns
         return pack(self.format, [codes_of(current(numbers / RATE, 50.0, AMPERES))] * 3)
 
+    def resize(self, hertz: float) -> None:
+        super().resize(hertz)
+        self.block_ns = round(hertz / 10) * SECOND // RATE
+        self._block_start_ns = self.now_ns
+
 
 def run_blocks(board: BlockBoard, sampler: Sampler, seconds: float) -> list[tuple[int, Reading]]:
     """As the daemon's loop does, which waits for the descriptors. The age of each reading too."""
@@ -161,6 +166,21 @@ def test_an_adc_that_delivers_blocks_is_read_before_the_kernel_needs_them_again(
     assert caplog.messages == []
     # Ten blocks per second, and the tries of a reading that is due within a block.
     assert board.reads < 60 * 20
+
+
+@pytest.mark.parametrize("configured", [400, 40_000])
+def test_blocks_of_a_wrong_length_get_that_of_the_measured_rate(configured: int) -> None:
+    """Of 10 ms, or of 1 s, so that readings would be as old."""
+    board = BlockBoard()
+    board.resize(configured)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run_blocks(board, sampler, 8)
+    assert board.block_ns == SECOND // 10
+    assert len(board.opened_ns) == 1
+    readings = run_blocks(board, sampler, 10)
+    assert len(readings) >= 9
+    assert max(age_ns for age_ns, _ in readings) < 1.2 * board.block_ns
+    assert sampler.lost_scans_total == 0
 
 
 def test_blocks_that_are_read_late_are_lost_scans(caplog: pytest.LogCaptureFixture) -> None:

@@ -318,6 +318,13 @@ def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
     assert "milliamperes per code: 0.01" in report
 
 
+def test_an_input_of_milliamperes_is_that_of_a_sensor_not_of_the_mains() -> None:
+    """As of an AD4111: 25 mA at most."""
+    loops = tuple(IioChannel(f"current{n}", 9 + n, "be:u24/32>>0", 0.00000298) for n in range(3))
+    table = suggested(Hardware(adcs=(replace(ADC, channels=(*channels(3), *loops)),)))
+    assert table["channels"]["L1"]["input"] == "voltage0"
+
+
 def test_a_scale_that_is_rounded_too_coarsely_has_a_comment() -> None:
     adc = replace(ADC, channels=(IioChannel("voltage0", 0, "le:s24/32>>0", 0.000012, True),))
     text = configuration(Hardware(adcs=(adc,)))
