@@ -73,16 +73,13 @@ LOAD_TRIGGERS = """
 modprobe -a ledtrig-oneshot ledtrig-transient
 """
 LOAD_MODULE = """
-for module in /module/*.ko; do
-    dependencies=$(modinfo -F depends "$module" | tr , ' ')
-    modprobe -a $dependencies
-    insmod "$module"
-done
+modprobe -a $(modinfo -F depends /module/csp1_hat.ko | tr , ' ')
+insmod /module/csp1_hat.ko
 udevadm settle --timeout=20
 """
 # So that the HAT is there when the machine boots, as a real one would be.
 KEEP_MODULE = """
-install -D -m 644 -t "/lib/modules/$(uname -r)/extra" /module/*.ko
+install -D -m 644 -t "/lib/modules/$(uname -r)/extra" /module/csp1_hat.ko
 depmod
 echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 mkdir -p /etc/modprobe.d
