@@ -71,9 +71,9 @@ DITHER_NANOVOLTS = 100
 
 # Host seconds: on an idle host the slower board boots in two minutes.
 BOOT_SECONDS = 900.0
-REACTION_SECONDS = 120.0
-TELEGRAMS = 5
-QUIET_PULSES = 4
+REACTION_SECONDS = 300.0
+TELEGRAMS = 3
+QUIET_PULSES = 3
 """Pulses of the current LED, one per second, during which nothing may be sent."""
 
 GOLDEN_SETTINGS = """[p1]
