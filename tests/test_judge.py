@@ -5,7 +5,6 @@ Each case is one minute of the wire of a correct sensor, with one deviation.
 """
 
 import random
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ sys.path.append(str(Path(__file__).parent / "kernel"))
 from campaign.judge import Evidence, Fault, Verdict, growth_percent, judge
 from campaign.record import Writer, load
 from guest.hat import Made
-from guest.telegrams import crc16
+from guest.telegrams import crc16, with_amperes
 
 SECOND = 1_000_000_000
 BYTE_NS = SECOND // 11520
@@ -33,9 +32,7 @@ Sent = list[tuple[int, bytes]]
 
 
 def telegram(amperes: Sequence[float]) -> bytes:
-    shown = iter(b"%03d" % int(a + 0.5) for a in amperes)
-    body = re.sub(rb"(?<=\()\d{3}(?=\*A\))", lambda _: next(shown), PUBLISHED[:-6])
-    return body + b"%04X\r\n" % crc16(body)
+    return with_amperes(PUBLISHED, [int(a + 0.5) for a in amperes])
 
 
 def weather(gap: tuple[float, float] = (0.0, 0.0)) -> list[Made]:

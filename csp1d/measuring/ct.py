@@ -9,7 +9,7 @@ from csp1d.config import LEAST_AMPERES, ChannelConfig, is_current
 from csp1d.measuring.arrays import Floats
 from csp1d.measuring.reading import PhaseCurrent
 from csp1d.measuring.scan import Channel, ScanFormat
-from csp1d.measuring.window import Moments, Window
+from csp1d.measuring.window import Moments, Window, pieces
 from csp1d.phase import Phase
 from csp1d.scan_type import EXACT_BITS
 
@@ -19,6 +19,10 @@ _USUAL_AMPERES = 16.0
 _NOISY_BITS = 16
 """A signed input with at least this many bits always has noise of a code or more. An unsigned one
 that does not answer stands at an end of its range."""
+
+_NEARLY_ALL = 0.98
+"""An alternating current with this share of a cycle at the ends of the range exceeds it more than
+twenty times: there is none, but the reference or a bias is missing."""
 
 _LARGE_AMPERES = 10.0
 _SLOW_SHARE = 0.25
@@ -135,16 +139,20 @@ class Ct:
         mean_square = variance * factor**2
         rms = math.sqrt(max(0.0, mean_square - self._noise_floor_amperes**2))
         low = high = 0
+        at_rail = False
         # The codes were centered by the same subtraction, so they compare exactly.
         low_rail, high_rail = self._lowest - center, self._highest - center
         if lowest <= low_rail or highest >= high_rail:
             low, high = window.count_beyond(codes, low_rail, high_rail)
+            cut = pieces(codes)
+            shares = ((cut <= low_rail) | (cut >= high_rail)).mean(axis=-1)
+            at_rail = max(low, high) > window.scans / 2 or bool(shares.max() > _NEARLY_ALL)
         return PhaseCurrent(
             rms_amperes=rms if rms >= no_load_amperes else 0.0,
             peak_amperes=max(highest - mean, mean - lowest) * abs(factor),
             dc_offset_amperes=(center + mean + self._offset) * factor,
             clipped_samples=low + high,
-            at_rail=max(low, high) > window.scans / 2,
+            at_rail=at_rail,
             is_still=self.is_noisy and lowest == highest,
             is_noise=rms >= _LARGE_AMPERES and _slow_part(codes, cycle) < _SLOW_SHARE * variance,
             uncorrected_rms_amperes=math.sqrt(mean_square) / self._gain,

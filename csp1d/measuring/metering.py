@@ -9,6 +9,7 @@ over whole cycles (docs/accuracy.md). If no current is coherent, the window ends
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from csp1d.measuring.reading import Reading, Waveform
 from csp1d.measuring.scan import ScanFormat
 from csp1d.measuring.timeline import Span, Timeline
 from csp1d.measuring.waveform import last_cycles
-from csp1d.measuring.window import Moments, Window, without_gaps
+from csp1d.measuring.window import Moments, Window, freezes, without_gaps
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
@@ -45,6 +46,7 @@ class Metering:
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._phases = list(channels)
+        self._is_noisy = all(ct.is_noisy for ct in self._cts)
         checked = [ct.check_range(measurement.no_load_amperes) for ct in self._cts]
         self.range_doubts = tuple(filter(None, checked))
         """Why the range of the ADC is probably wrong, for each such channel."""
@@ -112,6 +114,8 @@ class Metering:
             )
             for ct, codes, moments, code in rows
         }
+        if self._is_noisy and freezes(centered[: len(phases)]):
+            phases = {phase: replace(found, is_still=True) for phase, found in phases.items()}
         direction, stop = None, end - int(span.positions[0])
         if self._direction:
             fundamentals = phasors(series, stop, cycle) if cycle else None

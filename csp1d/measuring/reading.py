@@ -31,11 +31,11 @@ class PhaseCurrent:
     clipped_samples: int
     """Samples at either end of the code range: if there are any, the RMS is too low."""
     at_rail: bool = False
-    """More than half of the samples are at the same end, which no alternating current causes: the
-    input has failed and the current is unknown."""
+    """More than half of the samples are at the same end, or nearly all of a cycle at either, which
+    no alternating current causes: the input has failed and the current is unknown."""
     is_still: bool = False
-    """All samples have the same code, although an ADC with this many bits has more noise. If all
-    phases are still, the ADC does not answer."""
+    """All samples have the same code, although an ADC with this many bits has more noise; or all
+    phases have, for a 40th of the window. If all phases are still, the ADC does not answer."""
     is_noise: bool = False
     """A current of at least 10 A, most of it above the low harmonics of the mains: the samples are
     misread, or the input is not that of a transformer. Not detected below some 1600 scans/s."""

@@ -16,6 +16,12 @@ import numpy as np
 
 from csp1d.measuring.arrays import Floats, Integers
 
+_SHORTEST_PIECE = 25
+"""Samples of a piece: fewer can be equal by chance."""
+
+_MOVED_CODES = 16
+"""A channel with this range has a signal: without one, a quiet ADC may repeat a code."""
+
 
 class Moments(NamedTuple):
     """Mean, variance and extremes of one channel over a window, in codes."""
@@ -101,6 +107,23 @@ def runs(positions: Integers) -> list[tuple[int, int]]:
         return [(0, len(positions))]
     losses = (int(index) + 1 for index in np.flatnonzero(np.diff(positions) != 1))
     return list(pairwise([0, *losses, len(positions)]))
+
+
+def pieces(codes: Floats) -> Floats:
+    """`codes` (..., samples) in 40 equal pieces (..., pieces, samples), each longer than a mains
+    cycle of a second: a fault in the middle of a window fills at least one. The rest is omitted."""
+    length = max(_SHORTEST_PIECE, codes.shape[-1] // 40)
+    whole = codes.shape[-1] // length
+    return codes[..., : whole * length].reshape(*codes.shape[:-1], whole, length)
+
+
+def freezes(codes: Floats) -> bool:
+    """Whether all channels of `codes` (channels, samples) move, and stand still for a piece."""
+    cut = pieces(codes)
+    spans = np.maximum.reduce(cut, axis=-1) - np.minimum.reduce(cut, axis=-1)
+    if np.maximum.reduce(spans, axis=0).all():
+        return False
+    return bool(np.ptp(codes, axis=-1).max() > _MOVED_CODES)
 
 
 def without_gaps(centered: Floats, positions: Integers, cycle: float) -> Floats:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build the disk images on which csp1d meets real Debian kernels.
 
-    tests/kernel/image SUITE [--module]
+    tests/kernel/image SUITE [--architecture amd64|arm64] [--module]
 
 An image is a directory, and its path is what this command prints:
 
@@ -10,13 +10,16 @@ An image is a directory, and its path is what this command prints:
     vmlinuz      that kernel, started directly by QEMU
     initrd       an initramfs that can do no more than mount the disk: it unpacks in a second
                  under emulation
-    rootfs/      the same tree unpacked, in which kernel modules are compiled natively by chroot
+    rootfs/      the same tree unpacked, in which kernel modules are compiled by chroot
     modules/     compiled test modules, a directory for each state of tests/kernel/module
 
 It is kept outside the source tree, under a name that holds the hash of this file (which is
 everything that goes into it), so a changed script makes a new image and an unchanged one costs
 nothing.  ``--module`` also compiles tests/kernel/module for the image's kernel, and prints that
 directory on a second line.
+
+An arm64 image is built by QEMU's user mode emulation; tests/kernel/boards.py runs it. Its initramfs
+also unpacks /payload.cpio, where a second initramfs brings that file, into the disk.
 
 The Debian mirror is taken from this machine's apt sources at run time.  Building needs root (sudo
 is used otherwise).
@@ -48,8 +51,23 @@ HOST_PACKAGES = {
     "debian-archive-keyring": KEYRING,
 }
 
-SYSTEM = ["systemd", "systemd-sysv", "udev", "kmod", "procps", "linux-image-amd64"]
-COMPILER = ["linux-headers-amd64", "gcc", "make"]
+ARCHITECTURES = ("amd64", "arm64")
+# What runs programs of another architecture.
+FOREIGN_PACKAGES = {
+    "arch-test": "/usr/bin/arch-test",
+    "qemu-user-static": "/usr/lib/binfmt.d/qemu-aarch64.conf",
+}
+# Where systemd runs, the package has registered its emulator with the kernel. Elsewhere, for
+# example in a container, this does it: since Linux 6.7 for the container alone.
+EMULATED = """
+formats=/proc/sys/fs/binfmt_misc
+[ -e $formats/register ] || mount -t binfmt_misc binfmt_misc $formats
+[ -e $formats/qemu-aarch64 ] || cat /usr/lib/binfmt.d/qemu-aarch64.conf >$formats/register
+exec "$@"
+"""
+
+SYSTEM = ["systemd", "systemd-sysv", "udev", "kmod", "procps"]
+COMPILER = ["gcc", "make"]
 CSP1D_DEPENDS = [
     "passwd",
     "python3",
@@ -74,8 +92,11 @@ UNUSED = [
     "drivers/scsi",
     "sound",
 ]
-# What the initramfs needs to find the root file system.
-BOOT_MODULES = ["virtio_pci", "virtio_blk", "ext4", "crc32c_generic"]
+# What the initramfs needs to find the root file system: on arm64 also on a Raspberry Pi's SD card.
+BOOT_MODULES = {
+    "amd64": ["virtio_pci", "virtio_blk", "ext4", "crc32c_generic"],
+    "arm64": ["virtio_pci", "virtio_blk", "ext4", "crc32c_generic", "bcm2835"],
+}
 # Units that cost boot time or wake up in the middle of a measurement.
 MASKED = [
     "apt-daily.timer",
@@ -88,6 +109,8 @@ MASKED = [
     "fstrim.timer",
     "getty-static.service",
     "getty@tty1.service",
+    "serial-getty@hvc0.service",
+    "serial-getty@ttyAMA0.service",
     "serial-getty@ttyS0.service",
     "sys-fs-fuse-connections.mount",
     "systemd-binfmt.service",
@@ -101,7 +124,8 @@ MASKED = [
     "systemd-update-utmp.service",
     "systemd-user-sessions.service",
 ]
-DISK_BYTES = 3 << 30
+# An SD card of QEMU's has a power of two. The file has holes.
+DISK_BYTES = 4 << 30
 
 # The guest's half of machine.py.  A request is one line: a number, a time limit in seconds and the
 # command in base64; its output goes to files of the results share, where the host sees it grow, and
@@ -138,6 +162,12 @@ KillMode=process
 WantedBy=multi-user.target
 """
 
+PAYLOAD_SCRIPT = """#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+[ "$1" != prereqs ] || exit 0
+[ ! -e /payload.cpio ] || chroot "$rootmnt" cpio -idmu --quiet </payload.cpio
+"""
+
 
 class ImageError(Exception):
     """An image cannot be built; the text says what failed and where its log is."""
@@ -146,6 +176,13 @@ class ImageError(Exception):
 def privileged(command: Sequence[str]) -> list[str]:
     """``command``, by sudo unless this process is root already."""
     return list(command) if os.geteuid() == 0 else ["sudo", "--", *command]
+
+
+def for_architecture(architecture: str, command: Sequence[str]) -> list[str]:
+    """``command``, which runs programs of ``architecture``; for ``run``."""
+    if architecture == "amd64":
+        return list(command)
+    return ["unshare", "--mount", "sh", "-ec", EMULATED, "sh", *command]
 
 
 def run(command: Sequence[str], log: Path | None = None, stdin: str | None = None) -> str:
@@ -253,19 +290,22 @@ def write(root: Path, path: str, text: str, mode: str = "0644") -> None:
     run(["chmod", mode, str(target)])
 
 
-def build(suite: str, directory: Path) -> None:
-    """Fill ``directory`` with the image of ``suite``."""
+def build(suite: str, architecture: str, directory: Path) -> None:
+    """Fill ``directory`` with the image of ``suite`` for ``architecture``."""
     log = directory / "build.log"
     root = directory / "rootfs"
-    packages = SYSTEM + COMPILER + CSP1D_DEPENDS + TESTS
-    options = ["--mode=root", "--variant=apt", f"--include={','.join(packages)}"]
+    kernel = [f"linux-image-{architecture}", f"linux-headers-{architecture}"]
+    packages = SYSTEM + kernel + COMPILER + CSP1D_DEPENDS + TESTS
+    options = ["--mode=root", "--variant=apt", f"--architectures={architecture}"]
+    options += [f"--include={','.join(packages)}"]
     options += [
         f"--dpkgopt=path-exclude={lib}/modules/*/kernel/{path}/*"
         for lib in ("/lib", "/usr/lib")
         for path in UNUSED
     ]
+    command = ["mmdebstrap", *options, *apt_options(), suite, str(root), "-"]
     run(
-        ["mmdebstrap", *options, *apt_options(), suite, str(root), "-"],
+        for_architecture(architecture, command),
         log,
         stdin=apt_sources(suite),
     )
@@ -286,16 +326,19 @@ def build(suite: str, directory: Path) -> None:
     # A machine without an id takes the boot for its first one and presets every unit.
     write(root, "etc/machine-id", "c5b1d0000000400080000000000000d1\n")
     write(root, "etc/systemd/journald.conf.d/volatile.conf", "[Journal]\nStorage=volatile\n")
-    write(root, "usr/local/lib/machine-agent", AGENT, "0755")
-    write(root, "etc/systemd/system/machine-agent.service", AGENT_UNIT)
     run(["systemctl", f"--root={root}", "set-default", "multi-user.target"], log)
-    run(["systemctl", f"--root={root}", "enable", "machine-agent.service"], log)
+    if architecture == "amd64":
+        write(root, "usr/local/lib/machine-agent", AGENT, "0755")
+        write(root, "etc/systemd/system/machine-agent.service", AGENT_UNIT)
+        run(["systemctl", f"--root={root}", "enable", "machine-agent.service"], log)
     run(["systemctl", f"--root={root}", "mask", *MASKED], log)
 
     version = kernel_version(root)
     write(root, "etc/initramfs-tools/conf.d/boot", "MODULES=list\nCOMPRESS=gzip\nBUSYBOX=n\n")
-    write(root, "etc/initramfs-tools/modules", "\n".join(BOOT_MODULES) + "\n")
-    run(["chroot", str(root), "mkinitramfs", "-o", f"/boot/initrd.img-{version}", version], log)
+    write(root, "etc/initramfs-tools/modules", "\n".join(BOOT_MODULES[architecture]) + "\n")
+    write(root, "etc/initramfs-tools/scripts/init-bottom/payload", PAYLOAD_SCRIPT, "0755")
+    command = ["chroot", str(root), "mkinitramfs", "-o", f"/boot/initrd.img-{version}", version]
+    run(for_architecture(architecture, command), log)
     for source, target in ((f"vmlinuz-{version}", "vmlinuz"), (f"initrd.img-{version}", "initrd")):
         run(["install", "-m", "0644", str(root / "boot" / source), str(directory / target)])
 
@@ -347,10 +390,10 @@ def cache_directory() -> Path:
     return Path(base) / "csp1d" / "kernel"
 
 
-def image(suite: str) -> Path:
+def image(suite: str, architecture: str = "amd64") -> Path:
     """Directory of the image of ``suite``, built now unless it is there."""
     digest = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    name = f"{suite}-{digest}"
+    name = f"{suite}-{architecture}-{digest}"
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     finished = cache / name
@@ -363,18 +406,19 @@ def image(suite: str) -> Path:
                 privileged(["rm", "-rf", "--one-file-system", str(leftover)]), check=False
             )
         if not finished.is_dir():
-            install_tools(HOST_PACKAGES)
+            install_tools(HOST_PACKAGES | ({} if architecture == "amd64" else FOREIGN_PACKAGES))
             start = time.monotonic()
-            print(f"{name}: building (about two minutes)", file=sys.stderr)
+            minutes = "two" if architecture == "amd64" else "ten"
+            print(f"{name}: building (about {minutes} minutes)", file=sys.stderr)
             partial = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=cache))
             partial.chmod(0o755)
-            build(suite, partial)
+            build(suite, architecture, partial)
             partial.rename(finished)
             print(f"{name}: built in {time.monotonic() - start:.0f} s", file=sys.stderr)
     return finished
 
 
-def compiled_module(directory: Path, source: Path) -> Path:
+def compiled_module(directory: Path, source: Path, architecture: str = "amd64") -> Path:
     """Directory of the kernel objects made from ``source`` for the kernel of the image in
     ``directory``.
     """
@@ -400,6 +444,8 @@ def compiled_module(directory: Path, source: Path) -> Path:
             # The compiler's words go to standard error as they are: they are what the author of
             # the module wants.
             make = [
+                "chroot",
+                str(root),
                 "make",
                 "-C",
                 f"/lib/modules/{kernel_version(root)}/build",
@@ -408,7 +454,7 @@ def compiled_module(directory: Path, source: Path) -> Path:
             ]
             if (
                 subprocess.run(
-                    privileged(["chroot", str(root), *make]), stdout=sys.stderr
+                    privileged(for_architecture(architecture, make)), stdout=sys.stderr
                 ).returncode
                 != 0
             ):
@@ -431,6 +477,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="image", description="Build a disk image of a Debian suite; print its directory."
     )
     parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="amd64")
     parser.add_argument(
         "--module",
         action="store_true",
@@ -438,10 +485,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        directory = image(options.suite)
+        directory = image(options.suite, options.architecture)
         print(directory)
         if options.module:
-            print(compiled_module(directory, HERE / "module"))
+            print(compiled_module(directory, HERE / "module", options.architecture))
     except (ImageError, subprocess.CalledProcessError, OSError) as error:
         print(f"image {options.suite}: {error}", file=sys.stderr)
         return 1

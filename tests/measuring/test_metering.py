@@ -307,6 +307,48 @@ def test_an_adc_that_stands_still_has_failed(scan_type: str, frozen: bool) -> No
             assert not reading.is_frozen
 
 
+@pytest.mark.parametrize("first", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("value", [0, -1, 5000])
+def test_an_adc_that_stands_still_for_a_part_of_a_reading_has_failed(
+    first: float, value: int
+) -> None:
+    """A bus that breaks in the middle of a second: the RMS over it is that of no current."""
+    type_ = ScanType.parse("be:s24/32>>0")
+    made = ScanFormat(
+        RATE, tuple(Channel(f"voltage{n}", p, n, type_, 0.0001) for n, p in enumerate(Phase))
+    )
+    turns = 50 * seconds(1)[:, None] + np.arange(3) / 3
+    noise = np.random.default_rng(1).integers(-9, 9, (RATE, 3))
+    for amplitude, seconds_still, failed in (
+        (1e6, 0.1, True),
+        # Less than what may be lost of a reading.
+        (1e6, 0.01, False),
+        # Without a current, a part of a reading says nothing.
+        (0, 0.1, False),
+    ):
+        codes = np.rint(amplitude * np.sin(2 * np.pi * turns)).astype(np.int64)
+        codes += noise if amplitude else noise // 9
+        begin = int(first * RATE)
+        codes[begin : begin + int(seconds_still * RATE)] = value if amplitude else 0
+        (reading,) = metering_of(made).feed(pack(made, list(codes.T)))
+        assert reading.failed_phases == (tuple(Phase) if failed else ())
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_an_adc_without_its_reference_has_failed(share: float) -> None:
+    """Each code is at the end of its sign, for a part of a reading or all of it."""
+    type_ = ScanType.parse("be:s24/32>>0")
+    made = ScanFormat(
+        RATE, tuple(Channel(f"voltage{n}", p, n, type_, 0.0001) for n, p in enumerate(Phase))
+    )
+    wave = np.rint(1e6 * np.sin(2 * np.pi * 50 * seconds(1) + 0.1)).astype(np.int64)
+    off = int(share * RATE)
+    wave[:off] = np.where(wave[:off] < 0, -(1 << 23), (1 << 23) - 1)
+    (reading,) = metering_of(made).feed(pack(made, [wave] * 3))
+    assert reading.failed_phases == tuple(Phase)
+    assert not reading.is_frozen
+
+
 def test_rails_of_signed_codes() -> None:
     type_ = ScanType.parse("be:s12/16>>4")
     made = ScanFormat(RATE, (Channel("voltage0", "L2", 0, type_, 0.8),))

@@ -50,6 +50,13 @@ class Received:
         assert b"\n" not in self.data.replace(b"\r\n", b""), "a line ends without CR"
 
 
+def with_amperes(telegram: bytes, amperes: Sequence[int]) -> bytes:
+    """``telegram`` with other currents of L1, L2 and L3, and the checksum of that."""
+    shown = iter(b"%03d" % a for a in amperes)
+    body = re.sub(rb"(?<=\()\d{3}(?=\*A\))", lambda _: next(shown), telegram[:-6])
+    return body + b"%04X\r\n" % crc16(body)
+
+
 @functools.cache  # One load makes one telegram, over and over.
 def crc16(data: bytes) -> int:
     """CRC-16/ARC of ``data``."""
