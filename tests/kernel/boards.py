@@ -292,6 +292,9 @@ class Emulation:
         try:
             self._gpio = self._find_gpio()
             self._ask(f"irq_intercept_out {self._gpio}")
+        except OSError as error:
+            self.__exit__()
+            raise self._failure(f"QEMU does not answer: {error}") from error
         except BaseException:
             self.__exit__()
             raise
@@ -370,7 +373,9 @@ class Emulation:
         self._monitor.sendall(b"info qom-tree\n")
         text = b""
         while text.count(b"(qemu)") < 2:
-            text += self._monitor.recv(65536)
+            if not (data := self._monitor.recv(65536)):
+                raise self._failure("QEMU has ended")
+            text += data
         path: list[str] = []
         for indent, name, kind in re.findall(r"^( *)/(\S+) \((\S+)\)", text.decode(), re.MULTILINE):
             path[len(indent) // 2 :] = [name]
