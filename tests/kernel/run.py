@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Run the tests of tests/kernel/guest on Debian's own kernels.
+"""Run the tests of tests/kernel/guest and tests/kernel/stock on Debian's own kernels.
 
     tests/kernel/run [--package DIR] [--results DIR] [SUITE...] [-- pytest arguments]
+    tests/kernel/run --stock SECONDS [SUITE...]
     tests/kernel/run --package DIR --only [--campaign FAULTS] [--seed N] [--mutants FAULTS]
                      [--soak MINUTES] [SUITE...]
 
@@ -120,7 +121,7 @@ def read_junit(path: Path) -> Outcome:
 def copy_source(target: Path) -> None:
     """Copy what the guest needs, so that later edits of the tree do not change the tests."""
     unwanted = shutil.ignore_patterns("__pycache__", ".*")
-    for folder in ("csp1d", "tests/kernel"):
+    for folder in ("csp1d", "overlays", "tests/kernel"):
         shutil.copytree(source_tree() / folder, target / folder, symlinks=True, ignore=unwanted)
 
 
@@ -139,6 +140,8 @@ class Task:
     seed: int = 0
     faults_a_mutant: int = 0
     soak_minutes: float = 0
+    fault_seconds: float = 0
+    """Of the tests with the kernel's own ADC drivers, and these alone."""
 
 
 def run_suite(suite: str, results: Path, task: Task) -> Outcome:
@@ -195,9 +198,19 @@ class Guest:
         self._say = say
 
     def test_tree(self) -> None:
-        """csp1d from the source tree."""
-        self._machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
-        self._pytest("guest")
+        """csp1d from the source tree: with the virtual HAT, or with the kernel's own ADC drivers,
+        over a boot.
+        """
+        machine, seconds = self._machine, self._task.fault_seconds
+        machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
+        if not seconds:
+            self._pytest("guest")
+            return
+        self._pytest("stock", f"--fault-seconds={seconds}")
+        self.keep_log()
+        machine.reboot()
+        machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
+        self._pytest("stock", "--rebooted")
 
     def test_package(self) -> None:
         """The package: installed, used, over boots, and removed.  Its dependencies are installed;
@@ -361,6 +374,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="without a fault")
     parser.add_argument("--mutants", type=int, default=0, metavar="FAULTS", help="for each of them")
     parser.add_argument(
+        "--stock",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="only the tests with the kernel's own ADC drivers; each fault lasts this long",
+    )
+    parser.add_argument(
         "--results", type=Path, default=cache_directory() / "results", help="default: %(default)s"
     )
     options = parser.parse_args(own)
@@ -376,6 +396,7 @@ def main(arguments: Sequence[str]) -> int:
         options.seed,
         options.mutants,
         options.soak,
+        options.stock,
     )
     results: Path = options.results.resolve()
     results.mkdir(parents=True, exist_ok=True)

@@ -346,14 +346,10 @@ static enum hrtimer_restart chip_tick(struct hrtimer *timer)
 	return HRTIMER_RESTART;
 }
 
+/* Switches the chip on. */
 static void chip_start(void)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-	hrtimer_setup(&chip.timer, chip_tick, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-#else
-	hrtimer_init(&chip.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	chip.timer.function = chip_tick;
-#endif
+	hrtimer_cancel(&chip.timer);
 	chip_power_on();
 	chip.next_ns = ktime_get_ns() + NSEC_PER_MSEC;
 	hrtimer_start(&chip.timer, ns_to_ktime(chip.next_ns), HRTIMER_MODE_ABS_HARD);
@@ -512,12 +508,9 @@ static int plug(void)
 		.max_speed_hz = 10000000,
 		.irq = irq_find_mapping(chip.domain, 0),
 	};
-	unsigned long flags;
 
 	strscpy(info.modalias, chip.model->name, sizeof(info.modalias));
-	spin_lock_irqsave(&chip.lock, flags);
-	chip_power_on();
-	spin_unlock_irqrestore(&chip.lock, flags);
+	chip_start();
 	chip.device = spi_new_device(chip.controller, &info);
 	return chip.device ? 0 : -ENODEV;
 }
@@ -534,6 +527,7 @@ static int plugged_set(void *data, u64 value)
 	} else if (!value && chip.device) {
 		spi_unregister_device(chip.device);
 		chip.device = NULL;
+		chip_stop(NULL);
 	}
 	mutex_unlock(&chip.plug_lock);
 	return ret;
@@ -823,7 +817,14 @@ static int chip_probe(struct platform_device *pdev)
 		return ret;
 	if (!irq_create_mapping(chip.domain, 0))
 		return -ENOMEM;
-	chip_start();
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+	hrtimer_setup(&chip.timer, chip_tick, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+#else
+	hrtimer_init(&chip.timer, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	chip.timer.function = chip_tick;
+#endif
+	if (dev->of_node)
+		chip_start();
 	ret = devm_add_action_or_reset(dev, chip_stop, NULL);
 	if (ret)
 		return ret;
