@@ -38,15 +38,15 @@ class Status:
     version: str
     adc_up: bool
     p1_up: bool
-    p1_request: bool | None
-    """None: the request line is not available."""
+    p1_requested: bool | None
+    """Whether the request line is high or was within 10 s; None: it is not available."""
     reading: LiveReading | None
     failed_phases: tuple[Phase, ...]
     """Phases with a failed input; if there are any, there is no reading."""
     scans_lost_total: int
     telegrams: PortCounts
-    leds: Mapping[str, bool | None]
-    """By role: lit, dark, or not available."""
+    leds_ms_per_second: Mapping[str, int | None]
+    """By role: how long the LED is lit per second; None: it is not available."""
     last_telegram: str | None = None
 
 
@@ -143,16 +143,21 @@ def _device_rows(status: Status) -> Iterator[Row]:
     yield Row("scans lost", str(status.scans_lost_total), not status.scans_lost_total)
     yield _device("ADC", "OK" if status.adc_up else None, "not found or not delivering data")
     yield _device("P1 port", "open" if status.p1_up else None)
-    levels: dict[bool | None, str] = {True: "high: requesting telegrams", False: "low: no request"}
-    yield _device("request line", levels.get(status.p1_request))
+    requests: dict[bool | None, str] = {
+        True: "requesting telegrams",
+        False: "no request in the last 10 s",
+    }
+    yield _device("request line", requests.get(status.p1_requested))
     yield Row(
         "telegrams",
         f"{counts.sent} sent, {counts.aborted} aborted, {counts.dropped} dropped; "
         f"requests: {counts.requests}",
         not counts.dropped,
     )
-    shown = {None: "not available", True: "on", False: "off"}
-    yield Row("LEDs", ", ".join(f"{role} {shown[lit]}" for role, lit in status.leds.items()))
+    shown: dict[int | None, str] = {None: "not available", 0: "off", 1000: "on"}
+    lights = status.leds_ms_per_second.items()
+    texts = (f"{role} {shown.get(ms, f'{ms} ms per second')}" for role, ms in lights)
+    yield Row("LEDs", ", ".join(texts))
 
 
 def _device(name: str, text: str | None, missing: str = "not available") -> Row:

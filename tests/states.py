@@ -38,7 +38,7 @@ MEASURING = Snapshot(
     adc_up=True,
     adc_reconnects_total=1,
     p1_up=True,
-    p1_request=False,
+    p1_requested=False,
     port=PortCounts(requests=4, sent=2, aborted=1, dropped=1),
     latency_counts=(0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 1),
     latency_sum_seconds=1.5,

@@ -27,7 +27,7 @@ def status_line(state: Snapshot, now_ns: int) -> str:
         measuring = "Measuring"
     port = "P1 port open" if state.p1_up else "P1 port missing"
     request = {None: "request line missing", True: "requesting", False: "no request"}
-    return f"{measuring}; {port}; {request[state.p1_request]}"
+    return f"{measuring}; {port}; {request[state.p1_requested]}"
 
 
 class ServiceManager:

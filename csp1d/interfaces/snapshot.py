@@ -30,16 +30,14 @@ class Snapshot:
     adc_up: bool = False
     adc_reconnects_total: int = 0
     p1_up: bool = False
-    p1_request: bool | None = None
-    """None: the request line is not available."""
+    p1_requested: bool | None = None
+    """Whether the request line is high or was within 10 s; None: it is not available."""
     port: PortCounts = field(default_factory=PortCounts)
     latency_counts: tuple[int, ...] = ()
     """One per bucket of `LATENCY_BUCKETS_SECONDS`, then one for all longer latencies."""
     latency_sum_seconds: float = 0.0
-    leds_lit: Mapping[str, bool] = field(default_factory=dict)
-    """By role: whether each available LED is lit."""
-    current_led_off_ns: int | None = None
-    """When the current LED goes dark without another turn of the loop."""
+    leds_ms_per_second: Mapping[str, int] = field(default_factory=dict)
+    """By role: how long each available LED is lit per second, the current LED after a reading."""
     last_telegram: bytes = b""
 
     def fresh(self, now_ns: int) -> Reading | None:
@@ -53,20 +51,19 @@ class Snapshot:
     def status(self, now_ns: int) -> Status:
         """The content of /status.json."""
         reading, failed = self.fresh(now_ns), self.fresh_failed(now_ns)
-        off_ns = self.current_led_off_ns
-        leds: dict[str, bool | None] = {role: self.leds_lit.get(role) for role in _LED_ROLES}
-        if leds["current"] and off_ns is not None and now_ns >= off_ns:
-            leds["current"] = False
+        leds = {role: self.leds_ms_per_second.get(role) for role in _LED_ROLES}
+        if leds["current"] and reading is None:
+            leds["current"] = 0
         return Status(
             version=__version__,
             adc_up=self.adc_up,
             p1_up=self.p1_up,
-            p1_request=self.p1_request,
+            p1_requested=self.p1_requested,
             reading=_live(reading, now_ns) if reading else None,
             failed_phases=failed.failed_phases if failed else (),
             scans_lost_total=self.scans_lost_total,
             telegrams=self.port,
-            leds=leds,
+            leds_ms_per_second=leds,
             last_telegram=self.last_telegram.decode("ascii") or None,
         )
 

@@ -11,6 +11,7 @@ from csp1d.hat.device import Hat, Led
 from csp1d.loop.current_led import CurrentLed
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.fault import Fault
+from csp1d.units import SECOND_NS
 
 
 class Indicators:
@@ -25,6 +26,9 @@ class Indicators:
         self._current = CurrentLed()
         self._turns_off_alone = False
         self._requested = False
+        self._p1_ms = 0
+        self._p1_lit_ns = 0
+        self._p1_since_ns = self._p1_counted_ns = clock()
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -37,9 +41,9 @@ class Indicators:
         self.reopen_missing()
 
     @property
-    def lit(self) -> Mapping[str, bool]:
-        """By role: whether each available LED is lit."""
-        shown = {"power": True, "current": self._rest_ms() > 0, "p1": self._requested}
+    def ms_per_second(self) -> Mapping[str, int]:
+        """By role: how long each available LED is lit per second, p1 over the last second."""
+        shown = {"power": 1000, "current": min(1000, self._current.on_ms), "p1": self._p1_ms}
         return {role: shown[role] for role, slot in self._slots.items() if slot.device}
 
     @property
@@ -48,11 +52,6 @@ class Indicators:
         off_ns = None if self._turns_off_alone else current.off_ns
         times = (current.start_ns, current.trim_ns, off_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
-
-    @property
-    def off_ns(self) -> int | None:
-        """When the current LED goes dark (CLOCK_MONOTONIC); None while it is dark."""
-        return self._current.off_ns
 
     def reopen_missing(self, again: bool = False) -> None:
         """Open the missing LEDs and set them to what they should show.
@@ -77,6 +76,7 @@ class Indicators:
     def on_request(self, high: bool) -> None:
         """The request line is high or low."""
         if high != self._requested:
+            self._count_p1(self._clock())
             self._requested = high
             self._switch("p1", high)
 
@@ -88,6 +88,7 @@ class Indicators:
 
     def poll(self, now_ns: int) -> None:
         """Start, trim or end the light of the current LED if it is time."""
+        self._count_p1(now_ns)
         current = self._current
         if current.start_ns is not None and now_ns >= current.start_ns:
             if on_ms := current.start(now_ns):
@@ -103,6 +104,15 @@ class Indicators:
             current.off_ns = None
             if not self._turns_off_alone:
                 self._switch("current", False)
+
+    def _count_p1(self, now_ns: int) -> None:
+        """Add the time since the last call to the light of p1, which is as long as its requests."""
+        if self._requested:
+            self._p1_lit_ns += now_ns - self._p1_counted_ns
+        self._p1_counted_ns = now_ns
+        if (span_ns := now_ns - self._p1_since_ns) >= SECOND_NS:
+            self._p1_ms = round(1000 * self._p1_lit_ns / span_ns)
+            self._p1_lit_ns, self._p1_since_ns = 0, now_ns
 
     def close(self) -> None:
         """Turn off all LEDs except power, which shows that the board has power."""

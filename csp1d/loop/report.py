@@ -22,11 +22,10 @@ def take_snapshot(sampler: Sampler, sender: Sender, indicators: Indicators) -> S
         adc_up=sampler.is_up,
         adc_reconnects_total=sampler.reconnects,
         p1_up=sender.port.device is not None,
-        p1_request=sender.requested,
+        p1_requested=sender.requested_lately,
         port=replace(sender.counts),
         latency_counts=tuple(sender.latency.counts),
         latency_sum_seconds=sender.latency.sum_seconds,
-        leds_lit=indicators.lit,
-        current_led_off_ns=indicators.off_ns,
+        leds_ms_per_second=indicators.ms_per_second,
         last_telegram=sender.last_telegram,
     )

@@ -24,6 +24,9 @@ from csp1d.p1.telegram import TelegramTime, encode
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
 
+_REQUESTED_NS = 10 * SECOND_NS
+"""A charge point that polls lowers the line between telegrams: it requests them all the same."""
+
 
 class Sender:
     """Sends each reading at most once, while the charge point requests telegrams."""
@@ -51,6 +54,7 @@ class Sender:
         self._p1 = identified(self._config.p1)
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
+        self._request_ns: int | None = None
         self.reopen_missing()
 
     def configure(self, config: Config) -> None:
@@ -73,8 +77,15 @@ class Sender:
 
     @property
     def requested(self) -> bool | None:
-        """Whether the charge point requests telegrams; None while the line is missing."""
+        """Whether the request line is high; None while it is missing."""
         return self._protocol.requested if self._always or self.line.device else None
+
+    @property
+    def requested_lately(self) -> bool | None:
+        """Whether the line is high or was within ten seconds; None while it is missing."""
+        if self.requested is not False or self._request_ns is None:
+            return self.requested
+        return self._clock() - self._request_ns <= _REQUESTED_NS
 
     def descriptors(self) -> dict[int, int]:
         """The descriptors that wake the loop, with their selector events."""
@@ -165,6 +176,8 @@ class Sender:
         return port
 
     def _set_request(self, high: bool) -> None:
+        if high or self._protocol.requested:
+            self._request_ns = self._clock()
         self._dispatch(lambda now_ns, waiting: self._protocol.on_request(high, now_ns, waiting))
 
     def _dispatch(self, event: Callable[[int, int], list[Action]]) -> None:

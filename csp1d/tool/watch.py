@@ -81,7 +81,7 @@ class Watch:
             hertz = status.reading.frequency_hertz
             yield "no frequency" if hertz is None else f"{hertz:.3f} Hz"
         yield from faults(status)
-        if status.p1_request is not None:
-            yield "requesting" if status.p1_request else "no request"
+        if status.p1_requested is not None:
+            yield "requesting" if status.p1_requested else "no request"
         yield f"{status.telegrams.sent} sent"
         yield f"{status.scans_lost_total} scans lost"

@@ -35,12 +35,16 @@ def with_direction(fault: str = "", advice: str | None = "") -> Snapshot:
         (GOOD, Row("scans lost", "0")),
         (GOOD, Row("ADC", "OK")),
         (GOOD, Row("P1 port", "open")),
-        (GOOD, Row("request line", "low: no request")),
-        (replace(GOOD, p1_request=True), Row("request line", "high: requesting telegrams")),
+        (GOOD, Row("request line", "no request in the last 10 s")),
+        (replace(GOOD, p1_requested=True), Row("request line", "requesting telegrams")),
         (GOOD, Row("telegrams", "4 sent, 0 aborted, 0 dropped; requests: 4")),
         (
-            replace(GOOD, leds_lit={"power": True, "p1": False}),
-            Row("LEDs", "power on, current not available, p1 off"),
+            replace(GOOD, leds_ms_per_second={"power": 1000, "current": 690, "p1": 0}),
+            Row("LEDs", "power on, current 690 ms per second, p1 off"),
+        ),
+        (
+            GOOD,
+            Row("LEDs", "power not available, current not available, p1 not available"),
         ),
         (
             MEASURING,

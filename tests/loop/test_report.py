@@ -24,8 +24,8 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     assert before.reading is None
     assert not before.adc_up
     assert before.p1_up
-    assert before.p1_request is True
-    assert before.leds_lit == {"power": True, "current": False, "p1": False}
+    assert before.p1_requested is True
+    assert before.leds_ms_per_second == {"power": 1000, "current": 0, "p1": 0}
 
     phases = {Phase.L1: PhaseCurrent(2.0, 2.8, 0.0, 3)}
     reading = Reading(1, time.monotonic_ns(), 1.0, phases, 50.0, 4000, 0)
@@ -40,8 +40,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     assert after.clipped_samples_total == {Phase.L1: 3}
     assert after.last_telegram == sender.last_telegram != b""
     assert sum(after.latency_counts) == 1
-    assert after.leds_lit == {"power": True, "current": True, "p1": True}
-    assert after.current_led_off_ns == indicators.off_ns
+    assert after.leds_ms_per_second == {"power": 1000, "current": 1000, "p1": 0}
 
     sampler._record([reading, reading])
     sender.on_reading(reading)
