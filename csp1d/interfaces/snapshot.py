@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
+from csp1d.events import CHAPTERS, ActiveProblem
 from csp1d.measuring.reading import SHOWN_NS, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
-from csp1d.status import LiveReading, Status
+from csp1d.status import LiveReading, Problem, Status
 from csp1d.units import SECOND_NS
 
 _LED_ROLES = ("power", "current", "p1")
@@ -18,6 +19,8 @@ _LED_ROLES = ("power", "current", "p1")
 class Snapshot:
     """The state after a turn of the loop. Times are CLOCK_MONOTONIC unless named otherwise."""
 
+    problems: tuple[ActiveProblem, ...] = ()
+    """Faults that last, the most important first."""
     reading: Reading | None = None
     failed: Reading | None = None
     """The last reading with a failed input: for diagnosis, its currents are not valid."""
@@ -48,14 +51,15 @@ class Snapshot:
         """The last reading with a failed input, or None if it is too old."""
         return _if_fresh(self.failed, now_ns)
 
-    def status(self, now_ns: int) -> Status:
-        """The content of /status.json."""
+    def status(self, now_ns: int, unix_seconds: float) -> Status:
+        """The content of /status.json. Both arguments are the present time."""
         reading, failed = self.fresh(now_ns), self.fresh_failed(now_ns)
         leds = {role: self.leds_ms_per_second.get(role) for role in _LED_ROLES}
         if leds["current"] and reading is None:
             leds["current"] = 0
         return Status(
             version=__version__,
+            problems=tuple(_reported(it, now_ns, unix_seconds) for it in self.problems),
             adc_up=self.adc_up,
             p1_up=self.p1_up,
             p1_requested=self.p1_requested,
@@ -66,6 +70,17 @@ class Snapshot:
             leds_ms_per_second=leds,
             last_telegram=self.last_telegram.decode("ascii") or None,
         )
+
+
+def _reported(problem: ActiveProblem, now_ns: int, unix_seconds: float) -> Problem:
+    return Problem(
+        event=problem.event.event_name,
+        device=problem.device,
+        reason=problem.reason,
+        # A clock that is set later, as at boot, corrects it.
+        since=round(unix_seconds - (now_ns - problem.since_ns) / SECOND_NS),
+        chapter=CHAPTERS[problem.event] or "",
+    )
 
 
 def _if_fresh(reading: Reading | None, now_ns: int) -> Reading | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from csp1d.config import Config
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat, Led
 from csp1d.loop.current_led import CurrentLed
 from csp1d.loop.device_slot import DeviceSlot
@@ -22,7 +22,6 @@ class Indicators:
     ) -> None:
         self._hat = hat
         self._clock = clock
-        self._trigger_fault = Fault()
         self._current = CurrentLed()
         self._turns_off_alone = False
         self._requested = False
@@ -38,7 +37,14 @@ class Indicators:
             role: DeviceSlot(f"LED {name}", Event.LED_LOST, Event.LED_FOUND, self._clock)
             for role, name in self._names.items()
         }
+        name = self._names.get("current", "")
+        self._trigger_fault = Fault(Event.LED_TRIGGER_LOST, f"LED {name}")
         self.reopen_missing()
+
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of the LEDs; None stands for none."""
+        lost = [slot.problem for slot in self._slots.values()]
+        return [*lost, self._trigger_fault.recent(now_ns)]
 
     @property
     def ms_per_second(self) -> Mapping[str, int]:
@@ -133,11 +139,10 @@ class Indicators:
             if self._trigger_fault.clear(self._clock()):
                 Event.LED_TRIGGER_FOUND.log("%s: kernel trigger in use again", name, device=name)
         elif self._trigger_fault.observe(self._clock()):
-            Event.LED_TRIGGER_LOST.log(
+            self._trigger_fault.log(
                 "%s: kernel LED trigger transient not loaded, the LED may stay on if csp1d is"
                 " killed; run: modprobe ledtrig-transient",
                 name,
-                device=name,
             )
 
     def _switch(self, role: str, on: bool) -> None:

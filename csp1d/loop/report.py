@@ -3,15 +3,33 @@
 
 from dataclasses import replace
 
+from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Reloads
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 
 
-def take_snapshot(sampler: Sampler, sender: Sender, indicators: Indicators) -> Snapshot:
+def take_snapshot(
+    sampler: Sampler,
+    sender: Sender,
+    indicators: Indicators,
+    http: DeviceSlot[HttpServer],
+    reloads: Reloads,
+    now_ns: int,
+) -> Snapshot:
     """Copy the state of the parts. Later turns of the loop do not change the copy."""
+    problems = [
+        *sampler.problems(now_ns),
+        *sender.problems(now_ns),
+        *reloads.problems,
+        http.problem,
+        *indicators.problems(now_ns),
+    ]
     return Snapshot(
+        problems=tuple(problem for problem in problems if problem),
         reading=sampler.reading,
         failed=sampler.failed,
         reading_timestamp_seconds=sampler.reading_timestamp_seconds,

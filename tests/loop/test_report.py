@@ -4,9 +4,13 @@
 import time
 
 from csp1d.config import Config, P1Config, RequestConfig
+from csp1d.events import Event
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
+from csp1d.interfaces.http import HttpServer
+from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Reloads
 from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
@@ -20,7 +24,9 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     hat = SimulatedHat(parse(""))
     sampler, sender = Sampler(hat, CONFIG), Sender(hat, CONFIG)
     indicators = Indicators(hat, CONFIG)
-    before = take_snapshot(sampler, sender, indicators)
+    http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
+    parts = (sampler, sender, indicators, http, Reloads())
+    before = take_snapshot(*parts, time.monotonic_ns())
     assert before.reading is None
     assert not before.adc_up
     assert before.p1_up
@@ -33,7 +39,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     sender.on_reading(reading)
     indicators.on_request(True)
     indicators.on_reading(60.0)
-    after = take_snapshot(sampler, sender, indicators)
+    after = take_snapshot(*parts, time.monotonic_ns())
     assert after.reading is reading
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None
