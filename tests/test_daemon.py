@@ -145,10 +145,10 @@ def test_a_high_line_gets_a_telegram_per_second(tmp_path: Path) -> None:
         assert metrics['csp1d_current_amperes{phase="L1"}'] == pytest.approx(24.2, rel=5e-4)
         assert metrics["csp1d_mains_frequency_hertz"] == pytest.approx(50, abs=0.002)
         assert metrics["csp1d_scans_lost_total"] == 0
-        assert metrics["csp1d_p1_request"] == 1
+        assert metrics["csp1d_p1_requested"] == 1
         status = daemon.status()
-        assert status["leds"]["power"]
-        assert status["leds"]["p1"]
+        leds = status["leds_ms_per_second"]
+        assert leds == {"power": 1000, "current": pytest.approx(698, abs=1), "p1": 1000}
         assert status["last_telegram"].startswith("/XMX5")
         waveform = daemon.waveform()
         peaks = [max(waveform["current_amperes"][phase]) for phase in ("L1", "L2", "L3")]
@@ -163,6 +163,14 @@ def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:
         assert metrics["csp1d_p1_requests_total"] >= 3
         # Except one that is no longer read.
         assert metrics["csp1d_telegrams_aborted_total"] <= 1
+        # It requests telegrams all the time, although its line is low now and then.
+        reports = []
+        for _ in range(30):
+            reports.append(daemon.status())
+            daemon.receive(0.1)
+        assert {report["p1_requested"] for report in reports} == {True}
+        assert all(0 < report["leds_ms_per_second"]["p1"] < 1000 for report in reports)
+        assert {report["leds_ms_per_second"]["current"] for report in reports} == {100}
 
 
 def test_a_low_line_gets_nothing(tmp_path: Path) -> None:
@@ -180,7 +188,7 @@ def test_a_stall_silences_the_port_and_the_currents(tmp_path: Path) -> None:
         metrics = daemon.metrics()
         assert metrics["csp1d_adc_up"] == 0
         assert not any(name.startswith("csp1d_current_amperes") for name in metrics)
-        assert not daemon.status()["leds"]["current"]
+        assert daemon.status()["leds_ms_per_second"]["current"] == 0
         # The stall ends after 6.5 s, and the first second after that makes a reading.
         assert telegrams(daemon.receive(2.8))
         assert daemon.log().count("ADC stalled") == 1
@@ -775,9 +783,9 @@ def test_an_old_reading_lights_no_led(tmp_path: Path) -> None:
     phases = {Phase.L1: PhaseCurrent(20.0, 28.0, 0.0, 0)}
     reading = Reading(1, time.monotonic_ns(), 1.0, phases, 50.0, 4000, 0)
     daemon._publish(replace(reading, end_ns=reading.end_ns - 2_000_000_000))
-    assert daemon._indicators.off_ns is None
+    assert daemon._indicators.ms_per_second["current"] == 0
     daemon._publish(reading)
-    assert daemon._indicators.off_ns is not None
+    assert daemon._indicators.ms_per_second["current"] == 400
     daemon._stop()
 
 

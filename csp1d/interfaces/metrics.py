@@ -87,7 +87,11 @@ def _measuring(state: Snapshot) -> Iterator[Metric]:
 def _p1(state: Snapshot) -> Iterator[Metric]:
     counts = state.port
     yield Gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
-    yield Gauge("csp1d_p1_request", "1 while the request line is active.", state.p1_request)
+    yield Gauge(
+        "csp1d_p1_requested",
+        "1 while the request line is high or was within 10 s; absent while it is missing.",
+        state.p1_requested,
+    )
     yield Counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
     yield Counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
     yield Counter(

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from csp1d.config import Config, folds_harmonics
 from csp1d.errors import DeviceError, ScanFormatError
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc, Hat
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.measurement_events import MeasurementEvents
@@ -102,6 +102,13 @@ class Sampler:
     def lost_scans_total(self) -> int:
         timeline = self._metering.timeline if self._metering else None
         return self._lost_before + (timeline.lost_scans_total if timeline else 0)
+
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of the measurement; None stands for none.
+
+        While the ADC is missing, nothing else is known of it.
+        """
+        return [lost] if (lost := self._adc.problem) else self._events.problems(now_ns)
 
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""

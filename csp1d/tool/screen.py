@@ -27,6 +27,7 @@ def screen(
         if status.reading:
             parts += [_bars(status.reading, fuse_amperes), Text()]
         parts.append(_table(status, telegrams_per_second))
+        parts += [Text(problem.reason, style="bold red") for problem in status.problems]
     parts.append(Text())
     parts += [Text(note) for note in notes]
     parts.append(Text("Ctrl-C to quit", style="dim"))

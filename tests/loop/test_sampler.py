@@ -437,7 +437,10 @@ def test_a_reading_from_the_future_is_discarded(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (OSError(19, "No such device"), "ADC lost: csp1-hat-adc: No such device"),
+        (
+            OSError(19, "No such device"),
+            "ADC lost: csp1-hat-adc: No such device; check its connection",
+        ),
         (ScanFormatError("half a scan"), "ADC lost: csp1-hat-adc: half a scan"),
     ],
 )

@@ -112,7 +112,7 @@ def test_anybody_may_look(board: InstalledBoard) -> None:
     status = csp1ctl("status", user="nobody")
     assert status.returncode == 0
     assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
-    assert "request line  high: requesting telegrams" in status.stdout
+    assert "request line  requesting telegrams" in status.stdout
     assert "LEDs          power on" in status.stdout
     watch = run("timeout", "--signal=INT", "5", "csp1ctl", "watch", check=False)
     assert re.search(r"L1 24\.00 A  L2 10\.00 A  L3 3\.00 A  50\.0\d\d Hz  requesting", watch), (
