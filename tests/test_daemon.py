@@ -84,6 +84,10 @@ class Running:
         with urllib.request.urlopen(f"{self.url}waveform.json", timeout=5) as reply:
             return json.load(reply)["waveform"]
 
+    def history(self) -> Any:
+        with urllib.request.urlopen(f"{self.url}history.json", timeout=5) as reply:
+            return json.load(reply)
+
     def log(self) -> str:
         return self._log.read_text()
 
@@ -153,6 +157,13 @@ def test_a_high_line_gets_a_telegram_per_second(tmp_path: Path) -> None:
         waveform = daemon.waveform()
         peaks = [max(waveform["current_amperes"][phase]) for phase in ("L1", "L2", "L3")]
         assert peaks == pytest.approx([24.2 * 2**0.5, 10.7 * 2**0.5, 0], rel=0.01, abs=0.1)
+        history = daemon.history()
+        # The readings of the last seconds, and of none before the start.
+        means = [mean for mean in history["current_amperes"]["L1"]["mean"] if mean is not None]
+        assert means == pytest.approx([24.2] * len(means), abs=0.02)
+        assert len(means) in (1, 2)
+        end = history["start_timestamp_seconds"] + 24 * 3600
+        assert time.time() - 1 < end <= time.time() + 60
 
 
 def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:

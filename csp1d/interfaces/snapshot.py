@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
 from csp1d.events import CHAPTERS, ActiveProblem
+from csp1d.measuring.history import History
 from csp1d.measuring.reading import SHOWN_NS, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
@@ -30,6 +31,7 @@ class Snapshot:
     scans_total: int = 0
     scans_lost_total: int = 0
     clipped_samples_total: Mapping[Phase, int] = field(default_factory=dict)
+    history: History = History()
     adc_up: bool = False
     adc_reconnects_total: int = 0
     p1_up: bool = False

@@ -37,6 +37,7 @@ def take_snapshot(
         scans_total=sampler.scans_total,
         scans_lost_total=sampler.lost_scans_total,
         clipped_samples_total=dict(sampler.clipped_samples),
+        history=sampler.history,
         adc_up=sampler.is_up,
         adc_reconnects_total=sampler.reconnects,
         p1_up=sender.port.device is not None,

@@ -24,6 +24,7 @@ from csp1d.hat.device import Adc, Hat
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.measurement_events import MeasurementEvents
 from csp1d.measuring.direction import DirectionMeter
+from csp1d.measuring.history import History
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
@@ -73,6 +74,8 @@ class Sampler:
         self.failed: Reading | None = None
         """The last reading if an input has failed: for diagnosis, its currents are not valid."""
         self.clipped_samples: Counter[Phase] = Counter()
+        self.history = History()
+        """The valid currents of the last 24 hours; a new configuration keeps it."""
         self._hat = hat
         self._config = config
         self._clock = clock
@@ -258,6 +261,9 @@ class Sampler:
             age_ns = self._clock() - self.reading.end_ns
             self.reading_timestamp_seconds = time.time() - age_ns / SECOND_NS
             self.readings_total += len(valid)
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        for reading in valid:
+            self.history = self.history.append(reading, reading.end_ns + asleep_ns)
         return valid
 
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:

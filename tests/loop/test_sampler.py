@@ -4,7 +4,10 @@
 import dataclasses
 import itertools
 import logging
+import time
+from collections import Counter
 from dataclasses import replace
+from math import isnan
 
 import numpy as np
 import pytest
@@ -243,6 +246,32 @@ def test_a_failed_input_gives_no_reading_but_can_be_inspected() -> None:
     run(board, sampler, 2)
     assert run(board, sampler, 2)
     assert sampler.failed is None
+
+
+def test_the_history_has_the_valid_readings_and_a_new_configuration_keeps_it() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), clock=lambda: board.now_ns)
+
+    def minutes() -> dict[float, int]:
+        """How many minutes have each mean of L1."""
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        means = sampler.history.columns(board.now_ns + asleep_ns)[Phase.L1]["mean"]
+        return Counter(round(value, 1) for value in means if not isnan(value))
+
+    assert minutes() == {}
+    run(board, sampler, 150)
+    assert minutes() in ({AMPERES: 3}, {AMPERES: 4})
+    before = minutes()
+    board.l2_at_rail = True
+    run(board, sampler, 300)
+    assert minutes() == before
+    board.l2_at_rail = False
+    gain = replace(Config().channels.L1, gain=1.5)
+    sampler.configure(replace(Config(), channels=replace(Config().channels, L1=gain)))
+    assert minutes() == before
+    run(board, sampler, 150)
+    assert minutes()[AMPERES] == before[AMPERES]
+    assert minutes()[1.5 * AMPERES] in (2, 3, 4)
 
 
 def test_an_adc_that_was_silent_for_a_while_is_not_set_up_again_when_it_delivers_data() -> None:
