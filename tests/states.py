@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from csp1d.config import P1Config, SiteConfig
 from csp1d.events import ActiveProblem, Event
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import PhaseCurrent, Reading
@@ -37,6 +38,8 @@ OVERLOAD = ActiveProblem(
     Event.CLIPPING, Phase.L2, "L2 overload: check the burden", END_NS - 3_600_000_000_000
 )
 MEASURING = Snapshot(
+    site=SiteConfig("House 7", 25.0),
+    p1=P1Config(serial="XMXCQA0000000007", equipment_id="E0000000000000007"),
     reading=READING,
     reading_timestamp_seconds=1_700_000_000.25,
     readings_total=3,

@@ -32,6 +32,20 @@ class SnapshotCollector(Collector):
         yield from self._currents(state)
         yield from _measuring(state)
         yield from _p1(state)
+        yield Gauge(
+            "csp1d_main_fuse_amperes",
+            "Rating of the main fuse; absent if it is unknown.",
+            state.site.main_fuse_amperes or None,
+        )
+        device = {
+            "site": state.site.name,
+            "serial": state.p1.serial,
+            "equipment_id": state.p1.equipment_id,
+            "profile": state.p1.profile,
+        }
+        info = Gauge("csp1d_device_info", "Always 1; identity of the device.", labels=[*device])
+        info.add_metric([*device.values()], 1)
+        yield info
         build = Gauge("csp1d_build_info", "Always 1; the label is the version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
+from csp1d.config import P1Config, SiteConfig
 from csp1d.events import CHAPTERS, ActiveProblem
 from csp1d.measuring.reading import SHOWN_NS, Reading
 from csp1d.p1.port import PortCounts
@@ -19,6 +20,9 @@ _LED_ROLES = ("power", "current", "p1")
 class Snapshot:
     """The state after a turn of the loop. Times are CLOCK_MONOTONIC unless named otherwise."""
 
+    site: SiteConfig = SiteConfig()
+    p1: P1Config = P1Config()
+    """With the identity of this machine in the place of "auto"."""
     problems: tuple[ActiveProblem, ...] = ()
     """Faults that last, the most important first."""
     reading: Reading | None = None
@@ -59,6 +63,11 @@ class Snapshot:
             leds["current"] = 0
         return Status(
             version=__version__,
+            site=self.site.name,
+            main_fuse_amperes=self.site.main_fuse_amperes or None,
+            serial=self.p1.serial,
+            equipment_id=self.p1.equipment_id,
+            profile=self.p1.profile,
             problems=tuple(_reported(it, now_ns, unix_seconds) for it in self.problems),
             adc_up=self.adc_up,
             p1_up=self.p1_up,

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+from csp1d.config import SiteConfig
 from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
@@ -18,6 +19,7 @@ def take_snapshot(
     indicators: Indicators,
     http: DeviceSlot[HttpServer],
     reloads: Reloads,
+    site: SiteConfig,
     now_ns: int,
 ) -> Snapshot:
     """Copy the state of the parts. Later turns of the loop do not change the copy."""
@@ -29,6 +31,8 @@ def take_snapshot(
         *indicators.problems(now_ns),
     ]
     return Snapshot(
+        site=site,
+        p1=sender.p1,
         problems=tuple(problem for problem in problems if problem),
         reading=sampler.reading,
         failed=sampler.failed,

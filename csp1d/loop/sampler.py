@@ -180,7 +180,10 @@ class Sampler:
                 direction = DirectionMeter(
                     adc.format, channels, self._config.direction, reference, adc.reference_fault
                 )
-            self._metering = Metering(adc.format, channels, self._config.measurement, direction)
+            fuse_amperes = self._config.site.main_fuse_amperes
+            self._metering = Metering(
+                adc.format, channels, self._config.measurement, direction, fuse_amperes
+            )
         except ValueError as error:
             adc.close()
             raise DeviceError(str(error)) from error
