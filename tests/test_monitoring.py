@@ -83,7 +83,7 @@ def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
     promtool("check", "config", tmp_path / "prometheus.yml")
 
 
-@pytest.mark.parametrize("page", ["measuring", "stalled", "starting"])
+@pytest.mark.parametrize("page", ["measuring", "stalled", "failed", "starting"])
 def test_promtool_accepts_the_metrics(page: str) -> None:
     golden = ROOT / "tests" / "interfaces" / f"metrics-{page}.txt"
     promtool("check", "metrics", given=golden.read_text())
@@ -94,7 +94,9 @@ def emitted() -> Iterator[str]:
     phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
     direction = DirectionReading({Phase.L1: 1.0}, frozenset(), "", "")
     reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, direction)
-    state = Snapshot(reading=reading, clipped_samples_total={Phase.L1: 0})
+    state = Snapshot(
+        reading=reading, clipped_samples_total={Phase.L1: 0}, charge_coulombs_total={Phase.L1: 0}
+    )
     for family in SnapshotCollector(lambda: state, lambda: 0).collect():
         if family.type == "gauge":
             yield family.name

@@ -13,6 +13,7 @@ from csp1d.phase import Phase
 from csp1d.status import LiveReading, Problem, Status
 from csp1d.units import SECOND_NS
 
+_MINUTE_NS = 60 * SECOND_NS
 _LED_ROLES = ("power", "current", "p1")
 
 
@@ -34,6 +35,14 @@ class Snapshot:
     scans_total: int = 0
     scans_lost_total: int = 0
     clipped_samples_total: Mapping[Phase, int] = field(default_factory=dict)
+    charge_coulombs_total: Mapping[Phase, float] = field(default_factory=dict)
+    last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
+    """End and RMS amperes of the readings of the last 60 s, oldest first."""
+    reload_successful: bool = True
+    reload_success_timestamp_seconds: float | None = None
+    """Unix time of the start, or of the last successful reload."""
+    certificate_expiry_seconds: float | None = None
+    """Unix time after which the certificate of the HTTP server is not valid."""
     adc_up: bool = False
     adc_reconnects_total: int = 0
     p1_up: bool = False
@@ -54,6 +63,14 @@ class Snapshot:
     def fresh_failed(self, now_ns: int) -> Reading | None:
         """The last reading with a failed input, or None if it is too old."""
         return _if_fresh(self.failed, now_ns)
+
+    def highest_amperes(self, now_ns: int) -> Mapping[Phase, float]:
+        """The highest RMS current of the readings of the last 60 s, by phase."""
+        highest: dict[Phase, float] = {}
+        for end_ns, amperes in self.last_minute:
+            if now_ns - end_ns < _MINUTE_NS:
+                highest |= {p: max(highest.get(p, 0.0), value) for p, value in amperes.items()}
+        return highest
 
     def status(self, now_ns: int, unix_seconds: float) -> Status:
         """The content of /status.json. Both arguments are the present time."""
