@@ -53,6 +53,11 @@ class Status:
     """The state of a daemon at one moment; None where a value is unknown."""
 
     version: str
+    site: str
+    main_fuse_amperes: float | None
+    serial: str
+    equipment_id: str
+    profile: str
     problems: tuple[Problem, ...]
     """The most important first."""
     adc_up: bool
@@ -115,6 +120,8 @@ def parse(body: bytes) -> Status:
 def status_text(status: Status, url: str) -> str:
     """The table as lines of at most 80 columns."""
     lines = [f"csp1d {status.version} at {url}", ""]
+    if status.site:
+        lines.insert(0, status.site)
     for row in rows(status):
         lines += textwrap.wrap(
             row.text, 80, initial_indent=f"{row.name:<14}", subsequent_indent=" " * 14

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from csp1d.config import P1Config, SiteConfig
 from csp1d.events import ActiveProblem, Event
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import PhaseCurrent, Reading
@@ -37,6 +38,8 @@ OVERLOAD = ActiveProblem(
     Event.CLIPPING, Phase.L2, "L2 overload: check the burden", END_NS - 3_600_000_000_000
 )
 MEASURING = Snapshot(
+    site=SiteConfig("House 7", 25.0),
+    p1=P1Config(serial="XMXCQA0000000007", equipment_id="E0000000000000007"),
     reading=READING,
     reading_timestamp_seconds=1_700_000_000.25,
     readings_total=3,
@@ -44,6 +47,14 @@ MEASURING = Snapshot(
     scans_lost_total=2,
     clipped_samples_total={Phase.L1: 0, Phase.L2: 7},
     adc_up=True,
+    charge_coulombs_total={Phase.L1: 86_400.5, Phase.L2: 0.0},
+    last_minute=(
+        (END_NS - 60_000_000_000, {Phase.L1: 99.0, Phase.L2: 0.0}),
+        (END_NS - 1_000_000_000, {Phase.L1: 31.5, Phase.L2: 0.0}),
+        (END_NS, {Phase.L1: 24.0, Phase.L2: 0.0}),
+    ),
+    reload_success_timestamp_seconds=1_699_990_000.0,
+    certificate_expiry_seconds=1_800_000_000.0,
     adc_reconnects_total=1,
     p1_up=True,
     p1_requested=False,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
+from csp1d.config import P1Config, SiteConfig
 from csp1d.events import CHAPTERS, ActiveProblem
 from csp1d.measuring.history import History
 from csp1d.measuring.reading import SHOWN_NS, Reading
@@ -13,6 +14,7 @@ from csp1d.phase import Phase
 from csp1d.status import LiveReading, Problem, Status
 from csp1d.units import SECOND_NS
 
+_MINUTE_NS = 60 * SECOND_NS
 _LED_ROLES = ("power", "current", "p1")
 
 
@@ -20,6 +22,9 @@ _LED_ROLES = ("power", "current", "p1")
 class Snapshot:
     """The state after a turn of the loop. Times are CLOCK_MONOTONIC unless named otherwise."""
 
+    site: SiteConfig = SiteConfig()
+    p1: P1Config = P1Config()
+    """With the identity of this machine in the place of "auto"."""
     problems: tuple[ActiveProblem, ...] = ()
     """Faults that last, the most important first."""
     reading: Reading | None = None
@@ -32,6 +37,14 @@ class Snapshot:
     scans_lost_total: int = 0
     clipped_samples_total: Mapping[Phase, int] = field(default_factory=dict)
     history: History = History()
+    charge_coulombs_total: Mapping[Phase, float] = field(default_factory=dict)
+    last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
+    """End and RMS amperes of the readings of the last 60 s, oldest first."""
+    reload_successful: bool = True
+    reload_success_timestamp_seconds: float | None = None
+    """Unix time of the start, or of the last successful reload."""
+    certificate_expiry_seconds: float | None = None
+    """Unix time after which the certificate of the HTTP server is not valid."""
     adc_up: bool = False
     adc_reconnects_total: int = 0
     p1_up: bool = False
@@ -53,6 +66,14 @@ class Snapshot:
         """The last reading with a failed input, or None if it is too old."""
         return _if_fresh(self.failed, now_ns)
 
+    def highest_amperes(self, now_ns: int) -> Mapping[Phase, float]:
+        """The highest RMS current of the readings of the last 60 s, by phase."""
+        highest: dict[Phase, float] = {}
+        for end_ns, amperes in self.last_minute:
+            if now_ns - end_ns < _MINUTE_NS:
+                highest |= {p: max(highest.get(p, 0.0), value) for p, value in amperes.items()}
+        return highest
+
     def status(self, now_ns: int, unix_seconds: float) -> Status:
         """The content of /status.json. Both arguments are the present time."""
         reading, failed = self.fresh(now_ns), self.fresh_failed(now_ns)
@@ -61,6 +82,11 @@ class Snapshot:
             leds["current"] = 0
         return Status(
             version=__version__,
+            site=self.site.name,
+            main_fuse_amperes=self.site.main_fuse_amperes or None,
+            serial=self.p1.serial,
+            equipment_id=self.p1.equipment_id,
+            profile=self.p1.profile,
             problems=tuple(_reported(it, now_ns, unix_seconds) for it in self.problems),
             adc_up=self.adc_up,
             p1_up=self.p1_up,

@@ -137,7 +137,7 @@ class Daemon:
 
     def _take_snapshot(self, now_ns: int) -> Snapshot:
         parts = (self._sampler, self._sender, self._indicators, self._http, self._reloads)
-        return take_snapshot(*parts, now_ns)
+        return take_snapshot(*parts, self._config.site, now_ns)
 
     def _check_sleep(self) -> None:
         """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""

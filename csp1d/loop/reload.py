@@ -107,4 +107,5 @@ def _measurement(config: Config) -> tuple[object, ...]:
     """The part of the configuration that the ADC and the metering depend on."""
     # `export_current` only affects the telegram.
     direction = replace(config.direction, export_current="magnitude")
-    return config.adc, config.channels, config.measurement, direction
+    fuse_amperes = config.site.main_fuse_amperes
+    return config.adc, config.channels, config.measurement, direction, fuse_amperes

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+from csp1d.config import SiteConfig
 from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
@@ -18,6 +19,7 @@ def take_snapshot(
     indicators: Indicators,
     http: DeviceSlot[HttpServer],
     reloads: Reloads,
+    site: SiteConfig,
     now_ns: int,
 ) -> Snapshot:
     """Copy the state of the parts. Later turns of the loop do not change the copy."""
@@ -29,6 +31,8 @@ def take_snapshot(
         *indicators.problems(now_ns),
     ]
     return Snapshot(
+        site=site,
+        p1=sender.p1,
         problems=tuple(problem for problem in problems if problem),
         reading=sampler.reading,
         failed=sampler.failed,
@@ -38,6 +42,11 @@ def take_snapshot(
         scans_lost_total=sampler.lost_scans_total,
         clipped_samples_total=dict(sampler.clipped_samples),
         history=sampler.history,
+        charge_coulombs_total=dict(sampler.charge_coulombs),
+        last_minute=sampler.last_minute,
+        reload_successful=reloads.successful,
+        reload_success_timestamp_seconds=reloads.success_timestamp_seconds,
+        certificate_expiry_seconds=http.device.certificate_expiry_seconds if http.device else None,
         adc_up=sampler.is_up,
         adc_reconnects_total=sampler.reconnects,
         p1_up=sender.port.device is not None,

@@ -51,7 +51,8 @@ class Sender:
 
     def _start(self) -> None:
         self._always = self._config.p1.request.always
-        self._p1 = identified(self._config.p1)
+        self.p1 = identified(self._config.p1)
+        """With the identity of this machine."""
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._poll_line_ns: int | None = None
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
@@ -163,7 +164,7 @@ class Sender:
         amperes = [amperes_of(phase) if phase in measured else None for phase in Phase]
         end_seconds = time.time() - (self._clock() - reading.end_ns) / SECOND_NS
         local_time = self._time.advance(end_seconds)
-        data = encode(self._p1, amperes, local_time, self._config.direction)
+        data = encode(self.p1, amperes, local_time, self._config.direction)
         telegram = Telegram(data, reading.end_ns)
         if self._protocol.requested:
             # The request may have ended while the reading was computed.

@@ -21,10 +21,10 @@ const requests = [], problems = [];
 let daemon, browser, page;
 
 // Starts csp1d on the virtual HAT; resolves when it has printed the URL of its page.
-function start(listen, scenario) {
+function start(listen, scenario, site = "") {
   const config = path.join(folder, "csp1d.toml");
   fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\nexport_current = "zero"\n` +
-    "[p1]\nnominal_voltage = 230\n");
+    `[p1]\nnominal_voltage = 230\n[site]\n${site}`);
   const process_ = spawn(process.env.PYTHON,
     ["-m", "csp1d", "--config", config, "--simulate", scenario],
     { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
@@ -211,6 +211,9 @@ describe("the page", { concurrency: false }, () => {
   });
 
   it("stores the main fuse, and works without storage", async () => {
+    assert.ok(await page.locator("#fuse-told").isHidden());
+    assert.deepEqual(await page.locator("#fuse option").allTextContents(),
+      ["16", "20", "25", "32", "35", "40", "50", "63", "80"]);
     await page.selectOption("#fuse", "40");
     await page.reload();
     assert.equal(await page.locator("#fuse").inputValue(), "40");
@@ -268,23 +271,30 @@ describe("the page", { concurrency: false }, () => {
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
       "[[step]]\nat_seconds = 32\nshift_amperes = { L2 = -168 }\n");
-    daemon = await start(new URL(daemon.url).host, stalling);
+    daemon = await start(new URL(daemon.url).host, stalling,
+      'name = "House <7>"\nmain_fuse_amperes = 20\n');
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+    // The device knows its site and its main fuse.
+    assert.ok(await page.locator("#fuse-choice").isHidden());
+    assert.equal(await text("fuse-told"), "Main fuse: 20 A");
+    assert.equal(await page.locator(".track").first().getAttribute("aria-valuemax"), "20");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
+    assert.match(await page.locator("h1").textContent(), /^House <7> csp1d \d/);
     // The browser reports failed requests; the page adds nothing.
     assert.deepEqual(problems.filter((problem) => !problem.includes("net::ERR_")), []);
   });
 
   it("reports that the ADC delivers nothing, and shows no current", async () => {
     await stateHas("ADC stalled: present, but not delivering data; check adc.trigger");
-    assert.match(await page.title(), /^csp1d: ADC stalled/);
+    assert.match(await page.title(), /^House <7>: ADC stalled/);
     assert.match(await text("problem-list"), /^ADC stalled.*troubleshoot.md#no-current$/);
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("scale"), /No current reading/);
     assert.equal(await page.locator("#led-current.lit").count(), 0);
     // Ten seconds after the end of the stall.
     await stateHas("Measuring, no problems");
-    assert.equal(await page.title(), "csp1d: Measuring, no problems");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
   });
 

@@ -157,16 +157,8 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
 def test_status_json_has_the_documented_keys() -> None:
     status = status_json(MEASURING, END_NS)
     assert [*status] == [
-        *(
-            "headline",
-            "version",
-            "problems",
-            "adc_up",
-            "p1_up",
-            "p1_requested",
-            "reading",
-            "failed_phases",
-        ),
+        *("headline", "version", "site", "main_fuse_amperes", "serial", "equipment_id", "profile"),
+        *("problems", "adc_up", "p1_up", "p1_requested", "reading", "failed_phases"),
         *("scans_lost_total", "telegrams", "leds_ms_per_second", "last_telegram", "rows"),
     ]
     assert [*status["reading"]] == [

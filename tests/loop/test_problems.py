@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from csp1d.config import Config
+from csp1d.config import Config, SiteConfig
 from csp1d.errors import DeviceError
 from csp1d.events import CHAPTERS, ActiveProblem, Event
 from csp1d.hat.scenario import parse
@@ -94,7 +94,7 @@ class Bench:
     @property
     def problems(self) -> tuple[ActiveProblem, ...]:
         parts = (self.sampler, self.sender, self.indicators, self.http, self.reloads)
-        return take_snapshot(*parts, self.now_ns).problems
+        return take_snapshot(*parts, SiteConfig(), self.now_ns).problems
 
     def read(
         self,

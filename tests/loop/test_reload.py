@@ -49,6 +49,8 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "the address": (BASE, changed("http", listen=""), {Part.HTTP}),
     "nothing, but the certificate may be new": (CERTIFICATE, CERTIFICATE, {Part.HTTP}),
     "no certificate any more": (CERTIFICATE, BASE, {Part.HTTP}),
+    "the name of the site": (BASE, changed("site", name="House 7"), set()),
+    "the main fuse": (BASE, changed("site", main_fuse_amperes=25), {Part.SAMPLER}),
     "the log level": (BASE, changed("log", level="debug"), set()),
     "all": (
         BASE,

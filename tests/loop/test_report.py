@@ -26,8 +26,10 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     indicators = Indicators(hat, CONFIG)
     http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
     parts = (sampler, sender, indicators, http, Reloads())
-    before = take_snapshot(*parts, time.monotonic_ns())
+    before = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
     assert before.reading is None
+    assert before.site is CONFIG.site
+    assert before.p1.serial.startswith("XMXCQA"), "that of this machine"
     assert not before.adc_up
     assert before.p1_up
     assert before.p1_requested is True
@@ -39,7 +41,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     sender.on_reading(reading)
     indicators.on_request(True)
     indicators.on_reading(60.0)
-    after = take_snapshot(*parts, time.monotonic_ns())
+    after = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
     assert after.reading is reading
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None

@@ -33,6 +33,11 @@ def test_what_the_daemon_tells_is_understood() -> None:
     assert (
         Status(
             version="0.1.0",
+            site="House 7",
+            main_fuse_amperes=25.0,
+            serial="XMXCQA0000000007",
+            equipment_id="E0000000000000007",
+            profile="csp1",
             problems=(),
             adc_up=True,
             p1_up=True,
@@ -56,6 +61,7 @@ def test_what_something_else_tells_is_not(body: bytes) -> None:
 
 def test_in_status_text() -> None:
     assert status_text(STATUS, URL) == (
+        "House 7\n"
         "csp1d 0.1.0 at http://127.0.0.1:19510/\n"
         "\n"
         "L1              24.00 A, peak   33.9 A\n"
@@ -162,7 +168,7 @@ def test_a_line_for_where_there_is_no_terminal() -> None:
     assert watch.line("12:00:02") == "12:00:02 no answer from csp1d"
 
 
-def shown(watch: Watch, fuse_amperes: float = 80.0, **console: Any) -> list[str]:
+def shown(watch: Watch, fuse_amperes: float | None = None, **console: Any) -> list[str]:
     """The lines on a terminal of 80 columns."""
     file = io.TextIOWrapper(io.BytesIO(), console.pop("encoding", "utf-8"))
     content = screen(URL, watch.status, watch.telegrams_per_second, watch.notes, fuse_amperes)
@@ -179,12 +185,12 @@ def test_the_screen() -> None:
     assert max(map(len, lines)) <= 80
     lines = [line.rstrip() for line in lines]
     assert len(lines) < 24
-    # 24 of 80 A are 0.3 of the bar.
+    # 24 of 25 A are 0.96 of the bar.
     assert lines[2].startswith("L1  24.00 A ━")
-    assert lines[2].endswith("              of 80 A")
+    assert lines[2].endswith("              of 25 A")
     note = " overload: the reading is too low"
     assert lines[3].endswith(note)
-    assert lines[2].count("━") == pytest.approx(0.3 * (80 - len("L1  24.00 A " + note)), abs=1)
+    assert lines[2].count("━") == pytest.approx(0.96 * (80 - len("L1  24.00 A " + note)), abs=1)
     assert "request line  no request in the last 10 s" in lines
     assert "LEDs          power on, current 480 ms per second, p1 not available" in lines
 
@@ -208,6 +214,17 @@ def test_the_screen_without_an_answer() -> None:
         "Ctrl-C to quit",
         "",
     ]
+
+
+def test_a_bar_is_full_at_the_main_fuse_unless_another_limit_is_given() -> None:
+    watch = Watch()
+    watch.answered(replace(STATUS, main_fuse_amperes=35.0), 0, "")
+    lines = [line.rstrip() for line in shown(watch)]
+    assert lines[0].startswith("House 7: csp1d 0.1.0 at http://")
+    assert lines[2].endswith(" of 35 A")
+    assert shown(watch, 20.0)[2].rstrip().endswith(" of 20 A")
+    watch.answered(replace(STATUS, main_fuse_amperes=None), 1, "")
+    assert shown(watch)[2].rstrip().endswith(" of 80 A")
 
 
 @pytest.mark.parametrize(("amperes", "is_red"), [(24.9, False), (25.0, True), (70.0, True)])
