@@ -44,7 +44,7 @@ FUSES = (25, 16, 35, 63)
 """main_fuse_amperes of the devices, in turn."""
 NOT_MEASURING, ABOVE_FUSE = "Csp1dNotMeasuring", "Csp1dAboveMainFuse"
 EMPTY_PANELS = {"Active current", "Down", "Failed inputs", "Rejected reloads"}
-"""Empty panels of the dashboard: no device here has a [direction], none is down or misconfigured."""
+"""Empty panels of the dashboard: none here has a [direction], is down or misconfigured."""
 
 Alert = tuple[str, str]
 """The name of the alert and of the device."""
