@@ -43,8 +43,8 @@ AT_ONCE = 8
 FUSES = (25, 16, 35, 63)
 """main_fuse_amperes of the devices, in turn."""
 NOT_MEASURING, ABOVE_FUSE = "Csp1dNotMeasuring", "Csp1dAboveMainFuse"
-EMPTY_PANELS = {"Active current", "Down"}
-"""Empty panels of the dashboard: no device here has a [direction], and none is down."""
+EMPTY_PANELS = {"Active current", "Down", "Failed inputs", "Rejected reloads"}
+"""Empty panels of the dashboard: none here has a [direction], is down or misconfigured."""
 
 Alert = tuple[str, str]
 """The name of the alert and of the device."""
@@ -79,7 +79,7 @@ def scenario(number: int, fuse_amperes: int, fault: str) -> str:
 def make_certificates(folder: Path) -> None:
     """Make a CA, a certificate for the devices and one for Prometheus, as in docs/fleet.md."""
     folder.mkdir()
-    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60"
     signed = f"{new} -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE"
     for command in (
         f"{new} -subj /CN=fleet -keyout ca.key -out ca.pem",
