@@ -13,7 +13,7 @@ const axe = require("axe-core");
 
 const ROOT = path.resolve(__dirname, "../..");
 const PICTURES = process.env.PICTURES;
-const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 1120 };
+const DESKTOP = { width: 1180, height: 1240 }, PHONE = { width: 390, height: 1120 };
 const STEP_SECONDS = 24, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
@@ -62,19 +62,20 @@ const stateHas = (part) => shown(
 // A day of minutes, without readings before minute 200 and in six of the last hour.
 const MADE_UP_GAP = [1410, 1416];
 function madeUpDay() {
-  const current_amperes = {};
+  // The last minute began 15 s ago.
+  const current_amperes = {}, start = Date.now() / 1000 - 15 - 1439 * 60;
   for (const phase of ["L1", "L2", "L3"]) current_amperes[phase] = { lowest: [], mean: [], highest: [] };
   for (let i = 0; i < 1440; i++) {
     const isGap = i < 200 || (i >= MADE_UP_GAP[0] && i < MADE_UP_GAP[1]);
-    const means = { L1: 0.6 + 9 * Math.max(0, Math.sin(((i - 560) / 720) * Math.PI)),
-      L2: i % 160 < 12 ? 11.8 : 1.9, L3: i > 290 && i < 560 ? 16 : 2.2 };
+    const time = new Date((start + 60 * i) * 1000), hour = time.getHours() + time.getMinutes() / 60;
+    const means = { L1: 0.6 + 9 * Math.max(0, Math.sin(((hour - 7) / 12) * Math.PI)),
+      L2: i % 160 < 12 ? 11.8 : 1.9, L3: hour < 4 ? 16 : 2.2 };
     for (const [phase, mean] of Object.entries(means))
       for (const [name, factor] of [["lowest", 0.9], ["mean", 1], ["highest", 1.15]])
         current_amperes[phase][name].push(isGap ? null : Number((factor * mean).toFixed(2)));
   }
   current_amperes.L2.highest[1400] = 26.3;
-  // The last minute began 15 s ago.
-  return { start_timestamp_seconds: Date.now() / 1000 - 15 - 1439 * 60, spacing_seconds: 60, current_amperes };
+  return { start_timestamp_seconds: start, spacing_seconds: 60, current_amperes };
 }
 
 // The horizontal pieces of a curve, each as its runs of minutes: [first x, last x, minutes].
@@ -87,6 +88,7 @@ const pieces = async (phase) => (await page.locator(`#chart .wave.c-${phase}`).g
 async function picture(name, viewport, colorScheme) {
   await page.setViewportSize(viewport);
   await page.emulateMedia({ colorScheme });
+  await page.evaluate(() => scrollTo(0, 0));
   if (PICTURES) await page.screenshot({ path: path.join(PICTURES, name) });
 }
 
@@ -213,6 +215,8 @@ describe("the page", { concurrency: false }, () => {
     assert.ok("main fuse 25 A" in heights);
     const band = await page.locator("#chart .band.c-L2").getAttribute("d");
     assert.equal([...band.matchAll(/ ([\d.]+)H/g)].filter((match) => Number(match[1]) < fuse).length, 1);
+    const over = await page.locator("#chart .over").getAttribute("d");
+    assert.deepEqual([...over.matchAll(/V([\d.]+)/g)].map((match) => Number(match[1])), [fuse]);
     await page.selectOption("#fuse", "40");
     await textHas("Always below the main fuse (40 A).");
     await page.selectOption("#fuse", "25");
