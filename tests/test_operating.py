@@ -63,7 +63,7 @@ def ctl(folder: Path, *arguments: str, code: int | None = 0) -> bytes:
 
 
 def amperes(folder: Path) -> dict[str, float]:
-    reading = json.loads(ctl(folder, "status", "--json"))["reading"]
+    reading = json.loads(ctl(folder, "status", "--json", code=None))["reading"]
     return {phase: current["rms_amperes"] for phase, current in reading["phases"].items()}
 
 

@@ -7,6 +7,8 @@ slots are in use, a new client takes that of the oldest, which has had enough ti
 request. So slow clients cannot block Prometheus, however many there are.
 """
 
+import base64
+import calendar
 import contextlib
 import ipaddress
 import logging
@@ -64,6 +66,9 @@ class HttpServer:
 
     def __init__(self, config: HttpConfig, pages: Mapping[str, Page]) -> None:
         self._tls = _tls(config)
+        certificate = config.tls_certificate
+        self.certificate_expiry_seconds = _expiry_seconds(certificate) if certificate else None
+        """Unix time after which the certificate is not valid; None without one."""
         self._listener = _listen(config.listen)
         host, port = self._listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -304,6 +309,37 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _expiry_seconds(certificate: str) -> float | None:
+    """Unix time after which the first certificate of a PEM file is not valid (RFC 5280, 4.1); None
+    if it cannot be found."""
+    try:
+        text = Path(certificate).read_text("latin-1")
+        match = re.search(r"-BEGIN (?:X509 |TRUSTED )?CERTIFICATE-+(.*?)-+END ", text, re.DOTALL)
+        data = base64.b64decode(match[1]) if match else b""
+        # Certificate, TBSCertificate, [version], serial, signature, issuer, validity, notBefore.
+        _, at, _ = _der_item(data, _der_item(data, 0)[1])
+        for _ in range(3 + (data[at] == 0xA0)):
+            _, _, at = _der_item(data, at)
+        _, _, at = _der_item(data, _der_item(data, at)[1])
+        tag, start, end = _der_item(data, at)
+        date = data[start:end].decode("ascii")
+        if tag == 0x17:  # UTCTime has two digits of the year
+            date = f"{'19' if date >= '5' else '20'}{date}"
+        return calendar.timegm(time.strptime(date, "%Y%m%d%H%M%SZ"))
+    except (OSError, ValueError, IndexError) as error:
+        log.debug("no end of validity in %s: %s", certificate, error)
+        return None
+
+
+def _der_item(data: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, start and end of the content of the DER item at a position (X.690, 8.1)."""
+    tag, length, start = data[at], data[at + 1], at + 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(data[at + 2 : start], "big")
+    return tag, start, start + length
 
 
 def _check_pem(key: str, file: Path) -> None:

@@ -3,7 +3,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from csp1d.interfaces.metrics import SnapshotCollector
 from csp1d.interfaces.router import Page, html_page
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.arrays import Floats
+from csp1d.measuring.history import KEPT_MINUTES, MINUTE_NS, History
 from csp1d.status import to_json
 from csp1d.units import SECOND_NS
 
@@ -24,16 +26,21 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
     registry.register(SnapshotCollector(snapshot))
 
     def status() -> bytes:
-        return to_json(snapshot().status(time.monotonic_ns()))
+        return to_json(snapshot().status(time.monotonic_ns(), time.time()))
 
     def waveform() -> bytes:
         return json.dumps(waveform_json(snapshot(), time.monotonic_ns(), time.time())).encode()
+
+    def history() -> bytes:
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return history_json(snapshot().history, now_ns, time.time()).encode()
 
     return {
         "/": html_page(Path(__file__).with_name("page.html").read_bytes()),
         "/metrics": Page(CONTENT_TYPE_LATEST, lambda: generate_latest(registry)),
         "/status.json": Page("application/json", status),
         "/waveform.json": Page("application/json", waveform),
+        "/history.json": Page("application/json", history),
     }
 
 
@@ -59,6 +66,28 @@ def waveform_json(state: Snapshot, now_ns: int, unix_seconds: float) -> dict[str
             "reference": reference,
         }
     }
+
+
+def history_json(history: History, now_ns: int, unix_seconds: float) -> str:
+    """The last 24 hours. Both arguments are the present time, `now_ns` on CLOCK_BOOTTIME.
+
+    Not by `json`: it would keep the interpreter, and so the loop, until all is encoded.
+    """
+    age_seconds = (now_ns % MINUTE_NS + (KEPT_MINUTES - 1) * MINUTE_NS) / SECOND_NS
+    currents = ", ".join(
+        f'"{phase}": {{{", ".join(_column(*column) for column in columns.items())}}}'
+        for phase, columns in history.columns(now_ns).items()
+        if not all(map(isnan, columns["mean"]))
+    )
+    return (
+        f'{{"start_timestamp_seconds": {unix_seconds - age_seconds:.3f},'
+        f' "spacing_seconds": {MINUTE_NS // SECOND_NS}, "current_amperes": {{{currents}}}}}'
+    )
+
+
+def _column(name: str, values: Sequence[float]) -> str:
+    numbers = ("null" if isnan(value) else f"{value:.2f}" for value in values)
+    return f'"{name}": [{",".join(numbers)}]'
 
 
 def _rounded(values: Floats) -> list[float]:

@@ -16,16 +16,17 @@ from pathlib import Path
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
 from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
+from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
-from csp1d.loop.reload import Part, affected_parts, log_doubts, read_again
-from csp1d.loop.report import take_snapshot
+from csp1d.loop.reload import Part, Reloads, affected_parts
+from csp1d.loop.report import active_problems, take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 from csp1d.loop.signals import Signals
@@ -65,10 +66,14 @@ class Daemon:
         # The indicators set the LEDs: power, the total current, the request line.
         self._indicators = Indicators(hat, config)
 
+        # The result of the last reload of the configuration, for the reports.
+        self._reloads = Reloads()
+
         # HTTP threads serve metrics and pages from the latest snapshot, and see nothing else.
-        self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
-        self._pages = pages(lambda: self._snapshot)
         self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
+        self._problems: tuple[ActiveProblem, ...] = ()
+        self._snapshot = self._take_snapshot()
+        self._pages = pages(lambda: self._snapshot)
 
         # systemd receives readiness, the state as text, and a sign of life per search.
         self._service = ServiceManager()
@@ -89,7 +94,7 @@ class Daemon:
     def run(self) -> None:
         """Run the loop until a signal stops it, then leave the devices in their idle state."""
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
-        log_doubts(self._named_file or DEFAULT_PATH)
+        self._reloads.log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
         try:
             while not self._signals.stop or self._waits_for_telegram():
@@ -122,14 +127,22 @@ class Daemon:
             self._indicators.reopen_missing(again=changed)
             self._serve_http()
             self._service.alive()
+            self._problems = active_problems(*self._parts(), now_ns)
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
         if self._signals.reload and not self._waits_for_telegram():
             self._signals.reload = False
             self._reload()
-        self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
+        self._snapshot = self._take_snapshot()
         self._service.status(status_line(self._snapshot, now_ns))
+
+    def _parts(self) -> tuple[Sampler, Sender, Indicators, DeviceSlot[HttpServer], Reloads]:
+        """The parts that are reported."""
+        return self._sampler, self._sender, self._indicators, self._http, self._reloads
+
+    def _take_snapshot(self) -> Snapshot:
+        return take_snapshot(*self._parts(), self._config.site, self._problems)
 
     def _check_sleep(self) -> None:
         """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""
@@ -175,10 +188,10 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if config := read_again(self._named_file):
+        if config := self._reloads.read_again(self._named_file):
             self._reconfigure(config)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
-            log_doubts(self._named_file or DEFAULT_PATH)
+            self._reloads.log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
     def _reconfigure(self, config: Config) -> None:

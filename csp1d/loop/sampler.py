@@ -15,15 +15,16 @@ import logging
 import selectors
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from csp1d.config import Config, folds_harmonics
 from csp1d.errors import DeviceError, ScanFormatError
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc, Hat
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.measurement_events import MeasurementEvents
 from csp1d.measuring.direction import DirectionMeter
+from csp1d.measuring.history import History
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
 from csp1d.phase import Phase
@@ -55,6 +56,7 @@ _SEARCH_NS = 1_000 * MS_NS
 _LEAST_BUFFER, _MOST_BUFFER = 0.8, 2.0
 """Length of the kernel's buffer at the measured rate, as a part of the configured one. It was sized
 for the rate that the driver reports, or else for the configured one, which may be wrong."""
+_MINUTE_NS = 60 * SECOND_NS
 
 
 class Sampler:
@@ -73,6 +75,12 @@ class Sampler:
         self.failed: Reading | None = None
         """The last reading if an input has failed: for diagnosis, its currents are not valid."""
         self.clipped_samples: Counter[Phase] = Counter()
+        self.history = History()
+        """The valid currents of the last 24 hours; a new configuration keeps it."""
+        self.charge_coulombs: dict[Phase, float] = {}
+        """RMS current over the windows of all readings."""
+        self.last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
+        """End (CLOCK_MONOTONIC) and RMS amperes of the readings of the last 60 s, oldest first."""
         self._hat = hat
         self._config = config
         self._clock = clock
@@ -103,12 +111,20 @@ class Sampler:
         timeline = self._metering.timeline if self._metering else None
         return self._lost_before + (timeline.lost_scans_total if timeline else 0)
 
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of the measurement; None stands for none.
+
+        While the ADC is missing, nothing else is known of it.
+        """
+        return [lost] if (lost := self._adc.problem) else self._events.problems(now_ns)
+
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""
         self._adc.reset()
         self._events.reset()
         self._discard_metering()
         self.reading = None
+        self.last_minute = ()
         self._config = config
         self.wake_ns = 0
 
@@ -230,7 +246,8 @@ class Sampler:
             direction = DirectionMeter(
                 adc.format, channels, self._config.direction, reference, adc.reference_fault
             )
-        return Metering(adc.format, channels, self._config.measurement, direction)
+        fuse_amperes = self._config.site.main_fuse_amperes
+        return Metering(adc.format, channels, self._config.measurement, direction, fuse_amperes)
 
     def _discard_metering(self) -> None:
         self._scans_before, self._lost_before = self.scans_total, self.lost_scans_total
@@ -251,6 +268,15 @@ class Sampler:
             age_ns = self._clock() - self.reading.end_ns
             self.reading_timestamp_seconds = time.time() - age_ns / SECOND_NS
             self.readings_total += len(valid)
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        for reading in valid:
+            self.history = self.history.append(reading, reading.end_ns + asleep_ns)
+            amperes = {phase: reading.amperes(phase) for phase in reading.phases}
+            for phase, rms_amperes in amperes.items():
+                charge = self.charge_coulombs.get(phase, 0.0) + rms_amperes * reading.window_seconds
+                self.charge_coulombs[phase] = charge
+            kept = (past for past in self.last_minute if reading.end_ns - past[0] < _MINUTE_NS)
+            self.last_minute = (*kept, (reading.end_ns, amperes))
         return valid
 
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:

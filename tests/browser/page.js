@@ -2,7 +2,7 @@
 // Tests of the page in a browser, with csp1d on its virtual HAT. Run by tools/browser; screenshots go
 // to the folder in PICTURES.
 "use strict";
-const { spawn } = require("node:child_process");
+const { execFileSync, spawn } = require("node:child_process");
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const os = require("node:os");
@@ -13,18 +13,18 @@ const axe = require("axe-core");
 
 const ROOT = path.resolve(__dirname, "../..");
 const PICTURES = process.env.PICTURES;
-const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 1120 };
-const STEP_SECONDS = 16, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
+const DESKTOP = { width: 1180, height: 1240 }, PHONE = { width: 390, height: 1120 };
+const STEP_SECONDS = 24, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
 const requests = [], problems = [];
 let daemon, browser, page;
 
 // Starts csp1d on the virtual HAT; resolves when it has printed the URL of its page.
-function start(listen, scenario) {
+function start(listen, scenario, site = "") {
   const config = path.join(folder, "csp1d.toml");
-  fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\n` +
-    "[p1]\nnominal_voltage = 230\n");
+  fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\nexport_current = "zero"\n` +
+    `[p1]\nnominal_voltage = 230\n[site]\n${site}`);
   const process_ = spawn(process.env.PYTHON,
     ["-m", "csp1d", "--config", config, "--simulate", scenario],
     { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
@@ -59,9 +59,36 @@ const shown = (condition, argument) => page.waitForFunction(condition, argument,
 const stateHas = (part) => shown(
   (wanted) => document.getElementById("state").textContent.includes(wanted), part);
 
+// A day of minutes, without readings before minute 200 and in six of the last hour.
+const MADE_UP_GAP = [1410, 1416];
+function madeUpDay() {
+  // The last minute began 15 s ago.
+  const current_amperes = {}, start = Date.now() / 1000 - 15 - 1439 * 60;
+  for (const phase of ["L1", "L2", "L3"]) current_amperes[phase] = { lowest: [], mean: [], highest: [] };
+  for (let i = 0; i < 1440; i++) {
+    const isGap = i < 200 || (i >= MADE_UP_GAP[0] && i < MADE_UP_GAP[1]);
+    const time = new Date((start + 60 * i) * 1000), hour = time.getHours() + time.getMinutes() / 60;
+    const means = { L1: 0.6 + 9 * Math.max(0, Math.sin(((hour - 7) / 12) * Math.PI)),
+      L2: i % 160 < 12 ? 11.8 : 1.9, L3: hour < 4 ? 16 : 2.2 };
+    for (const [phase, mean] of Object.entries(means))
+      for (const [name, factor] of [["lowest", 0.9], ["mean", 1], ["highest", 1.15]])
+        current_amperes[phase][name].push(isGap ? null : Number((factor * mean).toFixed(2)));
+  }
+  current_amperes.L2.highest[1400] = 26.3;
+  return { start_timestamp_seconds: start, spacing_seconds: 60, current_amperes };
+}
+
+// The horizontal pieces of a curve, each as its runs of minutes: [first x, last x, minutes].
+const pieces = async (phase) => (await page.locator(`#chart .wave.c-${phase}`).getAttribute("d"))
+  .split("M").slice(1).map((piece) => {
+    const ends = [...piece.matchAll(/H([\d.]+)/g)].map((match) => Number(match[1]));
+    return [Number(piece.split(" ")[0]), ends.at(-1), ends.length];
+  });
+
 async function picture(name, viewport, colorScheme) {
   await page.setViewportSize(viewport);
   await page.emulateMedia({ colorScheme });
+  await page.evaluate(() => scrollTo(0, 0));
   if (PICTURES) await page.screenshot({ path: path.join(PICTURES, name) });
 }
 
@@ -100,12 +127,12 @@ describe("the page", { concurrency: false }, () => {
     const flows = await page.locator(".flow").allTextContents();
     assert.match(flows[0], /^↑ export to the grid, 6\.\d\d A/);
     assert.match(flows[1], /^↓ import from the grid, 5\.\d\d A/);
-    await stateHas("Measuring, no faults");
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.title(), "csp1d: Measuring, no problems");
+    assert.ok(await page.locator("#problems").isHidden());
   });
 
   it("announces nothing to a screen reader while nothing changes", async () => {
-    // The advice on L1, which exports from the start, takes some seconds.
-    await stateHas("see Wiring below");
     const changes = await page.evaluate(async () => {
       let count = 0;
       const observer = new MutationObserver((records) => { count += records.length; });
@@ -151,6 +178,132 @@ describe("the page", { concurrency: false }, () => {
     await page.locator("#legend input").nth(0).check();
   });
 
+  it("draws the readings since the start, and nothing before it", async () => {
+    await shown(() => /Highest: \d+\.\d A on L2 at \d\d:\d\d\. Always below the main fuse \(25 A\)/.test(
+      document.getElementById("history-text").textContent));
+    const [[first, last, minutes], ...others] = await pieces("L2");
+    assert.deepEqual(others, []);
+    assert.ok(first > 900 && last > first && minutes <= 3, `${minutes} minutes from ${first} to ${last}`);
+    assert.match(await text("history-text"), new RegExp(`${60 - minutes} minutes without a reading are shaded`));
+    assert.match(await text("history-legend"), /L1, 3\.1 to 6\.2 A, mean [3-6]\.\d A/);
+  });
+
+  it("draws the last hour and day with the main fuse, and a gap as a gap", async () => {
+    await page.route("**/history.json", (route) => route.fulfill({ json: madeUpDay() }));
+    await page.reload();
+    const textHas = (part) => shown((wanted) =>
+      document.getElementById("history-text").textContent.includes(wanted), part);
+    await textHas("Highest: 26.3 A on L2");
+    await textHas("At or above the main fuse (25 A) in 1 minute. 6 minutes without a reading are shaded.");
+    const chart = page.locator("#chart");
+    assert.equal(await chart.getAttribute("role"), "img");
+    assert.equal(await chart.getAttribute("aria-describedby"), "history-text");
+    const gaps = (await page.locator("#chart .gap").getAttribute("d")).split("M").slice(1);
+    assert.equal(gaps.length, 6);
+    const [gapStart, gapEnd] = [gaps[0].split(" ")[0], gaps[5].match(/H([\d.]+)V/)[1]].map(Number);
+    for (const phase of ["L1", "L2", "L3"]) {
+      const [before, after, ...others] = await pieces(phase);
+      assert.deepEqual(others, []);
+      assert.deepEqual([before[1], before[2]], [gapStart, 30]);
+      assert.deepEqual([after[0], after[2]], [gapEnd, 24]);
+    }
+    // The fuse is at 25 A of the scale, and the reading of 26.3 A above it.
+    const heights = Object.fromEntries(await page.locator("#chart text").evaluateAll((labels) =>
+      labels.map((label) => [label.textContent, Number(label.getAttribute("y")) - 4])));
+    const fuse = Number((await page.locator("#chart .fuse").getAttribute("d")).match(/ ([\d.]+)H/)[1]);
+    assert.ok(Math.abs(fuse - (heights["20 A"] + heights["30 A"]) / 2) < 0.2, `${fuse}`);
+    assert.ok("main fuse 25 A" in heights);
+    const band = await page.locator("#chart .band.c-L2").getAttribute("d");
+    assert.equal([...band.matchAll(/ ([\d.]+)H/g)].filter((match) => Number(match[1]) < fuse).length, 1);
+    const over = await page.locator("#chart .over").getAttribute("d");
+    assert.deepEqual([...over.matchAll(/V([\d.]+)/g)].map((match) => Number(match[1])), [fuse]);
+    await page.selectOption("#fuse", "40");
+    await textHas("Always below the main fuse (40 A).");
+    await page.selectOption("#fuse", "25");
+    await page.locator("[name=minutes]").nth(1).check();
+    await textHas("206 minutes without a reading are shaded.");
+    assert.deepEqual((await pieces("L3")).map(([, , minutes]) => minutes), [1210, 24]);
+    await page.locator("#history-legend input").nth(2).uncheck();
+    assert.equal(await page.locator("#chart .c-L3").count(), 0);
+    await page.locator("#history-legend input").nth(2).check();
+    assert.equal(await page.locator("#chart .c-L3").count(), 2);
+  });
+
+  it("has the colours of the conductors, in bars, chart and waveforms", async () => {
+    const colours = (phase) => page.evaluate((name) => {
+      const [bar, band, wave, scope] = [`.phase.c-${name} .fill`, `#chart .band.c-${name}`, `#chart .wave.c-${name}`,
+        `#scope .c-${name}`].map((selector) => getComputedStyle(document.querySelector(selector)));
+      // Export is striped.
+      return [bar.backgroundImage.match(/rgb\([^)]*\)/)?.[0] ?? bar.backgroundColor, band.fill, wave.stroke, scope.stroke];
+    }, phase);
+    for (const [colorScheme, l2] of [["light", 0], ["dark", 255]]) {
+      await page.emulateMedia({ colorScheme });
+      const found = {};
+      for (const phase of ["L1", "L2", "L3"]) {
+        const same = new Set(await colours(phase));
+        assert.equal(same.size, 1, `${phase}: ${[...same]}`);
+        found[phase] = [...same][0].match(/\d+/g).map(Number);
+      }
+      const [red, green, blue] = found.L1;
+      assert.ok(red > 1.3 * green && green > 1.3 * blue, `brown: ${found.L1}`);
+      assert.deepEqual(found.L2, [l2, l2, l2]);
+      assert.ok(Math.max(...found.L3) - Math.min(...found.L3) < 25, `grey: ${found.L3}`);
+      assert.ok(found.L3[0] > 100 && found.L3[0] < 160);
+    }
+    await page.emulateMedia({ colorScheme: "light", forcedColors: "active" });
+    const plain = await page.evaluate(() => getComputedStyle(document.body).color);
+    for (const phase of ["L1", "L2", "L3"]) assert.deepEqual(new Set(await colours(phase)), new Set([plain]));
+    const dashes = await page.locator("#chart .wave").evaluateAll((waves) =>
+      waves.map((wave) => getComputedStyle(wave).strokeDasharray));
+    assert.equal(new Set(dashes).size, 3);
+    await page.emulateMedia({ forcedColors: "none" });
+  });
+
+  it("has the currents first on a phone, and the rest collapsed", async () => {
+    await page.setViewportSize(PHONE);
+    await page.reload();
+    await stateHas("Measuring");
+    assert.equal(await page.locator("details[open]").count(), 0);
+    const titles = await page.locator("h2:visible").allTextContents();
+    assert.deepEqual(titles, ["Currents", "LEDs on the enclosure", "Last hour and day", "Last two mains cycles",
+      "Status", "Last telegram"]);
+    const { y, height } = await page.locator("main section").first().boundingBox();
+    assert.ok(y + height < PHONE.height / 2, `${y} + ${height}`);
+    // What is collapsed is not fetched.
+    requests.length = 0;
+    await page.waitForTimeout(2500);
+    assert.deepEqual(new Set(requests.map((url) => new URL(url).pathname)), new Set(["/status.json"]));
+    await page.locator("#history summary").click();
+    await shown(() => document.querySelectorAll("#chart .wave").length === 3);
+    const labels = await page.locator("#chart text").evaluateAll((texts) => texts.map((label) => {
+      const { left, right, bottom } = label.getBoundingClientRect();
+      return { left, right, bottom };
+    }));
+    const lowest = Math.max(...labels.map(({ bottom }) => bottom));
+    const times = labels.filter(({ bottom }) => bottom > lowest - 4).sort((a, b) => a.left - b.left);
+    assert.ok(times.length >= 2);
+    times.slice(1).forEach(({ left }, i) => assert.ok(left > times[i].right, "labels overlap"));
+    await page.locator("#waves summary").click();
+    await shown(() => document.querySelector("#scope .c-L1").getAttribute("d"));
+    await page.setViewportSize(DESKTOP);
+    await shown(() => !document.querySelector("details:not([open])"));
+  });
+
+  it("says what to do without JavaScript", async () => {
+    const other = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+    try {
+      const plain = await (await other.newContext({ javaScriptEnabled: false })).newPage();
+      await plain.goto(daemon.url);
+      assert.match(await plain.locator("body").innerText(),
+        /^csp1d\s+This page needs JavaScript\. Without it, sudo csp1ctl status on the board shows .*; status\.json has both/);
+      assert.ok(await plain.locator("body noscript").isVisible());
+      assert.ok(await plain.locator("main").isHidden());
+      assert.ok(await plain.locator("#pause").isHidden());
+    } finally {
+      await other.close();
+    }
+  });
+
   it("explains each object of the telegram", async () => {
     const objects = await page.locator("#telegram dt").allTextContents();
     const meanings = await page.locator("#telegram dd").allTextContents();
@@ -164,9 +317,15 @@ describe("the page", { concurrency: false }, () => {
   it("looks right on a desktop and on a phone, light and dark", async () => {
     // Without motion, so that the blinking LED is lit in every picture.
     await page.emulateMedia({ reducedMotion: "reduce" });
+    await page.setViewportSize(DESKTOP);
     await page.reload();
     await page.waitForSelector("#led-current.lit");
+    await page.locator("[name=minutes]").nth(1).check();
+    await shown(() => document.querySelectorAll("#chart .wave").length === 3);
     await picture("page-desktop-light.png", DESKTOP, "light");
+    await page.setViewportSize(PHONE);
+    await page.locator("#history summary").click();
+    await shown(() => document.getElementById("chart").getBoundingClientRect().width);
     await picture("page-phone-dark.png", PHONE, "dark");
     const overflow = await page.evaluate(() =>
       document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -178,6 +337,7 @@ describe("the page", { concurrency: false }, () => {
     it(`has no accessibility problem (${viewport.width} wide, ${scheme})`, async () => {
       await page.setViewportSize(viewport);
       await page.emulateMedia({ colorScheme: scheme });
+      await page.locator("details").evaluateAll((all) => all.forEach((details) => { details.open = true; }));
       // A <script> element is forbidden by the page's policy.
       await page.evaluate(axe.source);
       const { violations, passes } = await page.evaluate(() => window.axe.run());
@@ -189,10 +349,14 @@ describe("the page", { concurrency: false }, () => {
   }
 
   it("can be used from the keyboard", async () => {
+    await page.unroute("**/history.json");
+    await page.setViewportSize(DESKTOP);
     await page.reload();
     await stateHas("Measuring");
     await shown(() => !document.querySelector("#legend label:last-child").hidden);
-    for (const wanted of ["pause", "fuse", ...Array(4).fill("checkbox"), "normalise", "a", "a", "a"]) {
+    await shown(() => !document.querySelector("#history-legend label:last-child").hidden);
+    for (const wanted of ["pause", "fuse", "summary", "summary", "radio", ...Array(3).fill("checkbox"), "summary",
+      ...Array(4).fill("checkbox"), "normalise", "summary", "a", "a", "a", "a", "summary"]) {
       await page.keyboard.press("Tab");
       const reached = await page.evaluate(() => {
         const { id, type, localName } = document.activeElement;
@@ -211,6 +375,9 @@ describe("the page", { concurrency: false }, () => {
   });
 
   it("stores the main fuse, and works without storage", async () => {
+    assert.ok(await page.locator("#fuse-told").isHidden());
+    assert.deepEqual(await page.locator("#fuse option").allTextContents(),
+      ["16", "20", "25", "32", "35", "40", "50", "63", "80"]);
     await page.selectOption("#fuse", "40");
     await page.reload();
     assert.equal(await page.locator("#fuse").inputValue(), "40");
@@ -220,6 +387,36 @@ describe("the page", { concurrency: false }, () => {
     assert.equal(await page.locator("#fuse").inputValue(), "25");
     await page.selectOption("#fuse", "16");
     await stateHas("Measuring");
+  });
+
+  it("shows each problem while it lasts", async () => {
+    const script = "import json; from csp1d.events import CHAPTERS; print(json.dumps(" +
+      "[[event.event_name, chapter] for event, chapter in CHAPTERS.items() if chapter]))";
+    const events = JSON.parse(execFileSync(process.env.PYTHON, ["-c", script], { cwd: ROOT }));
+    assert.ok(events.length >= 20);
+    let problems_ = [];
+    await page.route("**/status.json", async (route) => {
+      const status = await (await route.fetch()).json();
+      const headline = problems_.length ? `Bad: ${problems_[0].event}` : status.headline;
+      await route.fulfill({ json: { ...status, headline, problems: problems_ } });
+    });
+    for (const [event, chapter] of events) {
+      const reason = `${event}; repair it`;
+      problems_ = [{ event, device: "x", reason, since: 1700000000, chapter }];
+      await shown((wanted) => document.title === wanted, `csp1d: Bad: ${event}`);
+      assert.equal(await page.locator("#state.bad").textContent(), `Bad: ${event}`);
+      assert.equal(await page.locator("#problem-list dt").allTextContents().then(String), reason);
+      assert.match(await text("problem-list"), new RegExp(`2023.*troubleshoot.md#${chapter}$`));
+      assert.ok(await page.locator("#problems").isVisible());
+    }
+    await page.evaluate(axe.source);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    assert.deepEqual(violations.map(({ id }) => id), []);
+    problems_ = [];
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.locator("#state.good").count(), 1);
+    assert.ok(await page.locator("#problems").isHidden());
+    await page.unroute("**/status.json");
   });
 
   it("causes no warnings, and no requests except to csp1d", () => {
@@ -234,28 +431,41 @@ describe("the page", { concurrency: false }, () => {
     await stateHas("No answer from csp1d since");
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("led-current"), /unknown/);
+    assert.equal(await text("history-text"), "No reading.");
+    assert.equal(await page.locator("#chart .wave").count(), 0);
     const stalling = path.join(folder, "stalling.toml");
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
-      "[[step]]\nat_seconds = 20\nshift_amperes = { L2 = -168 }\n");
-    daemon = await start(new URL(daemon.url).host, stalling);
+      "[[step]]\nat_seconds = 32\nshift_amperes = { L2 = -168 }\n");
+    daemon = await start(new URL(daemon.url).host, stalling,
+      'name = "House <7>"\nmain_fuse_amperes = 20\n');
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+    // The device knows its site and its main fuse.
+    assert.ok(await page.locator("#fuse-choice").isHidden());
+    assert.equal(await text("fuse-told"), "Main fuse: 20 A");
+    assert.equal(await page.locator(".track").first().getAttribute("aria-valuemax"), "20");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
+    assert.match(await page.locator("h1").textContent(), /^House <7> csp1d \d/);
     // The browser reports failed requests; the page adds nothing.
     assert.deepEqual(problems.filter((problem) => !problem.includes("net::ERR_")), []);
   });
 
   it("reports that the ADC delivers nothing, and shows no current", async () => {
-    await stateHas("ADC not found or not delivering data");
+    await stateHas("ADC stalled: present, but not delivering data; check adc.trigger");
+    assert.match(await page.title(), /^House <7>: ADC stalled/);
+    assert.match(await text("problem-list"), /^ADC stalled.*troubleshoot.md#no-current$/);
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("scale"), /No current reading/);
     assert.equal(await page.locator("#led-current.lit").count(), 0);
-    await stateHas("Measuring");
+    // Ten seconds after the end of the stall.
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
   });
 
   it("names the failed input, and shows the rest of its waveform", async () => {
-    await stateHas("Input of L2 failed");
+    await stateHas("L2: input saturated: current unknown, no telegrams sent; check the input wiring");
     await shown(() => document.getElementById("amperes-L1").textContent === "— A");
     assert.match(await text("rows"), /L2input failed: current unknown/);
     await shown(() => document.getElementById("legend").textContent.includes("L2, failed"));

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page for the installer, /status.json and /waveform.json."""
+"""The page for the installer, /status.json, /waveform.json and /history.json."""
 
 import base64
 import hashlib
@@ -15,9 +15,10 @@ import pytest
 from states import END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.config import P1Config
-from csp1d.interfaces.pages import pages, waveform_json
+from csp1d.interfaces.pages import history_json, pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot
-from csp1d.measuring.reading import Waveform
+from csp1d.measuring.history import KEPT_MINUTES, MINUTE_NS, History
+from csp1d.measuring.reading import SHOWN_NS, Waveform
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
 
@@ -72,9 +73,62 @@ def test_an_old_waveform_is_absent() -> None:
 
 def test_each_page_is_built_from_the_snapshot() -> None:
     served = pages(Snapshot)
-    assert [*served] == ["/", "/metrics", "/status.json", "/waveform.json"]
+    assert [*served] == ["/", "/metrics", "/status.json", "/waveform.json", "/history.json"]
     assert json.loads(served["/waveform.json"].make_body()) == {"waveform": None}
     assert served["/waveform.json"].content_type == "application/json"
+
+
+NOW_NS = 5000 * MINUTE_NS + 15_000_000_000
+"""A quarter of a minute after the beginning of one, on CLOCK_BOOTTIME."""
+
+
+def a_day() -> History:
+    """Readings in a minute 24 hours ago, in one an hour ago, and in the present one."""
+    history = History()
+    for minutes, l1, l2 in ((1439, 20.0, 0.0), (60, 1.255, 5.0), (60, 7.0, 5.0), (0, 24.5, 0.126)):
+        currents = {Phase.L1: l1, Phase.L2: l2}
+        phases = {p: replace(READING.phases[p], rms_amperes=a) for p, a in currents.items()}
+        reading = replace(READING, phases=phases)
+        history = history.append(reading, NOW_NS - minutes * MINUTE_NS)
+    return history
+
+
+def test_history_is_a_value_per_minute_and_null_without_a_reading() -> None:
+    document = json.loads(history_json(a_day(), NOW_NS, UNIX_SECONDS))
+    columns: dict[str, dict[str, tuple[float, ...]]] = {
+        "L1": {"lowest": (20, 1.25, 24.5), "mean": (20, 4.13, 24.5), "highest": (20, 7, 24.5)},
+        "L2": {"lowest": (0, 5, 0.13), "mean": (0, 5, 0.13), "highest": (0, 5, 0.13)},
+    }
+    assert document == {
+        # The present minute began 15 s ago.
+        "start_timestamp_seconds": pytest.approx(UNIX_SECONDS - 15 - 1439 * 60, abs=0.001),
+        "spacing_seconds": 60,
+        "current_amperes": {
+            phase: {
+                name: [first, *[None] * 1378, middle, *[None] * 59, last]
+                for name, (first, middle, last) in of_phase.items()
+            }
+            for phase, of_phase in columns.items()
+        },
+    }
+
+
+def test_a_step_of_the_wall_clock_moves_the_whole_history() -> None:
+    # A Raspberry Pi has no clock that survives: it starts in the past, until NTP has answered.
+    before, after = (
+        json.loads(history_json(a_day(), NOW_NS, unix_seconds))
+        for unix_seconds in (86_400.0, UNIX_SECONDS)
+    )
+    step = after.pop("start_timestamp_seconds") - before.pop("start_timestamp_seconds")
+    assert step == pytest.approx(UNIX_SECONDS - 86_400, abs=0.002)
+    assert before == after
+
+
+def test_a_history_without_a_reading_has_no_phase() -> None:
+    document = json.loads(pages(Snapshot)["/history.json"].make_body())
+    assert document["current_amperes"] == {}
+    assert document["spacing_seconds"] * KEPT_MINUTES == 86_400
+    assert document["start_timestamp_seconds"] == pytest.approx(time.time() - 86_400, abs=61)
 
 
 def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
@@ -103,8 +157,9 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
 def test_status_json_has_the_documented_keys() -> None:
     status = status_json(MEASURING, END_NS)
     assert [*status] == [
-        *("version", "adc_up", "p1_up", "p1_request", "reading", "failed_phases"),
-        *("scans_lost_total", "telegrams", "leds", "last_telegram", "rows"),
+        *("headline", "version", "site", "main_fuse_amperes", "serial", "equipment_id", "profile"),
+        *("problems", "adc_up", "p1_up", "p1_requested", "reading", "failed_phases"),
+        *("scans_lost_total", "telegrams", "leds_ms_per_second", "last_telegram", "rows"),
     ]
     assert [*status["reading"]] == [
         *("sequence", "age_seconds", "window_seconds", "frequency_hertz", "scans", "lost_scans"),
@@ -112,8 +167,8 @@ def test_status_json_has_the_documented_keys() -> None:
     ]
 
 
-def test_the_current_led_goes_dark_at_its_time() -> None:
-    state = replace(MEASURING, leds_lit={"power": True, "current": True}, current_led_off_ns=END_NS)
-    for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):
-        leds = status_json(state, now_ns)["leds"]
-        assert leds == {"power": True, "current": lit, "p1": None}
+def test_the_current_led_is_dark_without_a_fresh_reading() -> None:
+    state = replace(MEASURING, leds_ms_per_second={"power": 1000, "current": 690})
+    for now_ns, ms in ((END_NS + SHOWN_NS, 690), (END_NS + SHOWN_NS + 1, 0)):
+        leds = status_json(state, now_ns)["leds_ms_per_second"]
+        assert leds == {"power": 1000, "current": ms, "p1": None}
