@@ -8,7 +8,7 @@ import enum
 from dataclasses import replace
 from pathlib import Path
 
-from csp1d.config import Config
+from csp1d.config import Config, HttpConfig
 from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import Event
@@ -23,6 +23,7 @@ class Part(enum.Enum):
     SENDER = enum.auto()
     INDICATORS = enum.auto()
     HTTP = enum.auto()
+    SOCKET = enum.auto()
 
 
 def read_again(named_file: Path | None) -> Config | None:
@@ -60,9 +61,14 @@ def affected_parts(old: Config, new: Config) -> set[Part]:
         Part.SENDER: _telegrams(old) != _telegrams(new),
         Part.INDICATORS: old.leds != new.leds,
         # A certificate may have been renewed under the same name.
-        Part.HTTP: old.http != new.http or new.http.tls_certificate != "",
+        Part.HTTP: _network(old) != _network(new) or new.http.tls_certificate != "",
+        Part.SOCKET: old.http.socket != new.http.socket,
     }
     return {part for part, is_affected in affected.items() if is_affected}
+
+
+def _network(config: Config) -> HttpConfig:
+    return replace(config.http, socket="")
 
 
 def _telegrams(config: Config) -> tuple[object, ...]:
