@@ -40,6 +40,7 @@ from csp1d.hat.simulated import (
 from csp1d.interfaces.http import MOST_CONNECTIONS
 from csp1d.loop.daemon import Daemon
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Part, affected_parts
 from csp1d.measuring.reading import PhaseCurrent, Reading
 from csp1d.p1.telegram import crc16_arc
 from csp1d.phase import Phase
@@ -819,7 +820,7 @@ def test_an_led_that_is_no_longer_configured_is_turned_off(
     daemon = Daemon(Board(parse("")), config, tmp_path / "csp1d.toml")
     daemon._indicators.on_request(True)
     assert switched[config.leds.p1]
-    daemon._reconfigure(replace(config, leds=replace(config.leds, p1="other")))
+    daemon._reconfigure(replace(config, leds=replace(config.leds, p1="other")), None)
     assert (switched[config.leds.p1], switched["other"]) == (False, True)
     daemon._stop()
 
@@ -853,6 +854,38 @@ def test_a_bad_certificate_at_a_reload_keeps_the_old_one(tmp_path: Path) -> None
         certificate.write_bytes(old)
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("configuration reloaded")
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_certificate_that_was_checked_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal may be writing the files while the daemon is reloaded."""
+    certificate, key = make_certificate(tmp_path, "sensor")
+    renewed, renewed_key = make_certificate(tmp_path, "renewed")
+    file = tmp_path / "csp1d.toml"
+    file.write_text(f'{CONFIG}tls_certificate = "{certificate}"\ntls_key = "{key}"\n')
+    monkeypatch.setattr("csp1d.interfaces.journal.set_up", lambda level: None)
+
+    def rewrite(old: Config, new: Config) -> set[Part]:
+        certificate.write_text("unfinished")
+        return affected_parts(old, new)
+
+    def served() -> str:
+        assert daemon.url
+        host, port = daemon.url.removeprefix("https://").rstrip("/").split(":")
+        return ssl.get_server_certificate((host, int(port)))
+
+    daemon = Daemon(SimulatedHat(parse("")), load(file), file)
+    daemon.start()
+    assert served() == certificate.read_text()
+    certificate.write_bytes(renewed.read_bytes())
+    key.write_bytes(renewed_key.read_bytes())
+    monkeypatch.setattr("csp1d.loop.daemon.affected_parts", rewrite)
+    daemon._reload()
+    assert certificate.read_text() == "unfinished"
+    assert served() == renewed.read_text()
+    daemon._stop()
 
 
 class HeldLine(SimulatedLine):

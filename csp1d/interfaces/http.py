@@ -225,11 +225,18 @@ class HttpServer(Server):
     """Serves `pages` by path at http.listen.
 
     `site_name` is a name of this machine besides those that the system and the certificate have.
+    `tls` is what `load_tls` has returned for this configuration, by default what it returns now.
     Raises DeviceError if the address, the certificate or a thread is not available.
     """
 
-    def __init__(self, config: HttpConfig, pages: Mapping[str, Page], site_name: str = "") -> None:
-        tls = load_tls(config)
+    def __init__(
+        self,
+        config: HttpConfig,
+        pages: Mapping[str, Page],
+        site_name: str = "",
+        tls: "Tls | None" = None,
+    ) -> None:
+        tls = tls or load_tls(config)
         names = {site_name.lower(), *(tls.names if tls else ())}
 
         def is_own_name(name: str) -> bool:
@@ -390,13 +397,10 @@ def _start(listener: socket.socket) -> None:
     listener.listen(_WAITING_CONNECTIONS)
 
 
-def check_certificates(config: HttpConfig, named_file: Path | None) -> None:
-    """Raise ConfigError unless the certificates of a configuration can be used now.
-
-    `named_file` as for `config_file.load`.
-    """
+def load_certificates(config: HttpConfig, named_file: Path | None) -> "Tls | None":
+    """As `load_tls`, but raises ConfigError. `named_file` as for `config_file.load`."""
     try:
-        load_tls(config)
+        return load_tls(config)
     except TlsError as error:
         file = named_file or DEFAULT_PATH
         file = origins(file).get(error.key, file)

@@ -19,7 +19,7 @@ from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import HttpServer, SocketServer
+from csp1d.interfaces.http import HttpServer, SocketServer, Tls
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.loop.device_slot import DeviceSlot
@@ -176,13 +176,13 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if config := read_again(self._named_file):
-            self._reconfigure(config)
+        if read := read_again(self._named_file):
+            self._reconfigure(*read)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
             log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
-    def _reconfigure(self, config: Config) -> None:
+    def _reconfigure(self, config: Config, tls: Tls | None) -> None:
         """Replace the configuration; parts that it does not affect continue."""
         parts = affected_parts(self._config, config)
         self._config = config
@@ -200,12 +200,13 @@ class Daemon:
             self._http.reset()
         if Part.SOCKET in parts:
             self._socket.reset()
-        self._serve_http()
+        # With the certificates that have been checked: the files may have changed since.
+        self._serve_http(tls)
 
-    def _serve_http(self) -> None:
+    def _serve_http(self, tls: Tls | None = None) -> None:
         http = self._config.http
         if http.listen:
-            self._http.ensure_open(lambda: HttpServer(http, self._pages))
+            self._http.ensure_open(lambda: HttpServer(http, self._pages, tls=tls))
         is_of_service = self._hat.is_simulated and http.socket == HttpConfig().socket
         if http.socket and not is_of_service:
             self._socket.ensure_open(lambda: SocketServer(http.socket, self._pages))

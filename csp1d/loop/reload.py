@@ -13,7 +13,7 @@ from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import Event
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import check_certificates
+from csp1d.interfaces.http import Tls, load_certificates
 
 
 class Part(enum.Enum):
@@ -26,15 +26,14 @@ class Part(enum.Enum):
     SOCKET = enum.auto()
 
 
-def read_again(named_file: Path | None) -> Config | None:
-    """Return the new configuration, or None after logging why it is rejected.
+def read_again(named_file: Path | None) -> tuple[Config, Tls | None] | None:
+    """Return the new configuration and its certificates, or None after logging why it is rejected.
 
     A certificate that cannot be used is a reason: the server keeps the one that it has.
     """
     try:
         config = load(named_file)
-        check_certificates(config.http, named_file)
-        return config
+        return config, load_certificates(config.http, named_file)
     except ConfigError as error:
         journal.log_rejected(error, "keeping the previous configuration")
     except Exception:

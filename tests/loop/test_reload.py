@@ -72,7 +72,7 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
 ) -> None:
     file = tmp_path / "csp1d.toml"
     file.touch()
-    assert read_again(file) == Config()
+    assert read_again(file) == (Config(), None)
     file.write_text("[p1]\nflag = 3\ninterval_seconds = 0\n")
     assert caplog.messages == []
     assert read_again(file) is None
