@@ -4,11 +4,11 @@
 
 # One line per command: its arguments in order, then its options (besides -h and --help). An argument,
 # or the value after the "=" of an option, is a list of choices separated by "|", a kind of file
-# ("toml", "capture", "file" or "folder"), or a word for the reader that is not completed. "?=" marks
-# an optional value. "..." repeats the argument before it. Each COMMAND has a line of its own, with
+# ("toml", "scenario", "capture", "file" or "folder"), or a word for the reader that is not completed.
+# "?=" marks an optional value. "..." repeats the argument before it. Each COMMAND has a line of its own, with
 # "-" between the words that lead to it.
 _csp1_grammar='
-csp1d --config=toml --check-config --simulate?=toml --version
+csp1d --config=toml --check-config --simulate?=scenario --version
 csp1ctl COMMAND --config=toml --version
 csp1ctl-discover --config=toml --output=file
 csp1ctl-status --config=toml --json
@@ -58,6 +58,12 @@ _csp1_fill() {
             # Falls back to any file.
             compopt -o filenames -o default
             mapfile -t COMPREPLY < <(compgen -f -X '!*.toml' -- "$current"; compgen -d -- "$current")
+            ;;
+        scenario)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(for word in toml json; do
+                compgen -f -X "!*.$word" -- "$current"
+            done; compgen -d -- "$current")
             ;;
         capture)
             compopt -o filenames

@@ -125,7 +125,7 @@ CASES: list[tuple[str, set[str]]] = [
     ("csp1d no place for it ''", set()),
     ("csp1ctl telegram 1 2 3 4 5 ''", set()),
     ("csp1d --ch", {"--check-config"}),
-    ("csp1d --simulate ''", {"a.toml", "captures"}),
+    ("csp1d --simulate ''", {"a.toml", "captures", "house.json", "my house.json"}),
     ("csp1d --simulate --ch", {"--check-config"}),
     ("csp1d --simulate L1=1 --config a", {"a.toml"}),
 ]

@@ -136,6 +136,53 @@ def scenario(folder: Path, *steps: str) -> str:
     return str(file)
 
 
+def test_a_simulation_without_a_reader_has_no_faults(tmp_path: Path) -> None:
+    file = tmp_path / "csp1d.toml"
+    file.write_text(CONFIG)
+    with (
+        (tmp_path / "log").open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "csp1d", "--config", file, "--simulate"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout
+        said = [process.stdout.readline().rstrip().partition(": ") for _ in range(3)]
+        port, url = said[0][2], said[1][2]
+        assert said[2] == ("Telegrams", ": ", f"cat {port}")
+
+        def counts() -> Any:
+            with urllib.request.urlopen(f"{url}status.json", timeout=5) as reply:
+                return json.load(reply)["telegrams"]
+
+        time.sleep(4)
+        assert counts()["sent"] >= 2
+        # As it says, and twice: a reader may leave and return.
+        for _ in range(2):
+            with subprocess.Popen(said[2][2].split(), stdout=subprocess.PIPE) as reader:
+                time.sleep(2.5)
+                reader.terminate()
+                assert reader.stdout
+                received = reader.stdout.read()
+            assert len(telegrams(received)) >= 2
+            assert received.startswith(b"/XMX5")
+            time.sleep(2.5)
+        assert counts()["dropped"] == 0
+        # One that has it open and does not read is a stuck port.
+        stuck = os.open(port, os.O_RDONLY | os.O_NOCTTY)
+        time.sleep(3.5)
+        assert counts()["dropped"] > 0
+        os.close(stuck)
+        process.terminate()
+        assert process.wait(5) == 0
+    warnings = [line for line in (tmp_path / "log").read_text().splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "telegram dropped" in warnings[0]
+
+
 def test_a_high_line_gets_a_telegram_per_second(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=24.2,L2=10.7,L3=0") as daemon:
         seen = telegrams(daemon.receive(4.5))
