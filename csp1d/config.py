@@ -23,8 +23,8 @@ def _scan_type(value: str) -> None:
         raise wrong(f"at most {EXACT_BITS} bits", value)
 
 
-def _volts(value: float) -> None:
-    # Consumers take less for no voltage, and 0.23 is kilovolts.
+def _zero_or_more(value: float) -> None:
+    # Consumers take less than 1 V for no voltage, and 0.23 is kilovolts.
     if 0 < value < 1:
         raise wrong("0 or at least 1", value)
 
@@ -61,6 +61,19 @@ FASTEST_HRTIMER_HERTZ = 20_000
 _TRIGGER = matches(
     rf"({HRTIMER_PREFIX})?[^/\s:\0-\x1f]+|", 'the name of a trigger, "hrtimer:NAME" or ""'
 )
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """The house that is measured."""
+
+    name: str = key(
+        matches(r"[^\0-\x1f\x7f-\x9f\u2028\u2029]{0,64}", "at most 64 characters in one line"),
+        default="",
+    )
+    """Name of the site, shown on the page and in metrics: at most 64 characters."""
+    main_fuse_amperes: float = key(within(0, 999), _zero_or_more, default=0)
+    """Rating of the main fuse in amperes; 0 if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,7 @@ class P1Config:
         default="XMX_P1CS_V08",
     )
     """Firmware version in a telegram: at most 16 ASCII characters, no / ! ( )."""
-    nominal_voltage: float = key(within(0, 999), _volts, default=230)
+    nominal_voltage: float = key(within(0, 999), _zero_or_more, default=230)
     """Voltage in volts for power, which is current times this; 0 for no power, or at least 1."""
     interval_seconds: int = key(within(1, 10), default=1)
     """Shortest time between telegrams, in seconds."""
@@ -239,6 +252,7 @@ class LogConfig:
 class Config:
     """The whole configuration."""
 
+    site: SiteConfig = SiteConfig()
     adc: AdcConfig = AdcConfig()
     channels: ChannelsConfig = ChannelsConfig()
     measurement: MeasurementConfig = MeasurementConfig()

@@ -7,6 +7,8 @@ systemd/csp1d.catalog, its name as CSP1D_EVENT, and details in further CSP1D_* f
 """
 
 import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
 from logging import ERROR, INFO, WARNING, getLogger
 
 _logger = getLogger("csp1d")
@@ -69,9 +71,83 @@ class Event(enum.Enum):
         self.message_id = message_id
         self.level = level
 
-    def log(self, text: str, *args: object, exc_info: bool = False, **fields: object) -> None:
-        """Log the event. Each of `fields` becomes CSP1D_NAME, except those that are None or ""."""
+    def log(
+        self,
+        text: str,
+        *args: object,
+        exc_info: bool = False,
+        stacklevel: int = 2,
+        **fields: object,
+    ) -> str:
+        """Log the event and return its message.
+
+        Each of `fields` becomes CSP1D_NAME, except those that are None or "".
+        """
         known = {name: value for name, value in fields.items() if value not in (None, "")}
         extra = {f"CSP1D_{name.upper()}": str(value) for name, value in known.items()}
         extra |= {"CSP1D_EVENT": self.event_name, "MESSAGE_ID": self.message_id}
-        _logger.log(self.level, text, *args, exc_info=exc_info, stacklevel=2, extra=extra)
+        _logger.log(self.level, text, *args, exc_info=exc_info, stacklevel=stacklevel, extra=extra)
+        return text % args
+
+
+CHAPTERS: Mapping[Event, str | None] = {
+    Event.STARTED: None,
+    Event.STOPPED: None,
+    Event.INTERNAL_ERROR: None,
+    Event.CONFIGURATION_REJECTED: "service-failed",
+    Event.CONFIGURATION_RELOADED: None,
+    Event.CONFIGURATION_DOUBTFUL: "service-failed",
+    Event.ADC_LOST: "no-current",
+    Event.ADC_FOUND: None,
+    Event.ADC_STALLED: "no-current",
+    Event.ADC_RESUMED: None,
+    Event.ADC_SLOW: "no-current",
+    Event.ADC_FAST_ENOUGH: None,
+    Event.ADC_CLOCK: "time-and-rate",
+    Event.ADC_CLOCK_GOOD: None,
+    Event.ADC_UNSTAMPED: None,
+    Event.ADC_RATE_REFUSED: "time-and-rate",
+    Event.ADC_RATE_TAKEN: None,
+    Event.ADC_SCALE_DOUBTFUL: "wrong-currents",
+    Event.ADC_SCALE_PLAUSIBLE: None,
+    Event.SCANS_LOST: "lost-scans",
+    Event.SCANS_COMPLETE: None,
+    Event.READINGS_LOST: "no-current",
+    Event.READINGS_FOUND: None,
+    Event.CLIPPING: "clipping",
+    Event.CLIPPING_ENDED: None,
+    Event.INPUT_FAILED: "a-failed-input",
+    Event.INPUT_GOOD: None,
+    Event.REFERENCE_LOST: "wrong-direction",
+    Event.REFERENCE_FOUND: None,
+    Event.WIRING_DOUBTFUL: "wrong-direction",
+    Event.WIRING_FITS: None,
+    Event.P1_PORT_LOST: "no-telegrams",
+    Event.P1_PORT_FOUND: None,
+    Event.P1_PORT_CANNOT_FLUSH: None,
+    Event.TELEGRAM_DROPPED: "no-telegrams",
+    Event.TELEGRAMS_RESUMED: None,
+    Event.REQUEST_LINE_LOST: "no-telegrams",
+    Event.REQUEST_LINE_FOUND: None,
+    Event.LED_LOST: "leds",
+    Event.LED_FOUND: None,
+    Event.LED_TRIGGER_LOST: "leds",
+    Event.LED_TRIGGER_FOUND: None,
+    Event.HTTP_LOST: "no-page",
+    Event.HTTP_FOUND: None,
+}
+"""Which events can last: those with the chapter of docs/troubleshoot.md (its anchor) that explains
+the fault and its remedy. The others only occur."""
+
+
+@dataclass(frozen=True)
+class ActiveProblem:
+    """A fault that lasts: its event has been logged, its end has not."""
+
+    event: Event
+    device: str
+    """The device, phase or part concerned."""
+    reason: str
+    """The message in the journal: reason and remedy."""
+    since_ns: int
+    """When the fault began (CLOCK_MONOTONIC)."""

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 OK = 0
+PROBLEM = 1
 USAGE = 2
 DEVICE_MISSING = 69
 INTERNAL = 70

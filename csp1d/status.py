@@ -7,8 +7,9 @@ the page show the same table (`rows`).
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from csp1d.errors import printable
@@ -34,21 +35,44 @@ class LiveReading:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """A fault that lasts."""
+
+    event: str
+    """CSP1D_EVENT of the journal."""
+    device: str
+    """The device, phase or part concerned."""
+    reason: str
+    """The message in the journal: reason and remedy."""
+    since: float
+    """Unix time of its beginning, in seconds."""
+    chapter: str
+    """The anchor in docs/troubleshoot.md."""
+
+
+@dataclass(frozen=True)
 class Status:
     """The state of a daemon at one moment; None where a value is unknown."""
 
     version: str
+    site: str
+    main_fuse_amperes: float | None
+    serial: str
+    equipment_id: str
+    profile: str
+    problems: tuple[Problem, ...]
+    """The most important first."""
     adc_up: bool
     p1_up: bool
-    p1_request: bool | None
-    """None: the request line is not available."""
+    p1_requested: bool | None
+    """Whether the request line is high or was within 10 s; None: it is not available."""
     reading: LiveReading | None
     failed_phases: tuple[Phase, ...]
     """Phases with a failed input; if there are any, there is no reading."""
     scans_lost_total: int
     telegrams: PortCounts
-    leds: Mapping[str, bool | None]
-    """By role: lit, dark, or not available."""
+    leds_ms_per_second: Mapping[str, int | None]
+    """By role: how long the LED is lit per second; None: it is not available."""
     last_telegram: str | None = None
 
 
@@ -59,13 +83,23 @@ class Row:
     name: str
     text: str
     good: bool = True
-    fault: str = ""
-    """The present fault, for a headline: short, and constant while the fault lasts."""
+    """False while there is a problem with it."""
+
+
+_ROWS = {
+    "scans-lost": "scans lost",
+    "readings-lost": "scans lost",
+    "telegram-dropped": "telegrams",
+    "led-lost": "LEDs",
+    "led-trigger-lost": "LEDs",
+}
+"""The row that shows an event, if it is not that of its device."""
 
 
 def to_json(status: Status) -> bytes:
     """The body of /status.json."""
-    table = {**asdict(status), "rows": [asdict(row) for row in rows(status)]}
+    line = headline([problem.reason for problem in status.problems], status.reading is not None)
+    table = {"headline": line, **asdict(status), "rows": [asdict(row) for row in rows(status)]}
     # The set of exporting phases is the only value that is not a JSON type.
     return json.dumps(table, default=sorted).encode()
 
@@ -102,34 +136,43 @@ def _printable(value: Any) -> Any:
 def status_text(status: Status, place: str) -> str:
     """The table as lines of at most 80 columns; `place` is where the daemon was asked."""
     lines = [f"csp1d {status.version} at {place}", ""]
+    if status.site:
+        lines.insert(0, status.site)
     for row in rows(status):
         lines += textwrap.wrap(
             row.text, 80, initial_indent=f"{row.name:<14}", subsequent_indent=" " * 14
         )
-    if faults(status):
-        lines += ["", "Causes and remedies:", "  sudo journalctl -x -u csp1d"]
+    if status.problems:
+        lines += ["", "Problems (explained by sudo journalctl -x -u csp1d):"]
+    for problem in status.problems:
+        lines += textwrap.wrap(problem.reason, 80, initial_indent="- ", subsequent_indent="  ")
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(problem.since))
+        lines += [f"  since {since}; see troubleshoot.md#{problem.chapter}"]
     return "\n".join(lines) + "\n"
 
 
-def faults(status: Status) -> list[str]:
-    """The present faults in a few words each; empty if there are none."""
-    return [row.fault for row in rows(status) if row.fault]
+def headline(reasons: Sequence[str], is_measuring: bool) -> str:
+    """The state in one line: the first of the problems' reasons, or "Measuring, no problems"."""
+    if not reasons:
+        return "Measuring, no problems" if is_measuring else "Waiting for a reading"
+    reason, others = reasons[0], len(reasons) - 1
+    more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+    return f"{reason[:1].upper()}{reason[1:]}{more}"
 
 
 def rows(status: Status) -> list[Row]:
     """The table: first the reading, then devices and counters."""
-    return [*_reading_rows(status), *_device_rows(status)]
+    found = [*_reading_rows(status), *_device_rows(status)]
+    bad = {_ROWS.get(problem.event, problem.device) for problem in status.problems}
+    return [replace(row, good=row.good and row.name not in bad) for row in found]
 
 
 def _reading_rows(status: Status) -> Iterator[Row]:
     for phase in status.failed_phases:
-        text = "input failed: current unknown, no telegrams; check its wiring"
-        yield Row(phase, text, good=False, fault=f"input of {phase} failed")
+        yield Row(phase, "input failed: current unknown, no telegrams", good=False)
     reading = status.reading
     if reading is None:
-        is_consequence = status.failed_phases or not status.adc_up
-        fault = "" if is_consequence else "no current reading"
-        yield Row("reading", "no current reading, no telegrams", good=False, fault=fault)
+        yield Row("reading", "no current reading, no telegrams", good=False)
         return
     direction = reading.direction
     for phase, current in reading.phases.items():
@@ -138,15 +181,13 @@ def _reading_rows(status: Status) -> Iterator[Row]:
             text += ", exporting"
         if current.clipped_samples:
             text += ", overload: the reading is too low"
-        overload = f"{phase} overload" if current.clipped_samples else ""
-        yield Row(phase, text, not overload, overload)
+        yield Row(phase, text, not current.clipped_samples)
     hertz = reading.frequency_hertz
     yield Row("mains", "frequency unknown" if hertz is None else f"{hertz:7.3f} Hz")
     if direction and direction.reference_fault:
         text = f"unknown, counted as import: {direction.reference_fault}"
-        yield Row("direction", text, good=False, fault="direction unknown")
+        yield Row("direction", text, good=False)
     if direction and direction.wiring_advice:
-        # Not a fault: a phase may export alone.
         yield Row("wiring", direction.wiring_advice)
     yield Row(
         "reading",
@@ -156,20 +197,24 @@ def _reading_rows(status: Status) -> Iterator[Row]:
 
 def _device_rows(status: Status) -> Iterator[Row]:
     counts = status.telegrams
-    yield Row("scans lost", str(status.scans_lost_total), not status.scans_lost_total)
+    yield Row("scans lost", str(status.scans_lost_total))
     yield _device("ADC", "OK" if status.adc_up else None, "not found or not delivering data")
     yield _device("P1 port", "open" if status.p1_up else None)
-    levels: dict[bool | None, str] = {True: "high: requesting telegrams", False: "low: no request"}
-    yield _device("request line", levels.get(status.p1_request))
+    requests: dict[bool | None, str] = {
+        True: "requesting telegrams",
+        False: "no request in the last 10 s",
+    }
+    yield _device("request line", requests.get(status.p1_requested))
     yield Row(
         "telegrams",
         f"{counts.sent} sent, {counts.aborted} aborted, {counts.dropped} dropped; "
         f"requests: {counts.requests}",
-        not counts.dropped,
     )
-    shown = {None: "not available", True: "on", False: "off"}
-    yield Row("LEDs", ", ".join(f"{role} {shown[lit]}" for role, lit in status.leds.items()))
+    shown: dict[int | None, str] = {None: "not available", 0: "off", 1000: "on"}
+    lights = status.leds_ms_per_second.items()
+    texts = (f"{role} {shown.get(ms, f'{ms} ms per second')}" for role, ms in lights)
+    yield Row("LEDs", ", ".join(texts))
 
 
 def _device(name: str, text: str | None, missing: str = "not available") -> Row:
-    return Row(name, text) if text else Row(name, missing, good=False, fault=f"{name} {missing}")
+    return Row(name, text or missing, good=bool(text))

@@ -217,10 +217,10 @@ SEEDS: dict[str, list[bytes]] = {
         b"L1=24, L2=10.5,L3=0",
     ],
     "status": [
-        to_json(Snapshot().status(0)),
+        to_json(Snapshot().status(0, 0.0)),
         to_json(
             replace(
-                Snapshot().status(0),
+                Snapshot().status(0, 0.0),
                 reading=LiveReading(
                     *(7, 0.4, 1.0, 49.98, 4000, 2),
                     {Phase.L1: PhaseCurrent(24.1, 34.0, 0.2, 0)},

@@ -279,7 +279,7 @@ def test_a_drop_in_that_leads_nowhere_is_reported(file: Path) -> None:
 
 BAD = [
     ("[adc]\nsampling_frequency = 4000", "adc.sampling_frequency", "did you mean 'sampling_freq"),
-    ("[nonsense]\nx = 1", "nonsense", "unknown key; known keys: adc, channels, measurement"),
+    ("[nonsense]\nx = 1", "nonsense", "unknown key; known keys: site, adc, channels, measurement"),
     ("[channels.L4]", "channels.L4", "unknown key"),
     ("adc = 3", "adc", "must be a table of keys, got 3"),
     (

@@ -193,10 +193,10 @@ def test_a_high_line_gets_a_telegram_per_second(tmp_path: Path) -> None:
         assert metrics['csp1d_current_amperes{phase="L1"}'] == pytest.approx(24.2, rel=5e-4)
         assert metrics["csp1d_mains_frequency_hertz"] == pytest.approx(50, abs=0.002)
         assert metrics["csp1d_scans_lost_total"] == 0
-        assert metrics["csp1d_p1_request"] == 1
+        assert metrics["csp1d_p1_requested"] == 1
         status = daemon.status()
-        assert status["leds"]["power"]
-        assert status["leds"]["p1"]
+        leds = status["leds_ms_per_second"]
+        assert leds == {"power": 1000, "current": pytest.approx(698, abs=1), "p1": 1000}
         assert status["last_telegram"].startswith("/XMX5")
         waveform = daemon.waveform()
         peaks = [max(waveform["current_amperes"][phase]) for phase in ("L1", "L2", "L3")]
@@ -211,6 +211,41 @@ def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:
         assert metrics["csp1d_p1_requests_total"] >= 3
         # Except one that is no longer read.
         assert metrics["csp1d_telegrams_aborted_total"] <= 1
+        # It requests telegrams all the time, although its line is low now and then.
+        reports = []
+        for _ in range(30):
+            reports.append(daemon.status())
+            daemon.receive(0.1)
+        assert {report["p1_requested"] for report in reports} == {True}
+        assert all(0 < report["leds_ms_per_second"]["p1"] < 1000 for report in reports)
+        assert {report["leds_ms_per_second"]["current"] for report in reports} == {100}
+
+
+def test_dropped_telegrams_are_a_problem_while_they_are_dropped(tmp_path: Path) -> None:
+    def telegram_row() -> bool:
+        return next(bool(r["good"]) for r in daemon.status()["rows"] if r["name"] == "telegrams")
+
+    with running(tmp_path, "--simulate", "L1=5") as daemon:
+        # A pty that is not read takes a few telegrams.
+        daemon.wait_for("telegram dropped: the serial port did not transmit it within one second")
+        time.sleep(0.5)
+        status = daemon.status()
+        (problem,) = status["problems"]
+        assert (problem["event"], problem["device"]) == ("telegram-dropped", "P1 port")
+        assert f"WARNING {problem['reason']}\n" in daemon.log(), "the journal's own words"
+        assert problem["since"] == pytest.approx(time.time(), abs=3)
+        assert problem["chapter"] == "no-telegrams"
+        assert status["headline"] == f"T{problem['reason'][1:]}"
+        assert not telegram_row()
+        labels = 'device="P1 port",event="telegram-dropped"'
+        assert daemon.metrics()[f"csp1d_problem{{{labels}}}"] == 1
+        # It is read again.
+        daemon.receive(12)
+        status = daemon.status()
+        assert (status["problems"], status["headline"]) == ([], "Measuring, no problems")
+        assert status["telegrams"]["dropped"] >= 1
+        assert telegram_row(), "a loss in the past is no problem"
+        assert not any(name.startswith("csp1d_problem") for name in daemon.metrics())
 
 
 def test_a_low_line_gets_nothing(tmp_path: Path) -> None:
@@ -228,7 +263,7 @@ def test_a_stall_silences_the_port_and_the_currents(tmp_path: Path) -> None:
         metrics = daemon.metrics()
         assert metrics["csp1d_adc_up"] == 0
         assert not any(name.startswith("csp1d_current_amperes") for name in metrics)
-        assert not daemon.status()["leds"]["current"]
+        assert daemon.status()["leds_ms_per_second"]["current"] == 0
         # The stall ends after 6.5 s, and the first second after that makes a reading.
         assert telegrams(daemon.receive(2.8))
         assert daemon.log().count("ADC stalled") == 1
@@ -839,9 +874,9 @@ def test_an_old_reading_lights_no_led(tmp_path: Path) -> None:
     phases = {Phase.L1: PhaseCurrent(20.0, 28.0, 0.0, 0)}
     reading = Reading(1, time.monotonic_ns(), 1.0, phases, 50.0, 4000, 0)
     daemon._publish(replace(reading, end_ns=reading.end_ns - 2_000_000_000))
-    assert daemon._indicators.off_ns is None
+    assert daemon._indicators.ms_per_second["current"] == 0
     daemon._publish(reading)
-    assert daemon._indicators.off_ns is not None
+    assert daemon._indicators.ms_per_second["current"] == 400
     daemon._stop()
 
 

@@ -295,7 +295,7 @@ def test_events_and_their_fields() -> None:
         if isinstance(node, ast.Call)
         and re.fullmatch(r"(?!_logger).+\.log", ast.unparse(node.func))
         for keyword in node.keywords
-        if keyword.arg and keyword.arg != "exc_info"
+        if keyword.arg and keyword.arg not in ("exc_info", "stacklevel")
     }
     shown = {name for term in terms(page["JOURNAL FIELDS"]) for name in marked(term, "**")}
     assert shown == told | {"CSP1D_EVENT", "MESSAGE_ID"}

@@ -18,6 +18,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from csp1d.events import CHAPTERS
 from csp1d.interfaces.metrics import SnapshotCollector
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
@@ -75,6 +76,40 @@ def test_each_alert_is_tested_and_documented() -> None:
     assert re.findall(r"^\| `(Csp1d\w+)` \|", FLEET.read_text(), re.MULTILINE) == alerts
 
 
+def test_each_alert_has_a_runbook() -> None:
+    handbook = (ROOT / "docs/troubleshoot.md").read_text()
+    titles = re.findall(r"^##+ (.*)$", handbook, re.MULTILINE)
+    anchors = {title.lower().replace(" ", "-") for title in titles}
+    base = "file:///usr/share/doc/csp1d/troubleshoot.md#"
+    runbooks = re.findall(rf"^ +runbook_url: {base}(\S+)$", RULES.read_text(), re.MULTILINE)
+    assert len(runbooks) == len(rule_names("alert"))
+    assert {*runbooks} <= anchors
+    table = handbook.split("\n## Alerts\n")[1]
+    shown = {
+        alert: see
+        for alerts, see in re.findall(r"^\| (`Csp1d.*`) \| (.*) \|$", table, re.MULTILINE)
+        for alert in re.findall(r"`(Csp1d\w+)`", alerts)
+    }
+    assert shown.keys() == {*rule_names("alert")}
+    for alert, runbook in zip(rule_names("alert"), runbooks, strict=True):
+        assert f"(#{runbook})" in shown[alert] or (runbook == "alerts" and "(#" not in shown[alert])
+
+
+def test_each_event_that_lasts_has_one_alert() -> None:
+    """Csp1dProblem is for those that no other alert is for."""
+    excluded = re.findall(r'event!~"([^"]+)"', RULES.read_text())
+    others = {
+        event.event_name
+        for event, chapter in CHAPTERS.items()
+        if chapter and any(re.fullmatch(pattern, event.event_name) for pattern in excluded)
+    }
+    assert others == {
+        *("adc-lost", "adc-stalled", "adc-slow", "readings-lost", "input-failed", "clipping"),
+        *("scans-lost", "p1-port-lost", "request-line-lost", "telegram-dropped"),
+        *("configuration-rejected", "wiring-doubtful"),
+    }
+
+
 def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
     shutil.copytree(MONITORING, tmp_path, dirs_exist_ok=True)
     (tmp_path / "tls").mkdir()
@@ -83,7 +118,7 @@ def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
     promtool("check", "config", tmp_path / "prometheus.yml")
 
 
-@pytest.mark.parametrize("page", ["measuring", "stalled", "starting"])
+@pytest.mark.parametrize("page", ["measuring", "stalled", "failed", "starting"])
 def test_promtool_accepts_the_metrics(page: str) -> None:
     golden = ROOT / "tests" / "interfaces" / f"metrics-{page}.txt"
     promtool("check", "metrics", given=golden.read_text())
@@ -94,7 +129,9 @@ def emitted() -> Iterator[str]:
     phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
     direction = DirectionReading({Phase.L1: 1.0}, frozenset(), "", "")
     reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, direction)
-    state = Snapshot(reading=reading, clipped_samples_total={Phase.L1: 0})
+    state = Snapshot(
+        reading=reading, clipped_samples_total={Phase.L1: 0}, charge_coulombs_total={Phase.L1: 0}
+    )
     for family in SnapshotCollector(lambda: state, lambda: 0).collect():
         if family.type == "gauge":
             yield family.name

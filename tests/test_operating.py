@@ -63,7 +63,7 @@ def ctl(folder: Path, *arguments: str, code: int | None = 0) -> bytes:
 
 
 def amperes(folder: Path) -> dict[str, float]:
-    reading = json.loads(ctl(folder, "status", "--json"))["reading"]
+    reading = json.loads(ctl(folder, "status", "--json", code=None))["reading"]
     return {phase: current["rms_amperes"] for phase, current in reading["phases"].items()}
 
 
@@ -188,7 +188,7 @@ def test_no_control_character_reaches_the_terminal(
     tmp_path: Path, config: str, command: list[str]
 ) -> None:
     put(tmp_path, "csp1d.toml", config)
-    body = to_json(replace(Snapshot().status(0), version=f"0.1{CONTROL}"))
+    body = to_json(replace(Snapshot().status(0, 0.0), version=f"0.1{CONTROL}"))
     wrong = body.replace(b'"reading": null', b'"reading": {"phases": {"\\u001b[2J": {}}}')
     assert wrong != body
     raw = body.replace(b"0.1", b"0.1\x1b[2J\x7f")

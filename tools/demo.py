@@ -92,7 +92,8 @@ def measured(status: dict[str, Any]) -> str:
 
 
 def leds(status: dict[str, Any]) -> str:
-    return "  ".join(f"{'●' if lit else '○'} {name}" for name, lit in status["leds"].items())
+    lights = status["leds_ms_per_second"].items()
+    return "  ".join(f"{'●' if ms else '○'} {name} {ms or 0:4} ms" for name, ms in lights)
 
 
 def watch(sensor: Sensor, seconds: float) -> int:

@@ -40,11 +40,11 @@ FAULT_SECONDS = 210
 RECOVERY_SECONDS = 90
 AT_ONCE = 8
 """Devices started together."""
-FUSES = ("", "16", "35", "63")
-"""main_fuse_amperes of the devices, in turn; "": not set, hence 25 A."""
+FUSES = (25, 16, 35, 63)
+"""main_fuse_amperes of the devices, in turn."""
 NOT_MEASURING, ABOVE_FUSE = "Csp1dNotMeasuring", "Csp1dAboveMainFuse"
-EMPTY_PANELS = {"Active current", "Down"}
-"""Empty panels of the dashboard: no device here has a [direction], and none is down."""
+EMPTY_PANELS = {"Active current", "Down", "Failed inputs", "Rejected reloads"}
+"""Empty panels of the dashboard: none here has a [direction], is down or misconfigured."""
 
 Alert = tuple[str, str]
 """The name of the alert and of the device."""
@@ -53,13 +53,12 @@ Alert = tuple[str, str]
 @dataclass
 class Device:
     name: str
-    fuse: str
     process: subprocess.Popen[str]
     port: str = ""
     address: str = ""
 
 
-def scenario(number: int, fuse: str, fault: str) -> str:
+def scenario(number: int, fuse_amperes: int, fault: str) -> str:
     """Currents below 90 % of every fuse, a charge point that polls, and then the fault."""
 
     def step(at_seconds: int, l1: float, more: str = "") -> str:
@@ -68,7 +67,7 @@ def scenario(number: int, fuse: str, fault: str) -> str:
         return f"[[step]]\nat_seconds = {at_seconds}\namperes = {amperes}\n{more}\n"
 
     healthy, end_seconds = 1.0 + number % 12, QUIET_SECONDS + FAULT_SECONDS
-    above = 1.2 * float(fuse or 25) if fault == ABOVE_FUSE else healthy
+    above = 1.2 * fuse_amperes if fault == ABOVE_FUSE else healthy
     stall = f"stall_seconds = {FAULT_SECONDS}" if fault == NOT_MEASURING else ""
     return (
         step(0, healthy, 'request = "poll"')
@@ -104,8 +103,7 @@ class Fleet:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         tls = folder / "tls"
-        self._config = folder / "csp1d.toml"
-        self._config.write_text(
+        self._config = (
             '[http]\nlisten = "127.0.0.1:0"\n'
             f'tls_certificate = "{tls}/device.pem"\ntls_key = "{tls}/device.key"\n'
             f'tls_client_ca = "{tls}/ca.pem"\n[log]\nlevel = "error"\n'
@@ -120,13 +118,16 @@ class Fleet:
 
     def _start_one(self, fault: str) -> Device:
         number = len(self.devices)
-        fuse = FUSES[number % len(FUSES)]
+        name, fuse_amperes = f"house-{number + 1:03}", FUSES[number % len(FUSES)]
         played = self._folder / f"{number}.toml"
-        played.write_text(scenario(number, fuse, fault))
+        played.write_text(scenario(number, fuse_amperes, fault))
+        config = self._folder / f"{name}.toml"
+        site = f'[site]\nname = "{name}"\nmain_fuse_amperes = {fuse_amperes}\n'
+        config.write_text(self._config + site)
         # The devices end with this process, however it ends.
         command = (
             "setpriv --pdeathsig TERM"
-            f" /usr/bin/python3 -m csp1d --config {self._config} --simulate {played}"
+            f" /usr/bin/python3 -m csp1d --config {config} --simulate {played}"
         )
         # One thread per device, as on a board with one core: there are many devices here.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
@@ -139,7 +140,7 @@ class Fleet:
             # Linux shares the CPU among sessions; a common one would get a single share.
             start_new_session=True,
         )
-        device = Device(f"house-{number + 1:03}", fuse, process)
+        device = Device(name, process)
         self.devices.append(device)
         return device
 
@@ -162,13 +163,12 @@ class Fleet:
 
     def targets(self) -> str:
         """The devices as csp1d.targets.yml lists them; JSON is YAML."""
-        entries = []
-        for device in self.devices:
-            labels = {"instance": device.name}
-            if device.fuse:
-                labels["main_fuse_amperes"] = device.fuse
-            entries.append({"targets": [device.address], "labels": labels})
-        return json.dumps(entries)
+        return json.dumps(
+            [
+                {"targets": [device.address], "labels": {"instance": device.name}}
+                for device in self.devices
+            ]
+        )
 
     def stop(self) -> list[str]:
         """Stop all devices. Returns a problem for each that failed."""

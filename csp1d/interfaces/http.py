@@ -7,6 +7,8 @@ slots are in use, a new client takes that of the oldest, which has had enough ti
 request. So slow clients cannot block Prometheus, however many there are.
 """
 
+import base64
+import calendar
 import contextlib
 import errno
 import logging
@@ -55,10 +57,10 @@ _ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED", re.M
 _MOST_PEM_BYTES = 1 << 20
 """Limit for the search for that mark."""
 
-_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_CERTIFICATE = re.compile(r"-BEGIN (?:X509 |TRUSTED )?CERTIFICATE-+(.*?)-+END ", re.DOTALL)
 _SUBJECT_ALT_NAME = b"\x06\x03\x55\x1d\x11"
 """Its object identifier, 2.5.29.17 in DER."""
-_OCTET_STRING, _DNS_NAME = 0x04, 0x82
+_OCTET_STRING, _UTC_TIME, _DNS_NAME, _VERSION = 0x04, 0x17, 0x82, 0xA0
 
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
@@ -237,6 +239,8 @@ class HttpServer(Server):
         tls: "Tls | None" = None,
     ) -> None:
         tls = tls or load_tls(config)
+        self.certificate_expiry_seconds = tls.expiry_seconds if tls else None
+        """Unix time after which the certificate is not valid; None without one."""
         names = {site_name.lower(), *(tls.names if tls else ())}
 
         def is_own_name(name: str) -> bool:
@@ -423,6 +427,8 @@ class Tls:
     context: ssl.SSLContext
     names: frozenset[str]
     """The DNS names in the certificate, in lower case; "*." for any host of a domain."""
+    expiry_seconds: float | None
+    """Unix time after which the certificate is not valid; None if unknown."""
 
 
 def load_tls(config: HttpConfig) -> Tls | None:
@@ -452,16 +458,17 @@ def load_tls(config: HttpConfig) -> Tls | None:
                 f"{config.tls_client_ca!r} cannot be used: {error}; it must be a PEM file",
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
-    return Tls(context, _dns_names(Path(config.tls_certificate).read_text(errors="replace")))
+    text = Path(config.tls_certificate).read_text("latin-1")
+    match = _CERTIFICATE.search(text)
+    der = base64.b64decode(match[1]) if match else b""
+    return Tls(context, _dns_names(der), _expiry_seconds(der))
 
 
-def _dns_names(pem: str) -> frozenset[str]:
-    """The dNSName entries of subjectAltName in the first certificate (RFC 5280, section 4.2.1.6).
+# The ssl module decodes only the certificates of peers and authorities.
 
-    The ssl module decodes only the certificates of peers and authorities.
-    """
-    certificate = _CERTIFICATE.search(pem)
-    der = ssl.PEM_cert_to_DER_cert(certificate[0]) if certificate else b""
+
+def _dns_names(der: bytes) -> frozenset[str]:
+    """The dNSName entries of subjectAltName of a certificate (RFC 5280, section 4.2.1.6)."""
     extension = der.partition(_SUBJECT_ALT_NAME)[2]
     # Its value, after the flag `critical`, if that is there.
     value = next((content for tag, content in _elements(extension) if tag == _OCTET_STRING), b"")
@@ -482,6 +489,23 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
             length = int.from_bytes(der[2:begin])
         yield tag, der[begin : begin + length]
         der = der[begin + length :]
+
+
+def _expiry_seconds(der: bytes) -> float | None:
+    """Unix time after which a certificate is not valid (RFC 5280, section 4.1); None if unknown."""
+    try:
+        (_, certificate), *_ = _elements(der)
+        (_, to_be_signed), *_ = _elements(certificate)
+        # [version], serial, signature, issuer, validity: notBefore, notAfter.
+        fields = list(_elements(to_be_signed))
+        _, (tag, date) = _elements(fields[3 + (fields[0][0] == _VERSION)][1])
+        text = date.decode("ascii")
+        if tag == _UTC_TIME:  # has two digits of the year
+            text = f"{'19' if text >= '5' else '20'}{text}"
+        return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
+    except (ValueError, IndexError) as error:
+        log.debug("no end of validity in http.tls_certificate: %s", error)
+        return None
 
 
 def _check_pem(key: str, file: Path) -> None:

@@ -51,9 +51,12 @@ def leave() -> bool:
     return all(handler.leave() for handler in handlers if isinstance(handler, _QueuedHandler))
 
 
-def log_rejected(error: ConfigError, consequence: str = "") -> None:
-    """Log one event per problem of a configuration, with what follows from the rejection."""
-    for problem in error.problems:
+def log_rejected(error: ConfigError, consequence: str = "") -> list[str]:
+    """Log one event per problem of a configuration, with what follows from the rejection.
+
+    Returns the messages.
+    """
+    return [
         Event.CONFIGURATION_REJECTED.log(
             "configuration rejected: %s%s",
             problem,
@@ -62,6 +65,8 @@ def log_rejected(error: ConfigError, consequence: str = "") -> None:
             key=problem.key,
             reason=problem.reason,
         )
+        for problem in error.problems
+    ]
 
 
 def listens() -> bool:

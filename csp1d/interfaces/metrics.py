@@ -22,16 +22,42 @@ class SnapshotCollector(Collector):
     """Converts the result of `snapshot()` into metrics. `now_ns`: CLOCK_MONOTONIC."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], now_ns: Callable[[], int] = time.monotonic_ns
+        self,
+        snapshot: Callable[[], Snapshot],
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        start_seconds: float | None = None,
     ) -> None:
+        """`start_seconds`: Unix time of the start of the process; None: now."""
         self._snapshot = snapshot
         self._now_ns = now_ns
+        self._start_seconds = time.time() if start_seconds is None else start_seconds
 
     def collect(self) -> Iterator[Metric]:
         state = self._snapshot()
         yield from self._currents(state)
+        yield from self._inputs(state)
         yield from _measuring(state)
         yield from _p1(state)
+        yield from _service(state)
+        yield Gauge(
+            "process_start_time_seconds",
+            "Unix time of the start of csp1d.",
+            self._start_seconds,
+        )
+        yield Gauge(
+            "csp1d_main_fuse_amperes",
+            "Rating of the main fuse; absent if it is unknown.",
+            state.site.main_fuse_amperes or None,
+        )
+        device = {
+            "site": state.site.name,
+            "serial": state.p1.serial,
+            "equipment_id": state.p1.equipment_id,
+            "profile": state.p1.profile,
+        }
+        info = Gauge("csp1d_device_info", "Always 1; identity of the device.", labels=[*device])
+        info.add_metric([*device.values()], 1)
+        yield info
         build = Gauge("csp1d_build_info", "Always 1; the label is the version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
@@ -62,6 +88,21 @@ class SnapshotCollector(Collector):
                 active.add_metric([phase], amperes)
             yield active
 
+    def _inputs(self, state: Snapshot) -> Iterator[Metric]:
+        now_ns = self._now_ns()
+        failed = _by_phase(
+            "csp1d_input_failed", "1 if the input has failed; absent without a fresh reading."
+        )
+        if reading := state.fresh_failed(now_ns) or state.fresh(now_ns):
+            for phase in reading.phases:
+                failed.add_metric([phase], phase in reading.failed_phases)
+        highest = _by_phase(
+            "csp1d_current_max_amperes", "Highest RMS current of a reading in the last 60 s."
+        )
+        for phase, amperes in state.highest_amperes(now_ns).items():
+            highest.add_metric([phase], amperes)
+        yield from (failed, highest)
+
 
 def _measuring(state: Snapshot) -> Iterator[Metric]:
     yield Gauge(
@@ -78,6 +119,14 @@ def _measuring(state: Snapshot) -> Iterator[Metric]:
     for phase, count in state.clipped_samples_total.items():
         clipped.add_metric([phase], count)
     yield clipped
+    charge = Counter(
+        "csp1d_charge_coulombs",
+        "RMS current, integrated over the windows of all readings.",
+        labels=["phase"],
+    )
+    for phase, coulombs in state.charge_coulombs_total.items():
+        charge.add_metric([phase], coulombs)
+    yield charge
     yield Gauge(
         "csp1d_adc_up", "1 while the ADC delivers scans, at least 200 per second.", state.adc_up
     )
@@ -87,7 +136,11 @@ def _measuring(state: Snapshot) -> Iterator[Metric]:
 def _p1(state: Snapshot) -> Iterator[Metric]:
     counts = state.port
     yield Gauge("csp1d_p1_up", "1 while the P1 port is open.", state.p1_up)
-    yield Gauge("csp1d_p1_request", "1 while the request line is active.", state.p1_request)
+    yield Gauge(
+        "csp1d_p1_requested",
+        "1 while the request line is high or was within 10 s; absent while it is missing.",
+        state.p1_requested,
+    )
     yield Counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
     yield Counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
     yield Counter(
@@ -105,6 +158,32 @@ def _p1(state: Snapshot) -> Iterator[Metric]:
         buckets.append((limit, cumulative))
     latency.add_metric([], buckets=buckets, sum_value=state.latency_sum_seconds)
     yield latency
+
+
+def _service(state: Snapshot) -> Iterator[Metric]:
+    problem = Gauge(
+        "csp1d_problem",
+        "1 while a fault lasts; events as in the journal.",
+        labels=["event", "device"],
+    )
+    for labels in sorted({(it.event.event_name, it.device) for it in state.problems}):
+        problem.add_metric(labels, 1)
+    yield problem
+    yield Gauge(
+        "csp1d_config_last_reload_successful",
+        "0 if the last reload of the configuration was rejected.",
+        state.reload_successful,
+    )
+    yield Gauge(
+        "csp1d_config_last_reload_success_timestamp_seconds",
+        "Unix time of the start, or of the last successful reload.",
+        state.reload_success_timestamp_seconds,
+    )
+    yield Gauge(
+        "csp1d_http_certificate_expiry_timestamp_seconds",
+        "Unix time after which the HTTP server's certificate is not valid; absent without TLS.",
+        state.certificate_expiry_seconds,
+    )
 
 
 def _by_phase(name: str, text: str) -> Gauge:

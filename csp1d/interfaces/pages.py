@@ -24,7 +24,7 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
     registry.register(SnapshotCollector(snapshot))
 
     def status() -> bytes:
-        return to_json(snapshot().status(time.monotonic_ns()))
+        return to_json(snapshot().status(time.monotonic_ns(), time.time()))
 
     def waveform() -> bytes:
         return json.dumps(waveform_json(snapshot(), time.monotonic_ns(), time.time())).encode()

@@ -11,23 +11,20 @@ import socket
 import time
 
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.status import headline
 
 log = logging.getLogger("csp1d")
 
 
 def status_line(state: Snapshot, now_ns: int) -> str:
-    """The text for `systemctl status`. It contains no figures, so that it seldom changes."""
-    if not state.adc_up:
-        measuring = "ADC not found or not delivering data"
-    elif failed := state.fresh_failed(now_ns):
-        measuring = f"Input of {' and '.join(failed.failed_phases)} failed"
-    elif state.fresh(now_ns) is None:
-        measuring = "Waiting for a reading"
-    else:
-        measuring = "Measuring"
-    port = "P1 port open" if state.p1_up else "P1 port missing"
-    request = {None: "request line missing", True: "requesting", False: "no request"}
-    return f"{measuring}; {port}; {request[state.p1_request]}"
+    """The text for `systemctl status`. It seldom changes: it contains no figures but those in the
+    message of a problem."""
+    requests = {None: "request line missing", True: "requesting", False: "no request"}
+    request = requests[state.p1_requested]
+    if reasons := [problem.reason for problem in state.problems]:
+        return f"{headline(reasons, is_measuring=False)}; {request}"
+    measuring = "Waiting for a reading" if state.fresh(now_ns) is None else "Measuring"
+    return f"{measuring}; P1 port {'open' if state.p1_up else 'missing'}; {request}"
 
 
 class ServiceManager:

@@ -34,14 +34,15 @@ class CurrentLed:
         """End of the light; None while the LED is dark."""
         self.trim_ns: int | None = None
         """When to set the remaining time (`rest_ms()`) again; None if that is not needed."""
-        self._on_ms = 0
+        self.on_ms = 0
+        """Length of the light for the last reading."""
         self._lit_ns: int | None = None
 
     def on_reading(self, total_amperes: float, now_ns: int) -> None:
         """A reading of L1+L2+L3 is ready: call `start()` at `start_ns`, which may be now."""
-        self._on_ms = round(total_amperes * _MS_PER_AMPERE)
+        self.on_ms = round(total_amperes * _MS_PER_AMPERE)
         if total_amperes >= _CONTINUOUS_AMPERES:
-            self._on_ms = SHOWN_NS // MS_NS
+            self.on_ms = SHOWN_NS // MS_NS
         self.start_ns = now_ns
         if self._lit_ns is not None:
             second_ns = self._lit_ns + SECOND_NS - _EARLY_NS
@@ -51,12 +52,12 @@ class CurrentLed:
     def start(self, now_ns: int) -> int:
         """Begin the light. Returns its milliseconds, 0 for none."""
         self.start_ns = self.off_ns = self.trim_ns = None
-        if self._on_ms:
+        if self.on_ms:
             self._lit_ns = now_ns
-            self.off_ns = now_ns + self._on_ms * MS_NS
-            if _TRIM_MS < self._on_ms < _CONTINUOUS_AMPERES * _MS_PER_AMPERE:
-                self.trim_ns = now_ns + (self._on_ms - _TRIM_MS) * MS_NS
-        return self._on_ms
+            self.off_ns = now_ns + self.on_ms * MS_NS
+            if _TRIM_MS < self.on_ms < _CONTINUOUS_AMPERES * _MS_PER_AMPERE:
+                self.trim_ns = now_ns + (self.on_ms - _TRIM_MS) * MS_NS
+        return self.on_ms
 
     def rest_ms(self, now_ns: int) -> int:
         """Milliseconds to request from the kernel so that the light ends at about `off_ns`."""

@@ -22,9 +22,10 @@ from csp1d.interfaces import journal
 from csp1d.interfaces.http import HttpServer, SocketServer, Tls
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
+from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
-from csp1d.loop.reload import Part, affected_parts, log_doubts, read_again
+from csp1d.loop.reload import Part, Reloads, affected_parts
 from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
@@ -65,11 +66,14 @@ class Daemon:
         # The indicators set the LEDs: power, the total current, the request line.
         self._indicators = Indicators(hat, config)
 
+        # The result of the last reload of the configuration, for the reports.
+        self._reloads = Reloads()
+
         # HTTP threads serve metrics and pages from the latest snapshot, and see nothing else.
-        self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
-        self._pages = pages(lambda: self._snapshot)
         self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
         self._socket = DeviceSlot[SocketServer]("HTTP socket", Event.HTTP_LOST, Event.HTTP_FOUND)
+        self._snapshot = self._take_snapshot(time.monotonic_ns())
+        self._pages = pages(lambda: self._snapshot)
 
         # systemd receives readiness, the state as text, and a sign of life per search.
         self._service = ServiceManager()
@@ -90,7 +94,7 @@ class Daemon:
     def run(self) -> None:
         """Run the loop until a signal stops it, then leave the devices in their idle state."""
         Event.STARTED.log("csp1d %s started", __version__, version=__version__)
-        log_doubts(self._named_file or DEFAULT_PATH)
+        self._reloads.log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
         try:
             while not self._signals.stop or self._waits_for_telegram():
@@ -129,8 +133,12 @@ class Daemon:
         if self._signals.reload and not self._waits_for_telegram():
             self._signals.reload = False
             self._reload()
-        self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
+        self._snapshot = self._take_snapshot(now_ns)
         self._service.status(status_line(self._snapshot, now_ns))
+
+    def _take_snapshot(self, now_ns: int) -> Snapshot:
+        parts = (self._sampler, self._sender, self._indicators, self._http, self._reloads)
+        return take_snapshot(*parts, self._config.site, now_ns)
 
     def _check_sleep(self) -> None:
         """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""
@@ -176,10 +184,10 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if read := read_again(self._named_file):
+        if read := self._reloads.read_again(self._named_file):
             self._reconfigure(*read)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
-            log_doubts(self._named_file or DEFAULT_PATH)
+            self._reloads.log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
     def _reconfigure(self, config: Config, tls: Tls | None) -> None:
@@ -206,7 +214,9 @@ class Daemon:
     def _serve_http(self, tls: Tls | None = None) -> None:
         http = self._config.http
         if http.listen:
-            self._http.ensure_open(lambda: HttpServer(http, self._pages, tls=tls))
+            self._http.ensure_open(
+                lambda: HttpServer(http, self._pages, self._config.site.name, tls)
+            )
         is_of_service = self._hat.is_simulated and http.socket == HttpConfig().socket
         if http.socket and not is_of_service:
             self._socket.ensure_open(lambda: SocketServer(http.socket, self._pages))

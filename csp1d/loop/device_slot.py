@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from csp1d.errors import DeviceAbsentError, DeviceError
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Closable
 from csp1d.loop.fault import Fault
 from csp1d.units import SECOND_NS
@@ -37,11 +37,15 @@ class DeviceSlot(Generic[T]):
         self.device: T | None = None
         self.open_count = 0
         self._name = name
-        self._lost = lost
         self._found = found
         self._clock = clock
-        self._fault = Fault()
+        self._fault = Fault(lost, name)
         self._has_worked = False
+
+    @property
+    def problem(self) -> ActiveProblem | None:
+        """The loss of the device, if it was reported and lasts."""
+        return self._fault.problem
 
     def ensure_open(self, opener: Callable[[], T]) -> T | None:
         """Return the device, opening it if necessary; None if that fails.
@@ -71,8 +75,9 @@ class DeviceSlot(Generic[T]):
         """
         # A DeviceError names a remedy, which udev may be about to apply.
         at_once = self._has_worked and not isinstance(error, DeviceError)
-        if which and not isinstance(error, DeviceError):
-            error = OSError(f"{which}: {error.strerror or error}")
+        if not isinstance(error, DeviceError):
+            text = f"{error.strerror}; check its connection" if error.strerror else str(error)
+            error = OSError(f"{which}: {text}" if which else text)
         self._report("lost", error, 0 if at_once else _LASTING_NS)
         self.close()
 
@@ -93,4 +98,4 @@ class DeviceSlot(Generic[T]):
     def _report(self, state: str, error: OSError, lasting_ns: int) -> None:
         reason = "" if isinstance(error, DeviceAbsentError) else str(error)
         if self._fault.observe(self._clock(), reason=reason, lasting_ns=lasting_ns):
-            self._lost.log("%s %s: %s", self._name, state, error, device=self._name, reason=error)
+            self._fault.log("%s %s: %s", self._name, state, error, reason=error)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decides when a fault is reported: once when it begins and once when it ends.
 
-No I/O and no clock: the caller passes what it observes and when (any clock in nanoseconds that does
-not jump), and the return value says whether to report it.
+No I/O but the log, and no clock: the caller passes what it observes and when (CLOCK_MONOTONIC), and
+the return value says whether to report it. From its report to its end the fault is an active
+problem, in the words of the report.
 """
 
+from typing import Any
+
+from csp1d.events import ActiveProblem, Event
 from csp1d.units import SECOND_NS
 
 _PATIENCE = 5
@@ -20,12 +24,19 @@ QUIET_NS = 10 * SECOND_NS
 class Fault:
     """The state of one fault: whether it is present, and which reasons have been reported."""
 
-    def __init__(self, quiet_ns: int = 0) -> None:
-        """`quiet_ns`: the fault ends when it was not observed for this time."""
+    def __init__(self, event: Event, device: str, quiet_ns: int = 0) -> None:
+        """`event` reports the fault of `device`; `quiet_ns`: it ends when it was not observed for
+        this time."""
         self.count = 0
         """Sum of the counts observed since the fault began."""
+        self.problem: ActiveProblem | None = None
+        """The fault as it was reported last, with the present reason if that was reported; None if
+        the fault is absent or was not reported."""
+        self._event = event
+        self._device = device
         self._quiet_ns = quiet_ns
         self._reasons: set[str] = set()
+        self._problems: dict[str, ActiveProblem] = {}
         self._is_reported = False
         self._reason: str | None = None
         self._reason_since_ns = self._last_ns = 0
@@ -46,6 +57,7 @@ class Fault:
             self._reason, self._reason_since_ns = reason, now_ns
         self._last_ns = now_ns
         self.count += count
+        self.problem = self._problems.get(reason, self.problem)
         known = reason in self._reasons or (self._reasons and not reason)
         if known or len(self._reasons) == _MAX_REASONS:
             return False
@@ -57,6 +69,17 @@ class Fault:
         self._is_reported = True
         return True
 
+    def log(self, text: str, *args: object, **fields: Any) -> None:
+        """Log the fault, which `observe()` said to report."""
+        message = self._event.log(text, *args, stacklevel=3, device=self._device, **fields)
+        reason, since_ns = self._reason or "", self._since_ns or 0
+        self.problem = ActiveProblem(self._event, self._device, message, since_ns)
+        self._problems[reason] = self.problem
+
+    def recent(self, now_ns: int, within_ns: int = QUIET_NS) -> ActiveProblem | None:
+        """The problem, None if it was not observed for `within_ns`: it may have ended unseen."""
+        return self.problem if now_ns - self._last_ns < within_ns else None
+
     def clear(self, now_ns: int) -> bool:
         """The fault is absent. Returns whether to report its end."""
         if self._since_ns is None or now_ns - self._last_ns < self._quiet_ns:
@@ -67,6 +90,10 @@ class Fault:
         return was_reported
 
     def reset_reasons(self) -> None:
-        """The configuration changed: report reasons again, even those reported before."""
+        """The configuration changed: report reasons again, even those reported before.
+
+        Until then there is no problem: it may not concern the new configuration.
+        """
         self._reasons.clear()
-        self._reason = None
+        self._problems.clear()
+        self._reason = self.problem = None

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from csp1d.config import Config
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat, Led
 from csp1d.loop.current_led import CurrentLed
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.fault import Fault
+from csp1d.units import SECOND_NS
 
 
 class Indicators:
@@ -21,10 +22,12 @@ class Indicators:
     ) -> None:
         self._hat = hat
         self._clock = clock
-        self._trigger_fault = Fault()
         self._current = CurrentLed()
         self._turns_off_alone = False
         self._requested = False
+        self._p1_ms = 0
+        self._p1_lit_ns = 0
+        self._p1_since_ns = self._p1_counted_ns = clock()
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -34,12 +37,19 @@ class Indicators:
             role: DeviceSlot(f"LED {name}", Event.LED_LOST, Event.LED_FOUND, self._clock)
             for role, name in self._names.items()
         }
+        name = self._names.get("current", "")
+        self._trigger_fault = Fault(Event.LED_TRIGGER_LOST, f"LED {name}")
         self.reopen_missing()
 
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of the LEDs; None stands for none."""
+        lost = [slot.problem for slot in self._slots.values()]
+        return [*lost, self._trigger_fault.recent(now_ns)]
+
     @property
-    def lit(self) -> Mapping[str, bool]:
-        """By role: whether each available LED is lit."""
-        shown = {"power": True, "current": self._rest_ms() > 0, "p1": self._requested}
+    def ms_per_second(self) -> Mapping[str, int]:
+        """By role: how long each available LED is lit per second, p1 over the last second."""
+        shown = {"power": 1000, "current": min(1000, self._current.on_ms), "p1": self._p1_ms}
         return {role: shown[role] for role, slot in self._slots.items() if slot.device}
 
     @property
@@ -48,11 +58,6 @@ class Indicators:
         off_ns = None if self._turns_off_alone else current.off_ns
         times = (current.start_ns, current.trim_ns, off_ns)
         return min((time_ns for time_ns in times if time_ns is not None), default=None)
-
-    @property
-    def off_ns(self) -> int | None:
-        """When the current LED goes dark (CLOCK_MONOTONIC); None while it is dark."""
-        return self._current.off_ns
 
     def reopen_missing(self, again: bool = False) -> None:
         """Open the missing LEDs and set them to what they should show.
@@ -77,6 +82,7 @@ class Indicators:
     def on_request(self, high: bool) -> None:
         """The request line is high or low."""
         if high != self._requested:
+            self._count_p1(self._clock())
             self._requested = high
             self._switch("p1", high)
 
@@ -88,6 +94,7 @@ class Indicators:
 
     def poll(self, now_ns: int) -> None:
         """Start, trim or end the light of the current LED if it is time."""
+        self._count_p1(now_ns)
         current = self._current
         if current.start_ns is not None and now_ns >= current.start_ns:
             if on_ms := current.start(now_ns):
@@ -103,6 +110,15 @@ class Indicators:
             current.off_ns = None
             if not self._turns_off_alone:
                 self._switch("current", False)
+
+    def _count_p1(self, now_ns: int) -> None:
+        """Add the time since the last call to the light of p1, which is as long as its requests."""
+        if self._requested:
+            self._p1_lit_ns += now_ns - self._p1_counted_ns
+        self._p1_counted_ns = now_ns
+        if (span_ns := now_ns - self._p1_since_ns) >= SECOND_NS:
+            self._p1_ms = round(1000 * self._p1_lit_ns / span_ns)
+            self._p1_lit_ns, self._p1_since_ns = 0, now_ns
 
     def close(self) -> None:
         """Turn off all LEDs except power, which shows that the board has power."""
@@ -123,11 +139,10 @@ class Indicators:
             if self._trigger_fault.clear(self._clock()):
                 Event.LED_TRIGGER_FOUND.log("%s: kernel trigger in use again", name, device=name)
         elif self._trigger_fault.observe(self._clock()):
-            Event.LED_TRIGGER_LOST.log(
+            self._trigger_fault.log(
                 "%s: kernel LED trigger transient not loaded, the LED may stay on if csp1d is"
                 " killed; run: modprobe ledtrig-transient",
                 name,
-                device=name,
             )
 
     def _switch(self, role: str, on: bool) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports the faults of the measurement to the journal: each once when it begins and when it ends.
+"""Reports the faults of the measurement: each once when it begins and when it ends.
 
 Lost scans, overload and stalls come in bursts, one second with and one without. Such a fault has
 ended when it was absent for ten seconds.
@@ -7,7 +7,7 @@ ended when it was absent for ten seconds.
 
 from collections.abc import Sequence
 
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc
 from csp1d.loop.fault import QUIET_NS, Fault
 from csp1d.measuring.reading import FRESH_NS, DirectionReading, PhaseCurrent, Reading
@@ -27,46 +27,60 @@ class MeasurementEvents:
     """The faults of an available ADC, across all its set-ups. Times are CLOCK_MONOTONIC."""
 
     def __init__(self) -> None:
-        self._unstamped = Fault()
-        self._rate_refused = Fault()
-        self._rate_wrong = Fault()
-        self._slow = Fault()
-        self._scale = Fault()
-        self._stall = Fault(QUIET_NS)
-        self._clock = Fault(QUIET_NS)
-        self._age = Fault(QUIET_NS)
-        self._loss = Fault(QUIET_NS)
-        self._lossy = Fault(QUIET_NS)
-        self._reference = Fault(QUIET_NS)
-        self._wiring = Fault()
-        self._overload = {phase: Fault(QUIET_NS) for phase in Phase}
-        self._failed = {phase: Fault(QUIET_NS) for phase in Phase}
+        self._unstamped = Fault(Event.ADC_UNSTAMPED, "ADC")
+        self._rate_refused = Fault(Event.ADC_RATE_REFUSED, "ADC")
+        self._rate_wrong = Fault(Event.ADC_RATE_REFUSED, "ADC")
+        self._slow = Fault(Event.ADC_SLOW, "ADC")
+        self._scale: dict[str, Fault] = {}
+        """By doubt."""
+        self._stall = Fault(Event.ADC_STALLED, "ADC", QUIET_NS)
+        self._clock = Fault(Event.ADC_CLOCK, "ADC", QUIET_NS)
+        self._age = Fault(Event.ADC_CLOCK, "ADC", QUIET_NS)
+        self._loss = Fault(Event.SCANS_LOST, "ADC", QUIET_NS)
+        self._lossy = Fault(Event.READINGS_LOST, "ADC", QUIET_NS)
+        self._reference = Fault(Event.REFERENCE_LOST, "reference", QUIET_NS)
+        self._wiring = Fault(Event.WIRING_DOUBTFUL, "wiring")
+        self._overload = {phase: Fault(Event.CLIPPING, phase, QUIET_NS) for phase in Phase}
+        self._failed = {phase: Fault(Event.INPUT_FAILED, phase, QUIET_NS) for phase in Phase}
+        # Those that are observed at each read, the most important first.
+        self._of_scans = (
+            *(self._stall, self._slow, self._lossy, self._age),
+            *(*self._failed.values(), *self._overload.values()),
+            *(self._reference, self._wiring, self._loss, self._clock, self._rate_wrong),
+        )
+
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems, the most important first; None stands for none."""
+        of_set_up = [fault.problem for fault in (*self._scale.values(), self._rate_refused)]
+        return [*(fault.recent(now_ns) for fault in self._of_scans), *of_set_up]
 
     def reset(self) -> None:
-        """The configuration changed: report faults that depend on it again."""
-        of_set_up = (self._rate_refused, self._rate_wrong, self._scale)
-        for fault in (*of_set_up, self._clock, self._reference, self._wiring):
+        """The configuration changed: report faults again."""
+        for fault in (*self._of_scans, *self._scale.values(), self._rate_refused):
             fault.reset_reasons()
 
     def on_set_up(self, adc: Adc, range_doubts: Sequence[str], now_ns: int) -> None:
         """The ADC was set up. `range_doubts`: why its range is probably wrong."""
-        if doubts := [*adc.scale_doubts, *range_doubts]:
-            for doubt in doubts:
-                if self._scale.observe(now_ns, reason=doubt):
-                    Event.ADC_SCALE_DOUBTFUL.log("%s", doubt, device="ADC", reason=doubt)
-        elif self._scale.clear(now_ns):
+        doubts, before = [*adc.scale_doubts, *range_doubts], self._scale
+        self._scale = {
+            doubt: before.get(doubt) or Fault(Event.ADC_SCALE_DOUBTFUL, "ADC") for doubt in doubts
+        }
+        for doubt, fault in self._scale.items():
+            if fault.observe(now_ns):
+                fault.log("%s", doubt, reason=doubt)
+        if before and not doubts:
             Event.ADC_SCALE_PLAUSIBLE.log("ADC scale and range are plausible", device="ADC")
         if adc.format.timestamp is not None:
             self._unstamped.clear(now_ns)
         elif self._unstamped.observe(now_ns):
-            Event.ADC_UNSTAMPED.log(
-                "ADC provides no timestamps: time is derived from the number of scans", device="ADC"
+            self._unstamped.log(
+                "ADC provides no timestamps: time is derived from the number of scans"
             )
-        if (fault := adc.rate_fault) is None:
+        if (rate_fault := adc.rate_fault) is None:
             if self._rate_refused.clear(now_ns):
                 Event.ADC_RATE_TAKEN.log("ADC accepts adc.sampling_frequency_hz", device="ADC")
-        elif self._rate_refused.observe(now_ns, reason=fault):
-            Event.ADC_RATE_REFUSED.log("%s", fault, device="ADC", reason=fault)
+        elif self._rate_refused.observe(now_ns, reason=rate_fault):
+            self._rate_refused.log("%s", rate_fault, reason=rate_fault)
 
     def on_rate(self, fault: str | None, now_ns: int) -> None:
         """Scans arrived. `fault`: why their rate is not the one that the driver reports."""
@@ -75,10 +89,9 @@ class MeasurementEvents:
                 Event.ADC_RATE_TAKEN.log("ADC delivers scans at the reported rate", device="ADC")
         # Without the reason: its figures differ each time.
         elif self._rate_wrong.observe(now_ns):
-            Event.ADC_RATE_REFUSED.log(
+            self._rate_wrong.log(
                 "ADC: %s; measuring at the actual rate: set adc.sampling_frequency_hz to it",
                 fault,
-                device="ADC",
                 reason=fault,
             )
 
@@ -86,25 +99,26 @@ class MeasurementEvents:
         """Scans arrived without a reading: from an ADC that is too slow, or many were lost."""
         # Each without the figures: they differ each time.
         if slow_hertz and self._slow.observe(now_ns):
-            Event.ADC_SLOW.log(
+            self._slow.log(
                 "ADC delivers %.4g scans per second, csp1d needs at least %.0f: no telegrams sent;"
                 " set adc.sampling_frequency_hz, or the rate of its trigger",
                 slow_hertz,
                 SLOWEST_HERTZ,
-                device="ADC",
             )
         if lossy_windows >= _LOSSY_WINDOWS and self._lossy.observe(now_ns):
-            Event.READINGS_LOST.log(
+            self._lossy.log(
                 "more than %.0f %% of the ADC scans are lost each second: no telegrams sent;"
                 " reduce adc.sampling_frequency_hz, or the load of the processor",
                 100 * MOST_LOST,
-                device="ADC",
             )
 
     def on_stall(self, now_ns: int) -> None:
         """The ADC has delivered no scan for too long."""
         if self._stall.observe(now_ns):
-            Event.ADC_STALLED.log("ADC stalled: present, but not delivering data", device="ADC")
+            self._stall.log(
+                "ADC stalled: present, but not delivering data; check adc.trigger, and the HAT's"
+                " clock and supply"
+            )
 
     def on_data(self, now_ns: int) -> None:
         """The ADC has delivered scans."""
@@ -121,14 +135,17 @@ class MeasurementEvents:
         """
         if clock_fault is not None:
             if self._clock.observe(now_ns):
-                Event.ADC_CLOCK.log(
-                    "ADC timestamps: %s", clock_fault, device="ADC", reason=clock_fault
-                )
+                self._clock.log("ADC timestamps: %s", clock_fault, reason=clock_fault)
         elif readings and self._clock.clear(now_ns):
             Event.ADC_CLOCK_GOOD.log("ADC timestamps are used again", device="ADC")
         if lost_scans:
             if self._loss.observe(now_ns, count=lost_scans):
-                Event.SCANS_LOST.log("%d ADC scans lost", lost_scans, scans_lost=lost_scans)
+                self._loss.log(
+                    "%d ADC scans lost; if that continues, reduce the load of the processor or"
+                    " adc.sampling_frequency_hz",
+                    lost_scans,
+                    scans_lost=lost_scans,
+                )
         elif readings and self._loss.clear(now_ns):
             count = self._loss.count
             Event.SCANS_COMPLETE.log(
@@ -150,14 +167,17 @@ class MeasurementEvents:
         if fault := direction.reference_fault:
             # Without the reason: its figures differ each time.
             if self._reference.observe(now_ns):
-                Event.REFERENCE_LOST.log(
-                    "direction unknown, all current counts as import: %s", fault, reason=fault
+                self._reference.log(
+                    "direction unknown, all current counts as import: %s; check the plug of the"
+                    " reference, and input and minimum under [direction]",
+                    fault,
+                    reason=fault,
                 )
         elif self._reference.clear(now_ns):
             Event.REFERENCE_FOUND.log("direction known: the reference is available again")
         if advice := direction.wiring_advice:
             if self._wiring.observe(now_ns, reason=advice):
-                Event.WIRING_DOUBTFUL.log("wiring: %s", advice, reason=advice)
+                self._wiring.log("wiring: %s", advice, reason=advice)
         elif advice == "" and self._wiring.clear(now_ns):
             Event.WIRING_FITS.log("wiring: the phase angles match the configuration")
 
@@ -165,10 +185,10 @@ class MeasurementEvents:
         """The age of the last reading. The backlog after a pause is no fault: it does not last."""
         if age_ns > FRESH_NS:
             if self._age.observe(now_ns, lasting_ns=_OLD_NS):
-                Event.ADC_CLOCK.log(
-                    "ADC timestamps: scans arrive %.1f s late, too old to send",
+                self._age.log(
+                    "ADC timestamps: scans arrive %.1f s late, too old to send; find the process"
+                    " that delays csp1d",
                     age_ns / SECOND_NS,
-                    device="ADC",
                 )
         elif self._age.clear(now_ns):
             Event.ADC_CLOCK_GOOD.log("ADC scans arrive in time again", device="ADC")
@@ -191,7 +211,7 @@ class MeasurementEvents:
                 )
             )
             if failed.observe(now_ns, reason=reason):
-                Event.INPUT_FAILED.log(
+                failed.log(
                     "%s: %s: current unknown, no telegrams sent; check the %s",
                     phase,
                     reason,
@@ -204,8 +224,9 @@ class MeasurementEvents:
             Event.INPUT_GOOD.log("%s: input OK again", phase, phase=phase)
         if samples := current.clipped_samples:
             if overload.observe(now_ns, count=samples):
-                Event.CLIPPING.log(
-                    "%s overload: signal exceeds the ADC range, the reading is too low",
+                overload.log(
+                    "%s overload: signal exceeds the ADC range, the reading is too low; check the"
+                    " burden resistor and the bias",
                     phase,
                     phase=phase,
                     clipped_samples=samples,

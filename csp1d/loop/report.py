@@ -3,15 +3,37 @@
 
 from dataclasses import replace
 
+from csp1d.config import SiteConfig
+from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Reloads
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 
 
-def take_snapshot(sampler: Sampler, sender: Sender, indicators: Indicators) -> Snapshot:
+def take_snapshot(
+    sampler: Sampler,
+    sender: Sender,
+    indicators: Indicators,
+    http: DeviceSlot[HttpServer],
+    reloads: Reloads,
+    site: SiteConfig,
+    now_ns: int,
+) -> Snapshot:
     """Copy the state of the parts. Later turns of the loop do not change the copy."""
+    problems = [
+        *sampler.problems(now_ns),
+        *sender.problems(now_ns),
+        *reloads.problems,
+        http.problem,
+        *indicators.problems(now_ns),
+    ]
     return Snapshot(
+        site=site,
+        p1=sender.p1,
+        problems=tuple(problem for problem in problems if problem),
         reading=sampler.reading,
         failed=sampler.failed,
         reading_timestamp_seconds=sampler.reading_timestamp_seconds,
@@ -19,14 +41,18 @@ def take_snapshot(sampler: Sampler, sender: Sender, indicators: Indicators) -> S
         scans_total=sampler.scans_total,
         scans_lost_total=sampler.lost_scans_total,
         clipped_samples_total=dict(sampler.clipped_samples),
+        charge_coulombs_total=dict(sampler.charge_coulombs),
+        last_minute=sampler.last_minute,
+        reload_successful=reloads.successful,
+        reload_success_timestamp_seconds=reloads.success_timestamp_seconds,
+        certificate_expiry_seconds=http.device.certificate_expiry_seconds if http.device else None,
         adc_up=sampler.is_up,
         adc_reconnects_total=sampler.reconnects,
         p1_up=sender.port.device is not None,
-        p1_request=sender.requested,
+        p1_requested=sender.requested_lately,
         port=replace(sender.counts),
         latency_counts=tuple(sender.latency.counts),
         latency_sum_seconds=sender.latency.sum_seconds,
-        leds_lit=indicators.lit,
-        current_led_off_ns=indicators.off_ns,
+        leds_ms_per_second=indicators.ms_per_second,
         last_telegram=sender.last_telegram,
     )

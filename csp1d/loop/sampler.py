@@ -13,11 +13,11 @@ An ADC that delivers blocks is also read when one is complete: the kernel keeps 
 import selectors
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from csp1d.config import Config
 from csp1d.errors import DeviceError, ScanFormatError
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc, Hat
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.measurement_events import MeasurementEvents
@@ -48,6 +48,7 @@ _MAX_AHEAD_NS = 10 * MS_NS
 """A reading ends one scan period after its last scan, thus slightly in the future. One that ends
 later than this has its time from a wrong clock."""
 _SEARCH_NS = 1_000 * MS_NS
+_MINUTE_NS = 60 * SECOND_NS
 
 
 class Sampler:
@@ -66,6 +67,10 @@ class Sampler:
         self.failed: Reading | None = None
         """The last reading if an input has failed: for diagnosis, its currents are not valid."""
         self.clipped_samples: Counter[Phase] = Counter()
+        self.charge_coulombs: dict[Phase, float] = {}
+        """RMS current over the windows of all readings."""
+        self.last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
+        """End (CLOCK_MONOTONIC) and RMS amperes of the readings of the last 60 s, oldest first."""
         self._hat = hat
         self._config = config
         self._clock = clock
@@ -96,12 +101,20 @@ class Sampler:
         timeline = self._metering.timeline if self._metering else None
         return self._lost_before + (timeline.lost_scans_total if timeline else 0)
 
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of the measurement; None stands for none.
+
+        While the ADC is missing, nothing else is known of it.
+        """
+        return [lost] if (lost := self._adc.problem) else self._events.problems(now_ns)
+
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""
         self._adc.reset()
         self._events.reset()
         self._discard_metering()
         self.reading = None
+        self.last_minute = ()
         self._config = config
         self.wake_ns = 0
 
@@ -173,7 +186,10 @@ class Sampler:
                 direction = DirectionMeter(
                     adc.format, channels, self._config.direction, reference, adc.reference_fault
                 )
-            self._metering = Metering(adc.format, channels, self._config.measurement, direction)
+            fuse_amperes = self._config.site.main_fuse_amperes
+            self._metering = Metering(
+                adc.format, channels, self._config.measurement, direction, fuse_amperes
+            )
         except ValueError as error:
             adc.close()
             raise DeviceError(str(error)) from error
@@ -198,6 +214,13 @@ class Sampler:
             age_ns = self._clock() - self.reading.end_ns
             self.reading_timestamp_seconds = time.time() - age_ns / SECOND_NS
             self.readings_total += len(valid)
+        for reading in valid:
+            amperes = {phase: reading.amperes(phase) for phase in reading.phases}
+            for phase, rms_amperes in amperes.items():
+                charge = self.charge_coulombs.get(phase, 0.0) + rms_amperes * reading.window_seconds
+                self.charge_coulombs[phase] = charge
+            kept = (past for past in self.last_minute if reading.end_ns - past[0] < _MINUTE_NS)
+            self.last_minute = (*kept, (reading.end_ns, amperes))
         return valid
 
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from csp1d.config import Config
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat, Port, RequestLine
 from csp1d.identity import identified
 from csp1d.loop.device_slot import DeviceSlot
@@ -23,6 +23,9 @@ from csp1d.p1.request import RequestFilter
 from csp1d.p1.telegram import TelegramTime, encode
 from csp1d.phase import Phase
 from csp1d.units import SECOND_NS
+
+_REQUESTED_NS = 10 * SECOND_NS
+"""A charge point that polls lowers the line between telegrams: it requests them all the same."""
 
 
 class Sender:
@@ -37,9 +40,9 @@ class Sender:
         self._hat = hat
         self._config = config
         self._clock = clock
-        self._stuck = Fault(QUIET_NS)
+        self._stuck = Fault(Event.TELEGRAM_DROPPED, "P1 port", QUIET_NS)
         self._time = TelegramTime()
-        self._cannot_flush = Fault()
+        self._cannot_flush = Fault(Event.P1_PORT_CANNOT_FLUSH, "P1 port")
         self.line = DeviceSlot[RequestLine](
             "request line", Event.REQUEST_LINE_LOST, Event.REQUEST_LINE_FOUND, clock
         )
@@ -48,9 +51,11 @@ class Sender:
 
     def _start(self) -> None:
         self._always = self._config.p1.request.always
-        self._p1 = identified(self._config.p1)
+        self.p1 = identified(self._config.p1)
+        """With the identity of this machine."""
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
+        self._request_ns: int | None = None
         self.reopen_missing()
 
     def configure(self, config: Config) -> None:
@@ -59,6 +64,7 @@ class Sender:
         self.line.reset()
         self.port.reset()
         self._cannot_flush.reset_reasons()
+        self._stuck.reset_reasons()
         self._config = config
         self._start()
 
@@ -73,8 +79,21 @@ class Sender:
 
     @property
     def requested(self) -> bool | None:
-        """Whether the charge point requests telegrams; None while the line is missing."""
+        """Whether the request line is high; None while it is missing."""
         return self._protocol.requested if self._always or self.line.device else None
+
+    @property
+    def requested_lately(self) -> bool | None:
+        """Whether the line is high or was within ten seconds; None while it is missing."""
+        if self.requested is not False or self._request_ns is None:
+            return self.requested
+        return self._clock() - self._request_ns <= _REQUESTED_NS
+
+    def problems(self, now_ns: int) -> list[ActiveProblem | None]:
+        """The active problems of port and request line; None stands for none."""
+        # A port that is stuck drops a telegram per interval.
+        within_ns = QUIET_NS + self._config.p1.interval_seconds * SECOND_NS
+        return [self.port.problem, self._stuck.recent(now_ns, within_ns), self.line.problem]
 
     def descriptors(self) -> dict[int, int]:
         """The descriptors that wake the loop, with their selector events."""
@@ -133,7 +152,7 @@ class Sender:
         amperes = [amperes_of(phase) if phase in measured else None for phase in Phase]
         end_seconds = time.time() - (self._clock() - reading.end_ns) / SECOND_NS
         local_time = self._time.advance(end_seconds)
-        data = encode(self._p1, amperes, local_time, self._config.direction)
+        data = encode(self.p1, amperes, local_time, self._config.direction)
         telegram = Telegram(data, reading.end_ns)
         if self._protocol.requested:
             # The request may have ended while the reading was computed.
@@ -165,6 +184,8 @@ class Sender:
         return port
 
     def _set_request(self, high: bool) -> None:
+        if high or self._protocol.requested:
+            self._request_ns = self._clock()
         self._dispatch(lambda now_ns, waiting: self._protocol.on_request(high, now_ns, waiting))
 
     def _dispatch(self, event: Callable[[int, int], list[Action]]) -> None:
@@ -187,9 +208,9 @@ class Sender:
         """Log that the port is stuck, or no longer is; the loss of the port is logged elsewhere."""
         if dropped := self.counts.dropped - before.dropped:
             if self._stuck.observe(now_ns, count=dropped):
-                Event.TELEGRAM_DROPPED.log(
-                    "telegram dropped: the serial port did not transmit it within one second",
-                    device="P1 port",
+                self._stuck.log(
+                    "telegram dropped: the serial port did not transmit it within one second;"
+                    " check its adapter and its driver"
                 )
         elif self.counts.sent > before.sent and self._stuck.clear(now_ns):
             Event.TELEGRAMS_RESUMED.log(
@@ -200,12 +221,11 @@ class Sender:
             )
 
     def _log_cannot_flush(self, held: int) -> None:
-        Event.P1_PORT_CANNOT_FLUSH.log(
+        self._cannot_flush.log(
             "%s cannot flush: %d bytes remained in it; after an abort the rest of a telegram is "
             "transmitted; use a built-in serial port if the charge point cannot accept that",
             self._config.p1.device,
             held,
-            device="P1 port",
         )
 
     def _lose_port(self, error: OSError) -> None:

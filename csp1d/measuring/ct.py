@@ -16,7 +16,8 @@ _LEAST_AMPERES = 1.0
 from peak to peak it must be more than one code. Otherwise a load could read 0 A."""
 
 _USUAL_AMPERES = 16.0
-"""The smallest usual main fuse: with less range, a scale, ratio or burden is probably wrong."""
+"""The smallest usual main fuse. With less range than the main fuse, a scale, ratio or burden is
+probably wrong."""
 
 _NOISY_BITS = 16
 """A signed input with at least this many bits always has noise of a code or more. An unsigned one
@@ -87,8 +88,8 @@ class Ct:
         self._gain = config.gain
         self._noise_floor_amperes = config.noise_floor_amperes
 
-    def check_range(self, no_load_amperes: float) -> str:
-        """Why the range of the ADC is probably wrong, "" if it is usual.
+    def check_range(self, no_load_amperes: float, main_fuse_amperes: float) -> str:
+        """Why the range of the ADC is probably wrong, "" if it reaches the main fuse (0: unknown).
 
         Raises ValueError if a load would read 0 A.
         """
@@ -108,9 +109,10 @@ class Ct:
                 f"{key}: a code of the ADC is {code_amperes:.3g} A, so small loads would read 0 A;"
                 f" {remedy}"
             )
-        if range_amperes >= _USUAL_AMPERES:
+        if range_amperes >= (main_fuse_amperes or _USUAL_AMPERES):
             return ""
-        return f"{key}: the ADC overloads above {range_amperes:.3g} A RMS; {remedy}"
+        fuse = f", below the main fuse of {main_fuse_amperes:g} A" if main_fuse_amperes else ""
+        return f"{key}: the ADC overloads above {range_amperes:.3g} A RMS{fuse}; {remedy}"
 
     def current(
         self, window: Window, codes: Floats, moments: Moments, center: float, no_load_amperes: float

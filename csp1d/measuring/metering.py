@@ -39,13 +39,18 @@ class Metering:
         channels: Mapping[Phase, ChannelConfig],
         measurement: MeasurementConfig,
         direction: DirectionMeter | None = None,
+        main_fuse_amperes: float = 0.0,
     ) -> None:
-        """`direction` must have the same channels; None: no direction is measured."""
+        """`direction` must have the same channels; None: no direction is measured.
+
+        `main_fuse_amperes`: the current that the range should reach; 0: unknown.
+        """
         self.scans_total = 0
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._phases = list(channels)
-        checked = [ct.check_range(measurement.no_load_amperes) for ct in self._cts]
+        limits = (measurement.no_load_amperes, main_fuse_amperes)
+        checked = [ct.check_range(*limits) for ct in self._cts]
         self.range_doubts = tuple(filter(None, checked))
         """Why the range of the ADC is probably wrong, for each such channel."""
         # One row per CT, then the reference if it has a channel.

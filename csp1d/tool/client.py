@@ -49,8 +49,12 @@ class Client:
 
     def status(self) -> Status:
         """Raises NoAnswerError."""
+        return self.parse(self.status_json())
+
+    def parse(self, body: bytes) -> Status:
+        """The status in the body of /status.json. Raises NoAnswerError."""
         try:
-            return parse(self.status_json())
+            return parse(body)
         except ValueError as error:
             raise NoAnswerError(
                 f"the answer from {self.path} is {error}; restart csp1d if it is older than csp1ctl"

@@ -119,8 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fuse",
         metavar="AMPERES",
         type=_FUSE,
-        default=80.0,
-        help="current at which a bar is full and turns red (default 80)",
+        help="current at which a bar is full and turns red (default: that of the main fuse, or 80)",
     )
 
     calibrate = add("calibrate", help="find noise floor and gain with the running daemon")

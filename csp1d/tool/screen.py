@@ -10,26 +10,34 @@ from rich.text import Text
 
 from csp1d.status import LiveReading, Status, rows
 
+_FULL_AMPERES = 80.0
+
 
 def screen(
     place: str,
     status: Status | None,
     telegrams_per_second: float | None,
     notes: Iterable[str],
-    fuse_amperes: float,
+    fuse_amperes: float | None,
 ) -> RenderableType:
-    """The content of the screen; a bar is full at `fuse_amperes`, and red from there on."""
+    """The content of the screen; a bar is full at `fuse_amperes`, and red from there on.
+
+    None: at the rating of the main fuse, or 80 A if it is unknown.
+    """
     version = f" {status.version}" if status else ""
+    site = f"{status.site}: " if status and status.site else ""
     parts: list[RenderableType] = [
-        Text.assemble((f"csp1d{version}", "bold"), f" at {place}"),
+        Text.assemble((f"{site}csp1d{version}", "bold"), f" at {place}"),
         Text(),
     ]
     if status is None:
         parts.append(Text("no answer from csp1d; retrying", style="bold red"))
     else:
         if status.reading:
-            parts += [_bars(status.reading, fuse_amperes), Text()]
+            limit = fuse_amperes or status.main_fuse_amperes or _FULL_AMPERES
+            parts += [_bars(status.reading, limit), Text()]
         parts.append(_table(status, telegrams_per_second))
+        parts += [Text(problem.reason, style="bold red") for problem in status.problems]
     parts.append(Text())
     parts += [Text(note) for note in notes]
     parts.append(Text("Ctrl-C to quit", style="dim"))

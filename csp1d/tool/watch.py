@@ -7,7 +7,7 @@ It takes each answer of the daemon and each failure, and does no I/O and reads n
 from collections import deque
 from collections.abc import Iterator
 
-from csp1d.status import Status, faults
+from csp1d.status import Status
 
 _RATE_SECONDS = 10.0
 _NOTES = 5
@@ -80,8 +80,10 @@ class Watch:
                 yield f"{phase} {current.rms_amperes:.2f} A"
             hertz = status.reading.frequency_hertz
             yield "no frequency" if hertz is None else f"{hertz:.3f} Hz"
-        yield from faults(status)
-        if status.p1_request is not None:
-            yield "requesting" if status.p1_request else "no request"
+        else:
+            yield "no current reading"
+        yield from (problem.reason for problem in status.problems)
+        if status.p1_requested is not None:
+            yield "requesting" if status.p1_requested else "no request"
         yield f"{status.telegrams.sent} sent"
         yield f"{status.scans_lost_total} scans lost"

@@ -2,7 +2,7 @@
 // Tests of the page in a browser, with csp1d on its virtual HAT. Run by tools/browser; screenshots go
 // to the folder in PICTURES.
 "use strict";
-const { spawn } = require("node:child_process");
+const { execFileSync, spawn } = require("node:child_process");
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const os = require("node:os");
@@ -14,17 +14,17 @@ const axe = require("axe-core");
 const ROOT = path.resolve(__dirname, "../..");
 const PICTURES = process.env.PICTURES;
 const DESKTOP = { width: 1180, height: 1000 }, PHONE = { width: 390, height: 1120 };
-const STEP_SECONDS = 16, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
+const STEP_SECONDS = 24, FOLLOWS_MS = 2000, PATIENCE_MS = 15000;
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "csp1d-browser-"));
 const requests = [], problems = [];
 let daemon, browser, page;
 
 // Starts csp1d on the virtual HAT; resolves when it has printed the URL of its page.
-function start(listen, scenario) {
+function start(listen, scenario, site = "") {
   const config = path.join(folder, "csp1d.toml");
-  fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\n` +
-    "[p1]\nnominal_voltage = 230\n");
+  fs.writeFileSync(config, `[http]\nlisten = "${listen}"\n[direction]\nreference = "voltage"\nexport_current = "zero"\n` +
+    `[p1]\nnominal_voltage = 230\n[site]\n${site}`);
   const process_ = spawn(process.env.PYTHON,
     ["-m", "csp1d", "--config", config, "--simulate", scenario],
     { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
@@ -100,12 +100,12 @@ describe("the page", { concurrency: false }, () => {
     const flows = await page.locator(".flow").allTextContents();
     assert.match(flows[0], /^↑ export to the grid, 6\.\d\d A/);
     assert.match(flows[1], /^↓ import from the grid, 5\.\d\d A/);
-    await stateHas("Measuring, no faults");
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.title(), "csp1d: Measuring, no problems");
+    assert.ok(await page.locator("#problems").isHidden());
   });
 
   it("announces nothing to a screen reader while nothing changes", async () => {
-    // The advice on L1, which exports from the start, takes some seconds.
-    await stateHas("see Wiring below");
     const changes = await page.evaluate(async () => {
       let count = 0;
       const observer = new MutationObserver((records) => { count += records.length; });
@@ -211,6 +211,9 @@ describe("the page", { concurrency: false }, () => {
   });
 
   it("stores the main fuse, and works without storage", async () => {
+    assert.ok(await page.locator("#fuse-told").isHidden());
+    assert.deepEqual(await page.locator("#fuse option").allTextContents(),
+      ["16", "20", "25", "32", "35", "40", "50", "63", "80"]);
     await page.selectOption("#fuse", "40");
     await page.reload();
     assert.equal(await page.locator("#fuse").inputValue(), "40");
@@ -220,6 +223,36 @@ describe("the page", { concurrency: false }, () => {
     assert.equal(await page.locator("#fuse").inputValue(), "25");
     await page.selectOption("#fuse", "16");
     await stateHas("Measuring");
+  });
+
+  it("shows each problem while it lasts", async () => {
+    const script = "import json; from csp1d.events import CHAPTERS; print(json.dumps(" +
+      "[[event.event_name, chapter] for event, chapter in CHAPTERS.items() if chapter]))";
+    const events = JSON.parse(execFileSync(process.env.PYTHON, ["-c", script], { cwd: ROOT }));
+    assert.ok(events.length >= 20);
+    let problems_ = [];
+    await page.route("**/status.json", async (route) => {
+      const status = await (await route.fetch()).json();
+      const headline = problems_.length ? `Bad: ${problems_[0].event}` : status.headline;
+      await route.fulfill({ json: { ...status, headline, problems: problems_ } });
+    });
+    for (const [event, chapter] of events) {
+      const reason = `${event}; repair it`;
+      problems_ = [{ event, device: "x", reason, since: 1700000000, chapter }];
+      await shown((wanted) => document.title === wanted, `csp1d: Bad: ${event}`);
+      assert.equal(await page.locator("#state.bad").textContent(), `Bad: ${event}`);
+      assert.equal(await page.locator("#problem-list dt").allTextContents().then(String), reason);
+      assert.match(await text("problem-list"), new RegExp(`2023.*troubleshoot.md#${chapter}$`));
+      assert.ok(await page.locator("#problems").isVisible());
+    }
+    await page.evaluate(axe.source);
+    const { violations } = await page.evaluate(() => window.axe.run());
+    assert.deepEqual(violations.map(({ id }) => id), []);
+    problems_ = [];
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.locator("#state.good").count(), 1);
+    assert.ok(await page.locator("#problems").isHidden());
+    await page.unroute("**/status.json");
   });
 
   it("causes no warnings, and no requests except to csp1d", () => {
@@ -237,25 +270,36 @@ describe("the page", { concurrency: false }, () => {
     const stalling = path.join(folder, "stalling.toml");
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
-      "[[step]]\nat_seconds = 20\nshift_amperes = { L2 = -168 }\n");
-    daemon = await start(new URL(daemon.url).host, stalling);
+      "[[step]]\nat_seconds = 32\nshift_amperes = { L2 = -168 }\n");
+    daemon = await start(new URL(daemon.url).host, stalling,
+      'name = "House <7>"\nmain_fuse_amperes = 20\n');
     await stateHas("Measuring");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
+    // The device knows its site and its main fuse.
+    assert.ok(await page.locator("#fuse-choice").isHidden());
+    assert.equal(await text("fuse-told"), "Main fuse: 20 A");
+    assert.equal(await page.locator(".track").first().getAttribute("aria-valuemax"), "20");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
+    assert.match(await page.locator("h1").textContent(), /^House <7> csp1d \d/);
     // The browser reports failed requests; the page adds nothing.
     assert.deepEqual(problems.filter((problem) => !problem.includes("net::ERR_")), []);
   });
 
   it("reports that the ADC delivers nothing, and shows no current", async () => {
-    await stateHas("ADC not found or not delivering data");
+    await stateHas("ADC stalled: present, but not delivering data; check adc.trigger");
+    assert.match(await page.title(), /^House <7>: ADC stalled/);
+    assert.match(await text("problem-list"), /^ADC stalled.*troubleshoot.md#no-current$/);
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("scale"), /No current reading/);
     assert.equal(await page.locator("#led-current.lit").count(), 0);
-    await stateHas("Measuring");
+    // Ten seconds after the end of the stall.
+    await stateHas("Measuring, no problems");
+    assert.equal(await page.title(), "House <7>: Measuring, no problems");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");
   });
 
   it("names the failed input, and shows the rest of its waveform", async () => {
-    await stateHas("Input of L2 failed");
+    await stateHas("L2: input saturated: current unknown, no telegrams sent; check the input wiring");
     await shown(() => document.getElementById("amperes-L1").textContent === "— A");
     assert.match(await text("rows"), /L2input failed: current unknown/);
     await shown(() => document.getElementById("legend").textContent.includes("L2, failed"));

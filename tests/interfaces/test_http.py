@@ -627,3 +627,43 @@ def test_a_client_cannot_start_another_handshake(
     )
     assert "RENEGOTIATING" in result.stdout + result.stderr
     assert "no renegotiation" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-not_after 20491231235959Z",  # the last UTCTime
+        "-not_after 20500101000000Z",  # the first GeneralizedTime
+        "-days 1",
+        "-days 36500 -set_serial 0x7fffffffffffffffffffffffffffffff",
+    ],
+)
+def test_the_end_of_a_certificate_s_validity_is_that_of_openssl(
+    tmp_path: Path, arguments: str
+) -> None:
+    def openssl(*words: str) -> str:
+        run = subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=tmp_path)
+        return run.stdout.decode()
+
+    new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout k.pem"
+    if "not_after" in arguments:
+        # OpenSSL 3.0 of Debian 12 sets the end of validity only in `ca`.
+        (tmp_path / "index").touch()
+        (tmp_path / "ca.cnf").write_text(
+            "[ca]\ndefault_ca = x\n[x]\ndatabase = index\nnew_certs_dir = .\nrand_serial = yes\n"
+            "policy = any\ndefault_md = sha256\n[any]\ncommonName = supplied\n"
+        )
+        openssl(*new.replace("-x509 ", "").split(), "-out", "r.pem")
+        date = arguments.split()[1]
+        ca = "ca -batch -config ca.cnf -selfsign -keyfile k.pem -in r.pem -out c.pem -notext"
+        openssl(*ca.split(), "-startdate", "20200101000000Z", "-enddate", date)
+    else:
+        openssl(*new.split(), *arguments.split(), "-out", "c.pem")
+    end = openssl("x509", "-in", "c.pem", "-noout", "-enddate").strip().removeprefix("notAfter=")
+    config = HttpConfig("127.0.0.1:0", "", str(tmp_path / "c.pem"), str(tmp_path / "k.pem"))
+    server = HttpServer(config, {})
+    assert server.certificate_expiry_seconds == ssl.cert_time_to_seconds(end)
+    server.close()
+    plain = HttpServer(HttpConfig("127.0.0.1:0"), {})
+    assert plain.certificate_expiry_seconds is None
+    plain.close()

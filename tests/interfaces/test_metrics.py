@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from states import END_NS, MEASURING, READING, status_json
+from states import DROPPED, END_NS, FAILED, MEASURING, OVERLOAD, READING, status_json
 
 from csp1d import __version__
 from csp1d.interfaces.metrics import SnapshotCollector
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 def scrape(state: Snapshot, now_ns: int) -> str:
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: state, lambda: now_ns))
+    registry.register(SnapshotCollector(lambda: state, lambda: now_ns, 1_699_980_000.0))
     return generate_latest(registry).decode().replace(f'version="{__version__}"', 'version="X"')
 
 
@@ -30,7 +30,8 @@ def scrape(state: Snapshot, now_ns: int) -> str:
     [
         ("measuring", MEASURING, 900),
         # An old reading does not describe the present current.
-        ("stalled", replace(MEASURING, adc_up=False), 1501),
+        ("stalled", replace(MEASURING, adc_up=False, problems=(DROPPED, DROPPED, OVERLOAD)), 1501),
+        ("failed", replace(MEASURING, failed=FAILED, reload_successful=False), 1500),
         ("starting", Snapshot(), 0),
     ],
 )
@@ -49,8 +50,21 @@ def test_without_a_fresh_reading_there_is_no_current() -> None:
         "csp1d_peak_current_amperes",
         "csp1d_dc_offset_amperes",
         "csp1d_mains_frequency_hertz",
+        "csp1d_input_failed",
     }
     assert "csp1d_reading_timestamp_seconds" in samples
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "highest"), [(0, 31.5), (58, 31.5), (59, 24.0), (60, None), (3600, None)]
+)
+def test_the_highest_current_is_that_of_the_last_minute(
+    age_seconds: int, highest: float | None
+) -> None:
+    page = scrape(MEASURING, END_NS + age_seconds * 1_000_000_000)
+    line = f'csp1d_current_max_amperes{{phase="L1"}} {highest}'
+    assert (line in page.splitlines()) == (highest is not None)
+    assert page.count("csp1d_current_max_amperes{") == (2 if highest else 0)
 
 
 @pytest.mark.parametrize(

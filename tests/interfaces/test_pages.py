@@ -17,7 +17,7 @@ from states import END_NS, FAILED, MEASURING, READING, status_json
 from csp1d.config import P1Config
 from csp1d.interfaces.pages import pages, waveform_json
 from csp1d.interfaces.snapshot import Snapshot
-from csp1d.measuring.reading import Waveform
+from csp1d.measuring.reading import SHOWN_NS, Waveform
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
 
@@ -103,8 +103,9 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
 def test_status_json_has_the_documented_keys() -> None:
     status = status_json(MEASURING, END_NS)
     assert [*status] == [
-        *("version", "adc_up", "p1_up", "p1_request", "reading", "failed_phases"),
-        *("scans_lost_total", "telegrams", "leds", "last_telegram", "rows"),
+        *("headline", "version", "site", "main_fuse_amperes", "serial", "equipment_id", "profile"),
+        *("problems", "adc_up", "p1_up", "p1_requested", "reading", "failed_phases"),
+        *("scans_lost_total", "telegrams", "leds_ms_per_second", "last_telegram", "rows"),
     ]
     assert [*status["reading"]] == [
         *("sequence", "age_seconds", "window_seconds", "frequency_hertz", "scans", "lost_scans"),
@@ -112,8 +113,8 @@ def test_status_json_has_the_documented_keys() -> None:
     ]
 
 
-def test_the_current_led_goes_dark_at_its_time() -> None:
-    state = replace(MEASURING, leds_lit={"power": True, "current": True}, current_led_off_ns=END_NS)
-    for now_ns, lit in ((END_NS - 1, True), (END_NS, False)):
-        leds = status_json(state, now_ns)["leds"]
-        assert leds == {"power": True, "current": lit, "p1": None}
+def test_the_current_led_is_dark_without_a_fresh_reading() -> None:
+    state = replace(MEASURING, leds_ms_per_second={"power": 1000, "current": 690})
+    for now_ns, ms in ((END_NS + SHOWN_NS, 690), (END_NS + SHOWN_NS + 1, 0)):
+        leds = status_json(state, now_ns)["leds_ms_per_second"]
+        assert leds == {"power": 1000, "current": ms, "p1": None}

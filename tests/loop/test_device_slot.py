@@ -69,7 +69,7 @@ def test_a_device_that_worked_and_fails_is_logged_at_once_and_its_absence_is_no_
 ) -> None:
     bench.seconds(3, Device)
     bench.slot.mark_failed(OSError(19, "No such device"), "its name")
-    assert bench.messages() == ["thing lost: its name: No such device"]
+    assert bench.messages() == ["thing lost: its name: No such device; check its connection"]
     bench.seconds(60, absent)
     assert bench.messages() == []
     bench.seconds(1, forbidden)  # udev has not given it its group yet
@@ -113,7 +113,7 @@ def test_a_device_that_opens_and_fails_repeatedly_is_logged_once(bench: Bench) -
     for _ in range(60):
         bench.seconds(1, Device)
         bench.slot.mark_failed(OSError(5, "Input/output error"))
-    assert bench.messages() == ["thing lost: [Errno 5] Input/output error"]
+    assert bench.messages() == ["thing lost: Input/output error; check its connection"]
     bench.seconds(2, Device)
     assert bench.messages() == ["thing available again"]
 

@@ -3,6 +3,7 @@
 
 import pytest
 
+from csp1d.events import ActiveProblem, Event
 from csp1d.loop.fault import Fault
 
 SECOND = 1_000_000_000
@@ -46,7 +47,7 @@ STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
 @pytest.mark.parametrize("story", STORIES)
 def test_what_is_reported(story: str) -> None:
     seen, lasting, quiet, expected = STORIES[story]
-    fault = Fault(int(quiet * SECOND))
+    fault = Fault(Event.ADC_CLOCK, "ADC", int(quiet * SECOND))
     reported = []
     for second, reason in seen.items():
         now_ns = int(second * SECOND)
@@ -60,7 +61,7 @@ def test_what_is_reported(story: str) -> None:
 
 
 def test_it_counts_from_its_beginning_to_its_end() -> None:
-    fault = Fault(10 * SECOND)
+    fault = Fault(Event.ADC_CLOCK, "ADC", 10 * SECOND)
     fault.observe(0, count=3)
     fault.observe(1 * SECOND, count=4)
     assert fault.clear(11 * SECOND)
@@ -70,10 +71,44 @@ def test_it_counts_from_its_beginning_to_its_end() -> None:
 
 
 def test_after_a_reset_reasons_are_reported_again_and_the_end_as_before() -> None:
-    fault = Fault()
+    fault = Fault(Event.ADC_CLOCK, "ADC")
     assert fault.observe(0, reason="a")
     assert not fault.observe(1, reason="a")
     fault.reset_reasons()
     assert fault.observe(2, reason="a")
     fault.reset_reasons()
     assert fault.clear(3)
+
+
+def test_it_is_a_problem_from_its_report_to_its_end() -> None:
+    fault = Fault(Event.ADC_LOST, "ADC")
+
+    def observe(second: int, reason: str) -> str | None:
+        if fault.observe(second * SECOND, reason=reason, lasting_ns=2 * SECOND):
+            fault.log("%s; remove it", reason)
+        return fault.problem.reason if fault.problem else None
+
+    assert observe(1, "a") is None, "it may pass"
+    assert observe(3, "a") == "a; remove it"
+    assert fault.problem == ActiveProblem(Event.ADC_LOST, "ADC", "a; remove it", 1 * SECOND)
+    assert observe(4, "b") == "a; remove it", "b is not reported yet"
+    assert observe(6, "b") == "b; remove it"
+    assert observe(7, "a") == "a; remove it", "a is present again, and known"
+    assert observe(8, "") == "a; remove it"
+    assert fault.problem.since_ns == 1 * SECOND
+    assert fault.recent(17 * SECOND) == fault.problem
+    assert fault.recent(18 * SECOND) is None
+    fault.clear(9 * SECOND)
+    assert fault.problem is None
+    assert observe(10, "a") is None
+
+
+def test_after_a_reset_there_is_no_problem_until_it_is_reported_again() -> None:
+    fault = Fault(Event.ADC_CLOCK, "ADC")
+    fault.observe(0)
+    fault.log("bad")
+    fault.reset_reasons()
+    assert fault.problem is None
+    fault.observe(1)
+    fault.log("bad")
+    assert fault.problem == ActiveProblem(Event.ADC_CLOCK, "ADC", "bad", 0)

@@ -61,7 +61,7 @@ def test_at_the_start_power_is_on_and_the_others_are_off() -> None:
     hat = LedHat()
     indicators = Indicators(hat, Config())
     assert hat.shown() == {"power": True, "current": False, "p1": False}
-    assert indicators.lit == {"power": True, "current": False, "p1": False}
+    assert indicators.ms_per_second == {"power": 1000, "current": 0, "p1": 0}
 
 
 @pytest.mark.parametrize("turns_off_alone", [True, False])
@@ -72,7 +72,7 @@ def test_no_current_ends_the_light_of_the_reading_before(turns_off_alone: bool) 
     assert hat.leds["current"].shows == 1500
     indicators.on_reading(0.0)
     assert hat.leds["current"].shows is False
-    assert not indicators.lit["current"]
+    assert indicators.ms_per_second["current"] == 0
 
 
 @pytest.mark.parametrize(("turns_off_alone", "shows"), [(True, 20), (False, False)])
@@ -80,7 +80,7 @@ def test_what_ends_the_light(turns_off_alone: bool, shows: int | bool) -> None:
     hat = LedHat(turns_off_alone)
     indicators = Indicators(hat, Config())
     indicators.on_reading(1.0)
-    off_ns = indicators.off_ns
+    off_ns = indicators._current.off_ns
     assert off_ns is not None
     assert indicators.wake_ns == (None if turns_off_alone else off_ns), "no wake-up without need"
     indicators.poll(off_ns)
@@ -146,7 +146,7 @@ def test_files_that_belong_to_root_for_a_moment_are_no_news(
         now_ns += 1_000_000_000
         indicators.on_reading(20.0)
         indicators.reopen_missing()
-    assert indicators.lit["current"]
+    assert indicators.ms_per_second["current"] == 400
     assert caplog.messages == []
 
 
@@ -178,6 +178,23 @@ def test_the_request_led_is_written_when_the_request_changes() -> None:
         indicators.on_request(True)
     assert hat.leds["p1"].shows is True
     assert hat.leds["p1"].writes == 1
+
+
+def test_the_light_of_a_led_is_reported_per_second() -> None:
+    now_ns = 0
+    indicators = Indicators(LedHat(), Config(), lambda: now_ns)
+    indicators.on_reading(34.5)
+    assert indicators.ms_per_second == {"power": 1000, "current": 690, "p1": 0}
+    # A charge point that polls: 300 ms of each second.
+    for millisecond in range(0, 5000, 100):
+        now_ns = millisecond * 1_000_000
+        indicators.on_request(millisecond % 1000 < 300)
+        indicators.poll(now_ns)
+        assert indicators.ms_per_second["p1"] == (300 if millisecond >= 1000 else 0)
+    indicators.on_request(True)
+    for now_ns in (6_500_000_000, 8_000_000_000):
+        indicators.poll(now_ns)
+    assert indicators.ms_per_second["p1"] == 1000
 
 
 def test_at_the_end_only_power_stays_on() -> None:

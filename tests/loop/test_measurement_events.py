@@ -184,10 +184,12 @@ def test_what_is_logged_of_the_direction_has_its_reason(caplog: pytest.LogCaptur
     # After a new configuration, faults are reported again.
     events.reset()
     directed("the ADC has no input 'x'", "swap them")(events, 2 * SECOND)
+    unknown = "direction unknown, all current counts as import"
+    check = "check the plug of the reference, and input and minimum under [direction]"
     assert caplog.messages == [
-        "direction unknown, all current counts as import: the reference has 0.1 V, less than",
+        f"{unknown}: the reference has 0.1 V, less than; {check}",
         "wiring: swap them",
-        "direction unknown, all current counts as import: the ADC has no input 'x'",
+        f"{unknown}: the ADC has no input 'x'; {check}",
         "wiring: swap them",
     ]
     reasons = [record.__dict__["CSP1D_REASON"] for record in caplog.records]

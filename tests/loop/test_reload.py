@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which parts of the daemon a new configuration affects, and what a rejected one does."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from csp1d.config import Config
 from csp1d.loop import reload
-from csp1d.loop.reload import Part, affected_parts, read_again
+from csp1d.loop.reload import Part, Reloads, affected_parts
 
 BASE = Config()
 CERTIFICATE = replace(BASE, http=replace(BASE.http, tls_certificate="a.pem", tls_key="a.key"))
@@ -50,6 +51,8 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "nothing, but the certificate may be new": (CERTIFICATE, CERTIFICATE, {Part.HTTP}),
     "no certificate any more": (CERTIFICATE, BASE, {Part.HTTP}),
     "the socket": (BASE, changed("http", socket=""), {Part.SOCKET}),
+    "the name of the site": (BASE, changed("site", name="House 7"), {Part.HTTP}),
+    "the main fuse": (BASE, changed("site", main_fuse_amperes=25), {Part.SAMPLER}),
     "the log level": (BASE, changed("log", level="debug"), set()),
     "all": (
         BASE,
@@ -72,10 +75,17 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
 ) -> None:
     file = tmp_path / "csp1d.toml"
     file.touch()
-    assert read_again(file) == (Config(), None)
+    reloads = Reloads()
+    before_seconds = reloads.success_timestamp_seconds
+    assert reloads.read_again(file) == (Config(), None)
+    assert before_seconds < reloads.success_timestamp_seconds <= time.time()
+    reloaded_seconds = reloads.success_timestamp_seconds
     file.write_text("[p1]\nflag = 3\ninterval_seconds = 0\n")
     assert caplog.messages == []
-    assert read_again(file) is None
+    assert reloads.read_again(file) is None
+    assert not reloads.successful
+    assert reloads.success_timestamp_seconds == reloaded_seconds
+    assert [problem.reason for problem in reloads.problems] == caplog.messages
     assert [record.__dict__["CSP1D_KEY"] for record in caplog.records] == [
         "p1.flag",
         "p1.interval_seconds",
@@ -83,13 +93,19 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
     for message in caplog.messages:
         assert message.startswith(f"configuration rejected: {file}: p1.")
         assert message.endswith("; keeping the previous configuration")
+    file.write_text("")
+    assert reloads.read_again(file)
+    assert reloads.successful
+    assert reloads.problems == []
 
 
 def test_a_bug_in_reading_a_file_is_reported_and_does_not_end_the_daemon(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reload, "load", lambda path: 1 // 0)
-    assert read_again(tmp_path / "csp1d.toml") is None
+    reloads = Reloads()
+    assert reloads.read_again(tmp_path / "csp1d.toml") is None
+    assert not reloads.successful
     (record,) = caplog.records
     assert record.__dict__["CSP1D_EVENT"] == "internal-error"
     assert record.exc_info

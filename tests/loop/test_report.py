@@ -4,9 +4,13 @@
 import time
 
 from csp1d.config import Config, P1Config, RequestConfig
+from csp1d.events import Event
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
+from csp1d.interfaces.http import HttpServer
+from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Reloads
 from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
@@ -20,12 +24,16 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     hat = SimulatedHat(parse(""))
     sampler, sender = Sampler(hat, CONFIG), Sender(hat, CONFIG)
     indicators = Indicators(hat, CONFIG)
-    before = take_snapshot(sampler, sender, indicators)
+    http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
+    parts = (sampler, sender, indicators, http, Reloads())
+    before = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
     assert before.reading is None
+    assert before.site is CONFIG.site
+    assert before.p1.serial.startswith("XMXCQA"), "that of this machine"
     assert not before.adc_up
     assert before.p1_up
-    assert before.p1_request is True
-    assert before.leds_lit == {"power": True, "current": False, "p1": False}
+    assert before.p1_requested is True
+    assert before.leds_ms_per_second == {"power": 1000, "current": 0, "p1": 0}
 
     phases = {Phase.L1: PhaseCurrent(2.0, 2.8, 0.0, 3)}
     reading = Reading(1, time.monotonic_ns(), 1.0, phases, 50.0, 4000, 0)
@@ -33,15 +41,14 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     sender.on_reading(reading)
     indicators.on_request(True)
     indicators.on_reading(60.0)
-    after = take_snapshot(sampler, sender, indicators)
+    after = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
     assert after.reading is reading
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None
     assert after.clipped_samples_total == {Phase.L1: 3}
     assert after.last_telegram == sender.last_telegram != b""
     assert sum(after.latency_counts) == 1
-    assert after.leds_lit == {"power": True, "current": True, "p1": True}
-    assert after.current_led_off_ns == indicators.off_ns
+    assert after.leds_ms_per_second == {"power": 1000, "current": 1000, "p1": 0}
 
     sampler._record([reading, reading])
     sender.on_reading(reading)

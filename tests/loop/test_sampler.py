@@ -16,7 +16,7 @@ from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.sampler import Sampler
 from csp1d.measuring.metering import Metering
-from csp1d.measuring.reading import Reading
+from csp1d.measuring.reading import PhaseCurrent, Reading
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
 
@@ -433,7 +433,10 @@ def test_a_reading_from_the_future_is_discarded(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (OSError(19, "No such device"), "ADC lost: csp1-hat-adc: No such device"),
+        (
+            OSError(19, "No such device"),
+            "ADC lost: csp1-hat-adc: No such device; check its connection",
+        ),
         (ScanFormatError("half a scan"), "ADC lost: csp1-hat-adc: half a scan"),
     ],
 )
@@ -495,3 +498,24 @@ def test_a_new_configuration_discards_the_reading_and_reports_faults_again(
     run(board, sampler, 3)
     assert sampler.reading
     assert caplog.messages == [board.rate_fault] * 2
+
+
+def test_the_last_minute_and_the_charge_are_kept() -> None:
+    sampler = Sampler(SimulatedHat(parse("")), Config())
+
+    def record(second: int, amperes: float, at_rail: bool = False) -> None:
+        phases = {Phase.L1: PhaseCurrent(amperes, 0.0, 0.0, 0, at_rail)}
+        sampler._record([Reading(1, second * SECOND, 0.5, phases, 50.0, 4000, 0)])
+
+    for second in range(100):
+        record(second, 10.0 + second)
+    assert [end_ns // SECOND for end_ns, _ in sampler.last_minute] == list(range(40, 100))
+    assert sampler.last_minute[-1][1] == {Phase.L1: 109.0}
+    charge = sum(10.0 + second for second in range(100)) / 2
+    assert sampler.charge_coulombs == {Phase.L1: charge}
+    record(100, 500.0, at_rail=True)
+    assert sampler.charge_coulombs == {Phase.L1: charge}, "unknown"
+    # The readings of an old configuration may be wrong, the charge counts on.
+    sampler.configure(Config())
+    assert sampler.last_minute == ()
+    assert sampler.charge_coulombs == {Phase.L1: charge}

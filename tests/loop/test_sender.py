@@ -172,7 +172,8 @@ def test_a_stuck_port_is_logged_once_and_its_end_once(
     dropped = bench.sender.counts.dropped
     assert dropped >= 28
     assert caplog.messages == [
-        "telegram dropped: the serial port did not transmit it within one second"
+        "telegram dropped: the serial port did not transmit it within one second;"
+        " check its adapter and its driver"
     ]
     assert caplog.records[0].__dict__["CSP1D_EVENT"] == "telegram-dropped"
     bench.seconds(20)
@@ -204,7 +205,9 @@ def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     setattr(bench.board.port, fault, True)
     bench.seconds(1)
     assert bench.sender.counts.dropped
-    assert caplog.messages == ["P1 port lost: /dev/ttyAMA0: Input/output error"]
+    assert caplog.messages == [
+        "P1 port lost: /dev/ttyAMA0: Input/output error; check its connection"
+    ]
 
 
 class UsbBench(Bench):

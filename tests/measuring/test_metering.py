@@ -479,6 +479,29 @@ def test_a_scale_of_zero_is_no_scale() -> None:
     assert metering_of(made, scale_millivolts=10.0)
 
 
+@pytest.mark.parametrize(
+    ("fuse_amperes", "doubt"),
+    [
+        (0.0, ""),
+        (25.0, ""),
+        (116.0, ""),
+        (
+            125.0,
+            "channels.L1: the ADC overloads above 117 A RMS, below the main fuse of 125 A; check"
+            " the scale, and ct_ratio, burden_ohms and type in [channels.L1]",
+        ),
+    ],
+)
+def test_the_range_should_reach_the_main_fuse(fuse_amperes: float, doubt: str) -> None:
+    channels, measurement = {L1: ChannelConfig()}, MeasurementConfig()
+    metering = Metering(hat_format(), channels, measurement, None, fuse_amperes)
+    assert metering.range_doubts == ((doubt,) if doubt else ())
+    # A small fuse is reached by a range that is small for others.
+    channels = {L1: ChannelConfig(burden_ohms=200.0)}
+    metering = Metering(hat_format(), channels, measurement, None, fuse_amperes and 10.0)
+    assert bool(metering.range_doubts) == (not fuse_amperes)
+
+
 def test_a_phase_without_a_channel_reads_zero() -> None:
     made, times = hat_format(), seconds(1)
     data = pack(made, [codes_of(current(times, 50.0, 10.0))] * 3, stamps_of(times))

@@ -30,7 +30,7 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _draw(client: Client, watch: Watch, fuse_amperes: float) -> None:
+def _draw(client: Client, watch: Watch, fuse_amperes: float | None) -> None:
     # Late, since a pipe needs no screen.
     from rich.console import Console
     from rich.live import Live
