@@ -527,10 +527,15 @@ def test_a_socket_that_cannot_be_served_is_reported_and_does_not_prevent_measuri
     path.write_text("")
     with running(tmp_path, "--simulate", "L1=5", config=f'{CONFIG}socket = "{path}"') as daemon:
         assert telegrams(daemon.receive(3))
-        daemon.wait_for(f"HTTP socket missing: cannot listen on http.socket '{path}': there is")
+        reason = f"HTTP socket missing: cannot listen on http.socket '{path}': there is"
+        daemon.wait_for(reason)
+        daemon.receive(1.5)
+        (problem,) = daemon.status()["problems"]
+        assert problem["reason"].startswith(reason)
         path.unlink()
         daemon.wait_for("HTTP socket available again")
-        assert b'"version"' in get(path, "/status.json")
+        daemon.receive(1.5)
+        assert json.loads(get(path, "/status.json").partition(b"\r\n\r\n")[2])["problems"] == []
 
 
 @pytest.mark.usefixtures("signals")

@@ -79,7 +79,7 @@ def scenario(number: int, fuse_amperes: int, fault: str) -> str:
 def make_certificates(folder: Path) -> None:
     """Make a CA, a certificate for the devices and one for Prometheus, as in docs/fleet.md."""
     folder.mkdir()
-    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
+    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 60"
     signed = f"{new} -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE"
     for command in (
         f"{new} -subj /CN=fleet -keyout ca.key -out ca.pem",
