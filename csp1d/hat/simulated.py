@@ -328,18 +328,17 @@ class SimulatedPort(Driver):
         os.close(consumer_fd)
 
     def write(self, data: bytes) -> int:
-        try:
-            count = os.write(self._fd, data)
-        except BlockingIOError:
-            return 0
+        count = len(data)
+        if self._has_consumer():
+            try:
+                count = os.write(self._fd, data)
+            except BlockingIOError:
+                return 0
         self._line.on_telegram()
         return count
 
     def waiting(self) -> int:
-        poll = select.poll()
-        # Reports a hang-up (POLLHUP) while no process has the other end open.
-        poll.register(self._fd, 0)
-        if poll.poll(0):
+        if not self._has_consumer():
             self.flush()
         # TIOCOUTQ is always 0 on a pty, but the other end reports the bytes waiting to be read.
         with self._consumer_end() as fd:
@@ -350,6 +349,12 @@ class SimulatedPort(Driver):
         with self._consumer_end() as fd:
             if fd is not None:
                 termios.tcflush(fd, termios.TCIFLUSH)
+
+    def _has_consumer(self) -> bool:
+        poll = select.poll()
+        # Reports a hang-up (POLLHUP) while no process has the other end open.
+        poll.register(self._fd, 0)
+        return not poll.poll(0)
 
     @contextlib.contextmanager
     def _consumer_end(self) -> Iterator[int | None]:
