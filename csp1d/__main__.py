@@ -10,12 +10,16 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, doubts, load
 from csp1d.errors import ConfigError
 from csp1d.exits import CONFIGURATION, OK, USAGE, guarded
+
+if TYPE_CHECKING:
+    from csp1d.hat.simulated import SimulatedHat
 
 
 def main() -> int:
@@ -36,9 +40,9 @@ def _run() -> int:
     try:
         config = load(named)
         if arguments.check_config and config.http.tls_certificate:
-            from csp1d.interfaces.http import check_certificates
+            from csp1d.interfaces.http import load_certificates
 
-            check_certificates(config.http, named)
+            load_certificates(config.http, named)
     except ConfigError as error:
         _report_rejected(error, arguments.check_config)
         return CONFIGURATION
@@ -64,26 +68,39 @@ def _serve(config: Config, named: Path | None, scenario_text: str | None) -> int
 
         hat = KernelHat()
     else:
-        from csp1d.errors import ScenarioError
-        from csp1d.hat.scenario import parse
-        from csp1d.hat.simulated import SimulatedHat
+        from csp1d.errors import FileError
 
         try:
-            scenario = parse(scenario_text, config.measurement.nominal_frequency_hz)
-        except ScenarioError as error:
+            hat = simulated = _simulated(scenario_text, config)
+        except FileError as error:
             for problem in str(error).splitlines():
                 print(f"csp1d: {problem}", file=sys.stderr)
             return USAGE
-        hat = simulated = SimulatedHat(scenario)
     daemon = Daemon(hat, config, named)
     daemon.start()
     if scenario_text is not None:
         with contextlib.suppress(BrokenPipeError):
             print(f"P1 port: {simulated.port_path}")
             off = "not served yet" if config.http.listen else "off (http.listen is empty)"
-            print(f"Page: {daemon.url or off}", flush=True)
+            print(f"Page: {daemon.url or off}")
+            print(f"Telegrams: cat {simulated.port_path}", flush=True)
     daemon.run()
     return OK
+
+
+def _simulated(text: str, config: Config) -> "SimulatedHat":
+    """The HAT of a scenario or of a capture. Raises FileError."""
+    from csp1d.hat.scenario import parse
+    from csp1d.hat.simulated import SimulatedHat
+
+    hertz = config.measurement.nominal_frequency_hz
+    if not text.endswith(".json"):
+        return SimulatedHat(parse(text, hertz))
+    from csp1d.hat.recording import Recording
+    from csp1d.tool import capture
+
+    recorded = capture.load(text.removesuffix(".json"))
+    return SimulatedHat(parse("", hertz), Recording(recorded.format, recorded.scans_path))
 
 
 def _report_rejected(error: ConfigError, is_check: bool) -> None:
@@ -136,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SCENARIO",
         nargs="?",
         const="",
-        help='run with a simulated HAT: "L1=24,L2=10.5,L3=0" or a TOML file of steps',
+        help='run with a simulated HAT: "L1=24,L2=10.5,L3=0", a TOML file of steps, or NAME.json of'
+        " a capture",
     )
     parser.add_argument("--version", action="version", version=f"csp1d {__version__}")
     return parser

@@ -4,18 +4,18 @@
 
 # One line per command: its arguments in order, then its options (besides -h and --help). An argument,
 # or the value after the "=" of an option, is a list of choices separated by "|", a kind of file
-# ("toml", "capture", "file" or "folder"), or a word for the reader that is not completed. "?=" marks
-# an optional value. "..." repeats the argument before it. Each COMMAND has a line of its own, with
+# ("toml", "scenario", "capture", "file" or "folder"), or a word for the reader that is not completed.
+# "?=" marks an optional value. "..." repeats the argument before it. Each COMMAND has a line of its own, with
 # "-" between the words that lead to it.
 _csp1_grammar='
-csp1d --config=toml --check-config --simulate?=toml --version
+csp1d --config=toml --check-config --simulate?=scenario --version
 csp1ctl COMMAND --config=toml --version
-csp1ctl-discover --config=toml
-csp1ctl-status --config=toml --certificate=file --key=file --json
-csp1ctl-watch --config=toml --certificate=file --key=file --fuse=amperes
+csp1ctl-discover --config=toml --output=file
+csp1ctl-status --config=toml --json
+csp1ctl-watch --config=toml --fuse=amperes
 csp1ctl-calibrate COMMAND --config=toml
-csp1ctl-calibrate-zero L1|L2|L3 ... --config=toml --certificate=file --key=file --yes
-csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --certificate=file --key=file --yes
+csp1ctl-calibrate-zero L1|L2|L3 ... --config=toml --yes
+csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --yes
 csp1ctl-telegram amperes amperes amperes --config=toml
 csp1ctl-record seconds folder --config=toml
 csp1ctl-replay capture --config=toml
@@ -58,6 +58,12 @@ _csp1_fill() {
             # Falls back to any file.
             compopt -o filenames -o default
             mapfile -t COMPREPLY < <(compgen -f -X '!*.toml' -- "$current"; compgen -d -- "$current")
+            ;;
+        scenario)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(for word in toml json; do
+                compgen -f -X "!*.$word" -- "$current"
+            done; compgen -d -- "$current")
             ;;
         capture)
             compopt -o filenames

@@ -106,7 +106,6 @@ CASES: list[tuple[str, set[str]]] = [
     # To readline, L1=10 is three words.
     ("csp1ctl calibrate gain L1 = 1", set()),
     ("csp1ctl calibrate gain L1 = 10 L2", {"L2="}),
-    ("csp1ctl status --certificate b", {"b.txt"}),
     ("csp1ctl watch --fuse ''", set()),
     ("csp1ctl --config ''", {"a.toml", "captures"}),
     ("csp1ctl --config a", {"a.toml"}),
@@ -126,7 +125,7 @@ CASES: list[tuple[str, set[str]]] = [
     ("csp1d no place for it ''", set()),
     ("csp1ctl telegram 1 2 3 4 5 ''", set()),
     ("csp1d --ch", {"--check-config"}),
-    ("csp1d --simulate ''", {"a.toml", "captures"}),
+    ("csp1d --simulate ''", {"a.toml", "captures", "house.json", "my house.json"}),
     ("csp1d --simulate --ch", {"--check-config"}),
     ("csp1d --simulate L1=1 --config a", {"a.toml"}),
 ]

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A HAT without hardware, for `csp1d --simulate`.
 
-At each read the ADC computes scans in the kernel's format for the time that has passed, and passes
-them through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The scans
-follow the configuration of the channels, so that what is measured is what the scenario says.
+At each read the ADC has scans in the kernel's format for the time that has passed, and passes them
+through a pipe; the P1 port is a pty; the request line and the LEDs are in memory. The scans are
+those of a recording, or computed: then they follow the configuration of the channels, so that what
+is measured is what the scenario says.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import math
 import os
 import pty
+import select
 import struct
 import termios
 import time
@@ -21,7 +24,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from csp1d.config import ChannelConfig, Config, is_current
+from csp1d.errors import DeviceError
 from csp1d.hat.device import Driver
+from csp1d.hat.recording import Recording
 from csp1d.hat.scenario import Request, Scenario, Step
 from csp1d.measuring.arrays import Floats, Integers
 from csp1d.measuring.ct import amperes_per_code
@@ -48,8 +53,11 @@ _WORK_NS = 300 * MS_NS
 class SimulatedHat(Driver):
     """See `Hat`. Plays a scenario from its construction on."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    is_simulated: bool = True
+
+    def __init__(self, scenario: Scenario, recording: Recording | None = None) -> None:
         super().__init__("simulated HAT")
+        self._recording = recording
         self.player = Player(scenario, time.monotonic_ns())
         self._line = SimulatedLine(self.player)
         self._port = SimulatedPort(self._line)
@@ -65,7 +73,9 @@ class SimulatedHat(Driver):
     def wake_ns(self) -> int | None:
         return self._line.wake_ns
 
-    def open_adc(self, config: Config) -> "SimulatedAdc":
+    def open_adc(self, config: Config) -> "PlayingAdc | SimulatedAdc":
+        if self._recording:
+            return PlayingAdc(config, self._recording)
         return SimulatedAdc(config, self.player)
 
     def open_request_line(self, config: Config) -> "SimulatedLine":
@@ -104,40 +114,81 @@ class Player:
                 yield first_ns, last_ns, step
 
 
-class SimulatedAdc(Driver):
-    """See `Adc`. An ADC on an ideal clock, with one code of noise."""
+class PipedAdc(Driver):
+    """See `Adc`. What is common to ADCs in memory."""
 
     rate_fault: str | None = None
     scale_doubts: tuple[str, ...] = ()
     reference_fault: str = ""
     in_blocks: bool = False
 
-    def __init__(self, config: Config, player: Player) -> None:
+    def __init__(self, config: Config, scan_format: ScanFormat, hertz: float) -> None:
         super().__init__(f"simulated ADC {config.adc.device}")
-        self._player = player
-        self._rate = float(config.adc.sampling_frequency_hz)
-        self._direction = config.direction
-        self._channels: list[tuple[Phase | None, ChannelConfig]] = [*config.channels.used().items()]
-        if reference := config.reference():
-            self._channels.append((None, reference))
-        self.buffer_hertz = self._rate
-        self._buffer_ns = int(config.adc.buffer_seconds * SECOND_NS)
-        channels = [
-            _channel(index, phase or "reference", channel)
-            for index, (phase, channel) in enumerate(self._channels)
-        ]
-        timestamp = Timestamp(len(channels), ScanType.parse("le:s64/64>>0"))
-        self.format = ScanFormat(self._rate, tuple(channels), timestamp)
+        self.format = scan_format
+        self.buffer_hertz = hertz
         self._start_ns = time.monotonic_ns()
         self._next_scan = 0
-        self._angle = 0.0
-        self._noise = np.random.default_rng(1)
         self._fd, self._write_fd = os.pipe()
         for fd in (self._fd, self._write_fd):
             self._on_close.callback(os.close, fd)
 
     def resize(self, hertz: float) -> None:
         self.buffer_hertz = hertz
+
+    def _pass(self, data: bytes) -> bytes:
+        """Through the pipe."""
+        parts = []
+        for start in range(0, len(data), _PIPE_BYTES):
+            os.write(self._write_fd, data[start : start + _PIPE_BYTES])
+            parts.append(os.read(self._fd, _PIPE_BYTES))
+        return b"".join(parts)
+
+
+class PlayingAdc(PipedAdc):
+    """See `Adc`. Plays a recording in a loop, as if its scans were taken now."""
+
+    def __init__(self, config: Config, recording: Recording) -> None:
+        phases = {channel.phase for channel in recording.format.channels}
+        if missing := [phase for phase in config.channels.used() if phase not in phases]:
+            raise DeviceError(
+                f"{recording.path} has no channel of {', '.join(missing)}; set"
+                f' channels.{missing[0]}.input to ""'
+            )
+        super().__init__(config, recording.format, recording.hertz)
+        if config.reference() and "reference" not in phases:
+            self.reference_fault = f"{recording.path} has no reference"
+        self._recording = recording
+        self._buffer_scans = int(config.adc.buffer_seconds * recording.hertz)
+
+    def read(self) -> bytes:
+        self._check_open()
+        first, end = self._next_scan, self._recording.count(time.monotonic_ns() - self._start_ns)
+        self._next_scan = end
+        # A full buffer drops new scans, as the kernel's does.
+        end = min(end, first + self._buffer_scans)
+        return self._pass(self._recording.scans(first, end, self._start_ns))
+
+
+class SimulatedAdc(PipedAdc):
+    """See `Adc`. An ADC on an ideal clock, with one code of noise."""
+
+    def __init__(self, config: Config, player: Player) -> None:
+        self._player = player
+        self._rate = float(config.adc.sampling_frequency_hz)
+        self._direction = config.direction
+        self._channels: list[tuple[Phase | None, ChannelConfig]] = [*config.channels.used().items()]
+        if reference := config.reference():
+            self._channels.append((None, reference))
+        self._buffer_ns = int(config.adc.buffer_seconds * SECOND_NS)
+        channels = [
+            _channel(index, phase or "reference", channel)
+            for index, (phase, channel) in enumerate(self._channels)
+        ]
+        timestamp = Timestamp(len(channels), ScanType.parse("le:s64/64>>0"))
+        scan_format = ScanFormat(self._rate, tuple(channels), timestamp)
+        super().__init__(config, scan_format, self._rate)
+        self._angle = 0.0
+        self._noise = np.random.default_rng(1)
 
     def read(self) -> bytes:
         self._check_open()
@@ -147,11 +198,7 @@ class SimulatedAdc(Driver):
         full_ns = min(now_ns, first_ns + self._buffer_ns)
         data = b"".join(self._scans(span) for span in self._player.spans(first_ns, full_ns))
         self._next_scan = self._scan_at(now_ns)
-        parts = []
-        for start in range(0, len(data), _PIPE_BYTES):
-            os.write(self._write_fd, data[start : start + _PIPE_BYTES])
-            parts.append(os.read(self._fd, _PIPE_BYTES))
-        return b"".join(parts)
+        return self._pass(data)
 
     def _scan_at(self, time_ns: int) -> int:
         """The number of the first scan that is not before this time."""
@@ -273,31 +320,63 @@ class SimulatedLine(Driver):
 
 
 class SimulatedPort(Driver):
-    """See `Port`. A pty: bytes that the consumer has not read count as not having left."""
+    """See `Port`. A pty: bytes that the consumer has not read count as not having left.
+
+    While no process has it open they leave at once, as from a port without a cable.
+    """
 
     def __init__(self, line: SimulatedLine) -> None:
         super().__init__("simulated P1 port")
         self._line = line
-        self._fd, self._consumer_fd = pty.openpty()
-        tty.setraw(self._consumer_fd)
+        self._fd, consumer_fd = pty.openpty()
+        tty.setraw(consumer_fd)
         os.set_blocking(self._fd, False)
-        self.path = os.ttyname(self._consumer_fd)
+        self.path = os.ttyname(consumer_fd)
+        os.close(consumer_fd)
 
     def write(self, data: bytes) -> int:
-        try:
-            count = os.write(self._fd, data)
-        except BlockingIOError:
-            return 0
+        count = len(data)
+        if self._has_consumer():
+            try:
+                count = os.write(self._fd, data)
+            except BlockingIOError:
+                return 0
         self._line.on_telegram()
         return count
 
     def waiting(self) -> int:
+        if not self._has_consumer():
+            self.flush()
         # TIOCOUTQ is always 0 on a pty, but the other end reports the bytes waiting to be read.
-        reply = fcntl.ioctl(self._consumer_fd, termios.FIONREAD, bytes(4))
+        with self._consumer_end() as fd:
+            reply = bytes(4) if fd is None else fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
         return int(struct.unpack("i", reply)[0])
 
     def flush(self) -> None:
-        termios.tcflush(self._consumer_fd, termios.TCIFLUSH)
+        with self._consumer_end() as fd:
+            if fd is not None:
+                termios.tcflush(fd, termios.TCIFLUSH)
+
+    def _has_consumer(self) -> bool:
+        poll = select.poll()
+        # Reports a hang-up (POLLHUP) while no process has the other end open.
+        poll.register(self._fd, 0)
+        return not poll.poll(0)
+
+    @contextlib.contextmanager
+    def _consumer_end(self) -> Iterator[int | None]:
+        """None while a consumer has it exclusively (TIOCEXCL)."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            yield None
+            return
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Stays open, so that the path that was printed remains valid."""

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 from csp1d import __version__
-from csp1d.config import Config
+from csp1d.config import Config, HttpConfig
 from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer, Tls
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.interfaces.snapshot import Snapshot
@@ -71,6 +71,7 @@ class Daemon:
 
         # HTTP threads serve metrics and pages from the latest snapshot, and see nothing else.
         self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
+        self._socket = DeviceSlot[SocketServer]("HTTP socket", Event.HTTP_LOST, Event.HTTP_FOUND)
         self._problems: tuple[ActiveProblem, ...] = ()
         self._snapshot = self._take_snapshot()
         self._pages = pages(lambda: self._snapshot)
@@ -128,6 +129,8 @@ class Daemon:
             self._serve_http()
             self._service.alive()
             self._problems = active_problems(*self._parts(), now_ns)
+            if problem := self._socket.problem:
+                self._problems += (problem,)
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
@@ -188,13 +191,13 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if config := self._reloads.read_again(self._named_file):
-            self._reconfigure(config)
+        if read := self._reloads.read_again(self._named_file):
+            self._reconfigure(*read)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
             self._reloads.log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
-    def _reconfigure(self, config: Config) -> None:
+    def _reconfigure(self, config: Config, tls: Tls | None) -> None:
         """Replace the configuration; parts that it does not affect continue."""
         parts = affected_parts(self._config, config)
         self._config = config
@@ -210,15 +213,25 @@ class Daemon:
             self._indicators.configure(config)
         if Part.HTTP in parts:
             self._http.reset()
-            self._serve_http()
+        if Part.SOCKET in parts:
+            self._socket.reset()
+        # With the certificates that have been checked: the files may have changed since.
+        self._serve_http(tls)
 
-    def _serve_http(self) -> None:
-        if self._config.http.listen:
-            self._http.ensure_open(lambda: HttpServer(self._config.http, self._pages))
+    def _serve_http(self, tls: Tls | None = None) -> None:
+        http = self._config.http
+        if http.listen:
+            self._http.ensure_open(
+                lambda: HttpServer(http, self._pages, self._config.site.name, tls)
+            )
+        is_of_service = self._hat.is_simulated and http.socket == HttpConfig().socket
+        if http.socket and not is_of_service:
+            self._socket.ensure_open(lambda: SocketServer(http.socket, self._pages))
 
     def _stop(self) -> None:
         self._sender.close()
         self._indicators.close()
         self._sampler.close()
         self._http.close()
+        self._socket.close()
         self._signals.close()

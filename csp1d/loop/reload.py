@@ -9,12 +9,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from csp1d.config import Config
+from csp1d.config import Config, HttpConfig
 from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import ActiveProblem, Event
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import check_certificates
+from csp1d.interfaces.http import Tls, load_certificates
 
 
 class Part(enum.Enum):
@@ -24,6 +24,7 @@ class Part(enum.Enum):
     SENDER = enum.auto()
     INDICATORS = enum.auto()
     HTTP = enum.auto()
+    SOCKET = enum.auto()
 
 
 _MOST_PROBLEMS = 8
@@ -45,15 +46,16 @@ class Reloads:
         """The reasons of a rejection until a reload succeeds, and the doubts."""
         return [*self._rejected, *self._doubtful]
 
-    def read_again(self, named_file: Path | None) -> Config | None:
-        """Return the new configuration, or None after logging why it is rejected.
+    def read_again(self, named_file: Path | None) -> tuple[Config, Tls | None] | None:
+        """Return the new configuration and its certificates, or None after logging why it is
+        rejected.
 
         A certificate that cannot be used is a reason: the server keeps the one that it has.
         """
         self.successful = False
         try:
             config = load(named_file)
-            check_certificates(config.http, named_file)
+            tls = load_certificates(config.http, named_file)
         except ConfigError as error:
             messages = journal.log_rejected(error, "keeping the previous configuration")
             self._rejected = _problems(Event.CONFIGURATION_REJECTED, messages[:_MOST_PROBLEMS])
@@ -68,7 +70,7 @@ class Reloads:
         self.successful = True
         self.success_timestamp_seconds = time.time()
         self._rejected = []
-        return config
+        return config, tls
 
     def log_doubts(self, path: Path) -> None:
         """Log what may mislead the charge point although the configuration is valid."""
@@ -93,9 +95,15 @@ def affected_parts(old: Config, new: Config) -> set[Part]:
         Part.SENDER: _telegrams(old) != _telegrams(new),
         Part.INDICATORS: old.leds != new.leds,
         # A certificate may have been renewed under the same name.
-        Part.HTTP: old.http != new.http or new.http.tls_certificate != "",
+        Part.HTTP: _network(old) != _network(new) or new.http.tls_certificate != "",
+        Part.SOCKET: old.http.socket != new.http.socket,
     }
     return {part for part, is_affected in affected.items() if is_affected}
+
+
+def _network(config: Config) -> tuple[HttpConfig, str]:
+    """The part of the configuration that the server on the network depends on."""
+    return replace(config.http, socket=""), config.site.name
 
 
 def _telegrams(config: Config) -> tuple[object, ...]:

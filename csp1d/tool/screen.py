@@ -14,7 +14,7 @@ _FULL_AMPERES = 80.0
 
 
 def screen(
-    url: str,
+    place: str,
     status: Status | None,
     telegrams_per_second: float | None,
     notes: Iterable[str],
@@ -27,7 +27,7 @@ def screen(
     version = f" {status.version}" if status else ""
     site = f"{status.site}: " if status and status.site else ""
     parts: list[RenderableType] = [
-        Text.assemble((f"{site}csp1d{version}", "bold"), f" at {url}"),
+        Text.assemble((f"{site}csp1d{version}", "bold"), f" at {place}"),
         Text(),
     ]
     if status is None:

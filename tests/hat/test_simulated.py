@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated HAT measures what the scenario says, whatever is configured."""
 
+import errno
+import fcntl
+import os
+import termios
 import time
 from dataclasses import replace
 from typing import Any
@@ -10,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from csp1d.config import ChannelConfig, ChannelsConfig, Config
-from csp1d.hat.scenario import Step
-from csp1d.hat.simulated import Player, SimulatedAdc
+from csp1d.hat.scenario import Step, parse
+from csp1d.hat.simulated import Player, SimulatedAdc, SimulatedHat
 from csp1d.loading import problem
 from csp1d.measuring.metering import Metering
 from csp1d.phase import Phase
@@ -43,6 +47,50 @@ def test_a_gain_error_is_there_whatever_gain_is_configured(
     (reading,) = Metering(adc.format, config.channels.used(), config.measurement).feed(adc.read())
     adc.close()
     assert reading.amperes(Phase.L1) == pytest.approx(shown, rel=5e-4)
+
+
+def test_a_port_that_no_process_has_open_loses_its_bytes() -> None:
+    hat = SimulatedHat(parse(""))
+    port = hat.open_port(Config())
+    assert port.write(b"x" * 700) == 700
+    assert port.waiting() == 0
+    consumer = os.open(hat.port_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        os.read(consumer, 1)
+    for _ in range(2):
+        # Raw, whoever has opened and closed it before.
+        assert port.write(b"a\r\nb") == 4
+        # The kernel passes it on later.
+        end = time.monotonic() + 10
+        while port.waiting() < 4:
+            assert time.monotonic() < end
+        assert os.read(consumer, 10) == b"a\r\nb"
+        assert port.waiting() == 0
+        os.close(consumer)
+        consumer = os.open(hat.port_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    port.write(b"stale")
+    os.close(consumer)
+    assert port.waiting() == 0
+
+
+def test_a_consumer_may_have_the_port_for_itself() -> None:
+    hat = SimulatedHat(parse(""))
+    port = hat.open_port(Config())
+    consumer = os.open(hat.port_path, os.O_RDONLY | os.O_NOCTTY)
+    fcntl.ioctl(consumer, termios.TIOCEXCL)
+
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    with pytest.MonkeyPatch.context() as patch:
+        # As the kernel does, except to root.
+        patch.setattr(os, "open", refuse)
+        port.write(b"abc")
+        assert port.waiting() == 0
+        port.flush()
+        # A read waits for what the kernel passes on.
+        assert os.read(consumer, 10) == b"abc"
+    os.close(consumer)
 
 
 @st.composite

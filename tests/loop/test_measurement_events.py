@@ -9,7 +9,7 @@ import pytest
 
 from csp1d.config import Config
 from csp1d.hat.scenario import parse
-from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
+from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.measurement_events import MeasurementEvents
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.measuring.scan import ScanFormat
@@ -228,7 +228,7 @@ def test_what_is_logged_of_the_direction_has_its_reason(caplog: pytest.LogCaptur
 
 def test_the_faults_of_a_set_up_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
+    adc = SimulatedHat(parse("")).open_adc(Config())
     events = MeasurementEvents()
     events.on_set_up(adc, [], 0)
     stamped, adc.rate_fault = adc.format, "4000 is refused; available: 3906"
@@ -257,7 +257,7 @@ def test_the_message_on_noise_names_phases_and_keys(caplog: pytest.LogCaptureFix
 
 def test_each_doubt_about_the_scale_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    adc: SimulatedAdc = SimulatedHat(parse("")).open_adc(Config())
+    adc = SimulatedHat(parse("")).open_adc(Config())
     events = MeasurementEvents()
     adc.scale_doubts = ("0.000012 is coarse",)
     for _ in range(3):

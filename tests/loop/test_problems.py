@@ -15,6 +15,7 @@ from csp1d.errors import DeviceError
 from csp1d.events import CHAPTERS, ActiveProblem, Event
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import (
+    PlayingAdc,
     SimulatedAdc,
     SimulatedHat,
     SimulatedLed,
@@ -70,7 +71,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.now_ns = 0
         self.hat, config = FaultyHat(), Config()
-        self.adc: SimulatedAdc = self.hat.open_adc(config)
+        self.adc = self.hat.open_adc(config)
         self.sampler = Sampler(self.hat, config, self.clock)
         self.events = self.sampler._events
         self.sender = Sender(self.hat, config, self.clock)
@@ -110,7 +111,7 @@ class Bench:
         self.events.on_readings([reading], lost, clock_fault, self.now_ns)
 
     def find(self, slot: DeviceSlot[Any], broken: str) -> None:
-        def opener() -> SimulatedAdc:
+        def opener() -> PlayingAdc | SimulatedAdc:
             self.hat.check(broken)
             return self.adc
 

@@ -14,6 +14,7 @@ from csp1d.loop.reload import Part, Reloads, affected_parts
 
 BASE = Config()
 CERTIFICATE = replace(BASE, http=replace(BASE.http, tls_certificate="a.pem", tls_key="a.key"))
+OTHER_HTTP = replace(BASE, http=replace(CERTIFICATE.http, socket="other.sock"))
 
 
 def changed(table: str, base: Config = BASE, **values: object) -> Config:
@@ -49,13 +50,14 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "the address": (BASE, changed("http", listen=""), {Part.HTTP}),
     "nothing, but the certificate may be new": (CERTIFICATE, CERTIFICATE, {Part.HTTP}),
     "no certificate any more": (CERTIFICATE, BASE, {Part.HTTP}),
-    "the name of the site": (BASE, changed("site", name="House 7"), set()),
+    "the socket": (BASE, changed("http", socket=""), {Part.SOCKET}),
+    "the name of the site": (BASE, changed("site", name="House 7"), {Part.HTTP}),
     "the main fuse": (BASE, changed("site", main_fuse_amperes=25), {Part.SAMPLER}),
     "the log level": (BASE, changed("log", level="debug"), set()),
     "all": (
         BASE,
         changed(
-            "adc", changed("p1", changed("leds", CERTIFICATE, p1=""), flag_id="ABC"), device="x"
+            "adc", changed("p1", changed("leds", OTHER_HTTP, p1=""), flag_id="ABC"), device="x"
         ),
         set(Part),
     ),
@@ -75,7 +77,7 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
     file.touch()
     reloads = Reloads()
     before_seconds = reloads.success_timestamp_seconds
-    assert reloads.read_again(file) == Config()
+    assert reloads.read_again(file) == (Config(), None)
     assert before_seconds < reloads.success_timestamp_seconds <= time.time()
     reloaded_seconds = reloads.success_timestamp_seconds
     file.write_text("[p1]\nflag = 3\ninterval_seconds = 0\n")

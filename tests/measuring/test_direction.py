@@ -32,7 +32,7 @@ from signals import (
 
 from csp1d.config import ChannelConfig, Config, DirectionConfig
 from csp1d.hat.scenario import parse
-from csp1d.hat.simulated import SimulatedAdc, SimulatedHat
+from csp1d.hat.simulated import PlayingAdc, SimulatedAdc, SimulatedHat
 from csp1d.loop.sampler import Sampler
 from csp1d.measuring.direction import DirectionMeter, phasors
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
@@ -493,7 +493,7 @@ def test_each_reading_reports_why_the_adc_has_no_reference() -> None:
     class Board(SimulatedHat):
         """Its ADC has no input for the reference."""
 
-        def open_adc(self, config: Config) -> SimulatedAdc:
+        def open_adc(self, config: Config) -> PlayingAdc | SimulatedAdc:
             adc = super().open_adc(replace(config, direction=DirectionConfig()))
             adc.reference_fault = "the ADC has no input 'voltage3' for direction.input"
             return adc
