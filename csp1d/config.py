@@ -283,8 +283,10 @@ def is_current(channel_id: str) -> bool:
     return channel_id.startswith(("current", "altcurrent"))
 
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+def split_address(listen: str) -> tuple[tuple[str, ...], int]:
+    """Addresses and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+
+    Without an address, and for localhost, there is one of each family.
 
     The only name is localhost: waiting for a name server would hold up the daemon.
     """
@@ -302,4 +304,5 @@ def split_address(listen: str) -> tuple[str, int]:
     except ValueError:
         meaning = '"ADDRESS:PORT" (an IPv6 address in brackets), or "" to disable the server'
         raise wrong(meaning, listen) from None
-    return "127.0.0.1" if host == "localhost" else host, int(match[3])
+    both = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}
+    return both.get(host, (host,)), int(match[3])

@@ -168,7 +168,7 @@ def statuses(data: bytes) -> None:
 
 def requests(data: bytes) -> None:
     """The head of an HTTP request."""
-    for router in (Router(PAGES, True), Router(PAGES, False)):
+    for router in (Router(PAGES, bool), Router(PAGES, lambda name: False, is_secure=True)):
         answer = router.answer(data)
         status = re.match(rb"HTTP/1\.0 (200|4\d\d|50[15]) [A-Za-z- ]+\r\n", answer)
         assert bool(status) == bool(data)

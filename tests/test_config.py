@@ -545,14 +545,14 @@ def test_an_unreadable_file_is_reported(file: Path, make: Any, reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("listen", "host", "port"),
+    ("listen", "hosts", "port"),
     [
-        ("127.0.0.1:19510", "127.0.0.1", 19510),
-        ("[::1]:80", "::1", 80),
-        (":9100", "", 9100),
-        ("localhost:0", "127.0.0.1", 0),
-        ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+        ("127.0.0.1:19510", ("127.0.0.1",), 19510),
+        ("[::1]:80", ("::1",), 80),
+        (":9100", ("0.0.0.0", "::"), 9100),
+        ("localhost:0", ("127.0.0.1", "::1"), 0),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0",), 80),
     ],
 )
-def test_addresses(listen: str, host: str, port: int) -> None:
-    assert split_address(listen) == (host, port)
+def test_addresses(listen: str, hosts: tuple[str, ...], port: int) -> None:
+    assert split_address(listen) == (hosts, port)

@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 20
 """Of an answer: many times what csp1d sends."""
 
 # csp1ctl connects to the loopback address if csp1d listens on all addresses.
-_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]*)?)\r\n")
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
@@ -46,7 +46,7 @@ class Client:
             raise DeviceError(
                 'http.listen is "": the HTTP server is disabled; set it and reload csp1d'
             )
-        host, self._port = split_address(config.listen)
+        (host, *_), self._port = split_address(config.listen)
         if not self._port:
             raise DeviceError(
                 f"http.listen {config.listen!r} lets the system choose a port that csp1ctl cannot "

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificates import make_certificate
@@ -291,6 +293,76 @@ def test_a_page_that_fails_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     finally:
         server.close()
     assert caplog.text.count("a page cannot be built") == 1
+
+
+@pytest.mark.parametrize("address", ["localhost:0", ":0"])
+def test_localhost_and_a_port_alone_are_of_both_families(address: str) -> None:
+    server = HttpServer(HttpConfig(listen=address), PAGES)
+    try:
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), 5) as client:
+                client.sendall(GOOD)
+                assert answer(client).endswith(b"a 1\n")
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_a_machine_with_one_family_is_served_there(
+    family: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Machine(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family in missing:
+                raise OSError(number, os.strerror(number))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Machine)
+    missing = {family}
+    server = HttpServer(HttpConfig(listen="localhost:0"), PAGES)
+    server.close()
+    assert ("[::1]" in server.url) == (family == socket.AF_INET)
+    missing = {socket.AF_INET, socket.AF_INET6}
+    with pytest.raises(DeviceError, match=f"'localhost:0': {os.strerror(number)}; set a free"):
+        HttpServer(HttpConfig(listen="localhost:0"), PAGES)
+
+
+def test_an_address_in_use_in_one_family_is_an_error() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(DeviceError, match=f"{address}': Address already in use"):
+            HttpServer(HttpConfig(listen=address), PAGES)
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "status"),
+    [
+        ("DNS:house-1.example", "House-1.example", b"200"),
+        ("IP:10.0.0.1,DNS:a,DNS:" + "b." * 60 + "example", "b." * 60 + "example", b"200"),
+        ("DNS:*.houses.example", "house-1.houses.example", b"200"),
+        ("DNS:*.houses.example", "a.house-1.houses.example", b"421"),
+        ("critical,DNS:house-1.example", "house-1.example", b"200"),
+        ("DNS:house-1.example", "house-2.example", b"421"),
+        ("DNS:house-1.example", "sensor", b"421"),
+        ("DNS:house-1.example", "north", b"200"),
+    ],
+)
+def test_a_name_of_the_certificate_or_the_site_is_a_host(
+    tmp_path: Path, names: str, host: str, status: bytes
+) -> None:
+    files = map(str, make_certificate(tmp_path, "sensor", names))
+    server = HttpServer(HttpConfig("127.0.0.1:0", *files), PAGES, site_name="North")
+    try:
+        with (
+            connect(server) as plain,
+            ssl._create_unverified_context().wrap_socket(plain) as client,
+        ):
+            client.sendall(f"GET https://{host}/metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert answer(client).startswith(b"HTTP/1.0 " + status)
+    finally:
+        server.close()
 
 
 def test_an_address_in_use_is_named(server: HttpServer) -> None:
