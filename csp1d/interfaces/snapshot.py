@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from csp1d import __version__
 from csp1d.measuring.reading import SHOWN_NS, Reading
+from csp1d.measuring.recent import RecentScans
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Status
@@ -21,6 +22,8 @@ class Snapshot:
     reading: Reading | None = None
     failed: Reading | None = None
     """The last reading with a failed input: for diagnosis, its currents are not valid."""
+    recent: RecentScans | None = None
+    """The last raw scans, however old; None before the first ones."""
     reading_timestamp_seconds: float | None = None
     """Unix time of the end of the last reading."""
     readings_total: int = 0

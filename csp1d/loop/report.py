@@ -14,6 +14,7 @@ def take_snapshot(sampler: Sampler, sender: Sender, indicators: Indicators) -> S
     return Snapshot(
         reading=sampler.reading,
         failed=sampler.failed,
+        recent=sampler.recent,
         reading_timestamp_seconds=sampler.reading_timestamp_seconds,
         readings_total=sampler.readings_total,
         scans_total=sampler.scans_total,

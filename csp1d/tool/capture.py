@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures: recorded scans on disk, to be measured again at any time.
 
-NAME.json describes the scans in NAME.bin, in the notation of the kernel's files. It also holds the
-length of a scan, although that follows from the rest: if the two disagree, one of the files is
-wrong, and so would be every current.
+NAME.json describes the scans in NAME.bin, in the notation of the kernel's files. csp1d serves the
+same at /capture.json and /capture.bin, and so a capture may also be downloaded.
 """
 
 import json
@@ -57,17 +56,10 @@ def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> 
 
     Raises CaptureError if a file cannot be written.
     """
-    description = {
-        "sampling_frequency_hz": scan_format.sampling_frequency_hz,
-        "scan_bytes": scan_format.scan_bytes,
-        "channels": [vars(channel) for channel in scan_format.channels],
-        "timestamp": scan_format.timestamp and vars(scan_format.timestamp),
-    }
     json_path, scans_path = _paths(name)
     path, written = json_path, 0
     try:
-        # Only a ScanType is no type of JSON; its text is the kernel's notation.
-        json_path.write_text(json.dumps(description, indent=2, default=str) + "\n", "utf-8")
+        json_path.write_text(json.dumps(scan_format.description(), indent=2) + "\n", "utf-8")
         path = scans_path
         with open(scans_path, "wb") as file:
             for chunk in chunks:
