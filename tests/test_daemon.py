@@ -430,7 +430,7 @@ class Clients:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=client)
-            for client in (self._slow, self._large, self._rubbish, self._scrape)
+            for client in (self._slow, self._unread, self._large, self._rubbish, self._scrape)
         ]
         self.scrapes = 0
 
@@ -466,6 +466,18 @@ class Clients:
             time.sleep(0.1)
         for client in clients:
             client.close()
+
+    def _unread(self) -> None:
+        """Many that ask for the raw scans, and read nothing of them."""
+        while not self._stop.is_set():
+            with contextlib.ExitStack() as clients, contextlib.suppress(OSError):
+                for _ in range(MOST_CONNECTIONS):
+                    client = clients.enter_context(socket.socket())
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    client.settimeout(1)
+                    client.connect(self._address)
+                    client.sendall(b"GET /capture.bin HTTP/1.0\r\n\r\n")
+                self._stop.wait(0.5)
 
     def _large(self) -> None:
         self._send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * 1_000_000)

@@ -17,7 +17,7 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -27,7 +27,7 @@ from csp1d.config_file import DEFAULT_PATH, origins
 from csp1d.errors import ConfigError, DeviceError, Problem
 from csp1d.events import Event
 from csp1d.identity import is_machine_name
-from csp1d.interfaces.router import MOST_HEAD_BYTES, Page, Router, error_response, is_complete
+from csp1d.interfaces.router import MOST_HEAD_BYTES, Pages, Router, error_response, is_complete
 
 log = logging.getLogger("csp1d")
 
@@ -188,18 +188,19 @@ class Server:
     def _serve(self, connection: socket.socket, client: str) -> None:
         begin = time.monotonic()
         try:
-            rest = memoryview(self._reply(connection, begin + _REQUEST_SECONDS))
-            while rest:
-                _wait_until(begin + _RESPONSE_SECONDS, connection)
-                rest = rest[connection.send(rest) :]
+            for part in self._reply(connection, begin + _REQUEST_SECONDS):
+                rest = memoryview(part)
+                while rest:
+                    _wait_until(begin + _RESPONSE_SECONDS, connection)
+                    rest = rest[connection.send(rest) :]
             _linger(connection, time.monotonic() + _LINGER_SECONDS)
         except OSError as error:
             log.debug("HTTP client %s: %s", client, error)
         finally:
             self._release_slot(connection)
 
-    def _reply(self, connection: socket.socket, end: float) -> bytes:
-        """Read a request and return the response."""
+    def _reply(self, connection: socket.socket, end: float) -> Sequence[bytes | memoryview]:
+        """Read a request and return the response, in parts."""
         if isinstance(connection, ssl.SSLSocket):
             _wait_until(end, connection)
             connection.do_handshake()
@@ -227,7 +228,7 @@ class HttpServer(Server):
     Raises DeviceError if the address, the certificate or a thread is not available.
     """
 
-    def __init__(self, config: HttpConfig, pages: Mapping[str, Page], site_name: str = "") -> None:
+    def __init__(self, config: HttpConfig, pages: Pages, site_name: str = "") -> None:
         tls = load_tls(config)
         names = {site_name.lower(), *(tls.names if tls else ())}
 
