@@ -29,6 +29,12 @@ def _volts(value: float) -> None:
         raise wrong("0 or at least 1", value)
 
 
+def _socket(value: str) -> None:
+    # struct sockaddr_un has 108 bytes, with the null byte at the end (unix(7)).
+    if len(value.encode()) > 107:
+        raise wrong("at most 107 bytes", value)
+
+
 def _line(value: str | int) -> None:
     if not (0 <= value < 65536 if isinstance(value, int) else re.fullmatch(r"[!-~]+", value)):
         raise wrong("the name of a line, or its offset from 0 to 65535", value)
@@ -217,6 +223,8 @@ class HttpConfig:
 
     listen: str = key(lambda value: value and split_address(value), default="127.0.0.1:19510")
     """Address and port; "" disables the server."""
+    socket: str = key(_PATH_OR_NONE, _socket, default="/run/csp1d/http.sock")
+    """Unix socket with the same pages for the tools of this machine; "" for none."""
     tls_certificate: str = key(_PATH_OR_NONE, default="")
     """PEM file of the certificate, followed by those of its issuers; "" for no TLS."""
     tls_key: str = key(_PATH_OR_NONE, default="")

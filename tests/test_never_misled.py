@@ -201,6 +201,7 @@ class Board:
     now_ns: int = START_NS
     sent: list[bytes] = field(default_factory=list)
     wake_ns: int | None = None
+    is_simulated: bool = True
 
     def open_adc(self, config: Config) -> Adc:
         return Adc(self.world, config, self)

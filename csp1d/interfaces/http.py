@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server: read-only pages, one thread per client.
+"""The HTTP servers, on the network and on a Unix socket: read-only pages, one thread per client.
 
 The threads read only the daemon's latest snapshot, so no client can delay its loop. Each client
 occupies one of a limited number of slots, for a few seconds at most, however slow it is. When all
@@ -10,6 +10,7 @@ request. So slow clients cannot block Prometheus, however many there are.
 import contextlib
 import errno
 import logging
+import os
 import re
 import select
 import socket
@@ -225,11 +226,18 @@ class HttpServer(Server):
     """Serves `pages` by path at http.listen.
 
     `site_name` is a name of this machine besides those that the system and the certificate have.
+    `tls` is what `load_tls` has returned for this configuration, by default what it returns now.
     Raises DeviceError if the address, the certificate or a thread is not available.
     """
 
-    def __init__(self, config: HttpConfig, pages: Pages, site_name: str = "") -> None:
-        tls = load_tls(config)
+    def __init__(
+        self,
+        config: HttpConfig,
+        pages: Pages,
+        site_name: str = "",
+        tls: "Tls | None" = None,
+    ) -> None:
+        tls = tls or load_tls(config)
         names = {site_name.lower(), *(tls.names if tls else ())}
 
         def is_own_name(name: str) -> bool:
@@ -242,6 +250,27 @@ class HttpServer(Server):
         self.url = f"{'https' if tls else 'http'}://{shown}:{port}/"
         router = Router(pages, is_own_name, is_secure=tls is not None)
         super().__init__("http.listen", listeners, router, tls.context if tls else None)
+
+
+class SocketServer(Server):
+    """Serves `pages` by path on the Unix socket http.socket, whatever http.listen and TLS are.
+
+    Whoever may write to the socket may connect (unix(7)): root, and the group of this process.
+    Raises DeviceError if the socket or a thread is not available.
+    """
+
+    def __init__(self, path: str, pages: Pages) -> None:
+        listener = _listen_on_socket(path)
+        self._path, self._inode = path, os.lstat(path).st_ino
+        # No browser can be led here.
+        super().__init__("http.socket", [listener], Router(pages, lambda name: True))
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            # Another csp1d may have its own there by now.
+            if os.lstat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
 
 
 # `end` below is CLOCK_MONOTONIC, in seconds. A socket timeout alone would restart with each call.
@@ -325,19 +354,54 @@ def _bind(host: str, port: int, is_only: bool) -> socket.socket:
     return listener
 
 
+def _listen_on_socket(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # The service manager creates that of the service.
+        Path(path).parent.mkdir(exist_ok=True)
+        _remove_stale(path)
+        umask = os.umask(0o117)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        _start(listener)
+    except OSError as error:
+        listener.close()
+        raise DeviceError(
+            f"cannot listen on http.socket {path!r}: {error.strerror}; set a path that csp1d can"
+            ' create, or "" for none'
+        ) from error
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket that a killed process has left. Raises OSError if it is not one."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as client:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is another file")
+        # One that cannot answer at once is alive, too.
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+        raise OSError(errno.EADDRINUSE, "another process serves it")
+
+
 def _start(listener: socket.socket) -> None:
     """Let clients connect. A connection that has gone must not block the others of `Server`."""
     listener.setblocking(False)
     listener.listen(_WAITING_CONNECTIONS)
 
 
-def check_certificates(config: HttpConfig, named_file: Path | None) -> None:
-    """Raise ConfigError unless the certificates of a configuration can be used now.
-
-    `named_file` as for `config_file.load`.
-    """
+def load_certificates(config: HttpConfig, named_file: Path | None) -> "Tls | None":
+    """As `load_tls`, but raises ConfigError. `named_file` as for `config_file.load`."""
     try:
-        load_tls(config)
+        return load_tls(config)
     except TlsError as error:
         file = named_file or DEFAULT_PATH
         file = origins(file).get(error.key, file)

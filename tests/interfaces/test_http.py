@@ -11,6 +11,7 @@ import resource
 import select
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ from hypothesis import strategies as st
 from csp1d.config import HttpConfig
 from csp1d.errors import DeviceError
 from csp1d.interfaces import http
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.interfaces.router import Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -353,7 +354,7 @@ def test_a_name_of_the_certificate_or_the_site_is_a_host(
     tmp_path: Path, names: str, host: str, status: bytes
 ) -> None:
     files = map(str, make_certificate(tmp_path, "sensor", names))
-    server = HttpServer(HttpConfig("127.0.0.1:0", *files), PAGES, site_name="North")
+    server = HttpServer(HttpConfig("127.0.0.1:0", "", *files), PAGES, site_name="North")
     try:
         with (
             connect(server) as plain,
@@ -388,8 +389,104 @@ def test_a_server_without_a_thread_raises_and_releases_its_port(
     HttpServer(config, PAGES).close()
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "csp1d" / "http.sock"
+
+
+def ask_socket(path: Path, request: bytes = GOOD) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(path))
+        client.sendall(request)
+        return answer(client)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_root_and_the_group_can_connect_to_the_socket(path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        server = SocketServer(str(path), PAGES)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
+    # Any host: no browser comes here.
+    for request in (GOOD, GOOD.replace(b"localhost", b"evil.example")):
+        assert ask_socket(path, request).endswith(b"\r\n\r\na 1\n")
+    assert ask_socket(path, b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404 ")
+    server.close()
+    assert not path.exists()
+
+
+def test_the_socket_of_a_killed_process_is_replaced_and_no_other_file(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    server = SocketServer(str(path), PAGES)
+    try:
+        with pytest.raises(DeviceError, match=r"http\.sock': another process serves it; set a"):
+            SocketServer(str(path), PAGES)
+        assert ask_socket(path).endswith(b"a 1\n")
+        # Another process has its own there: it stays.
+        path.unlink()
+        other = SocketServer(str(path), PAGES)
+    finally:
+        server.close()
+    assert ask_socket(path).endswith(b"a 1\n")
+    other.close()
+
+    path.write_text("precious")
+    for file in (path, path.with_name("link"), path.with_name("dangling")):
+        if file != path:
+            file.symlink_to(path if file.name == "link" else "nothing")
+        with pytest.raises(DeviceError, match="there is another file; set a path that csp1d can"):
+            SocketServer(str(file), PAGES)
+    assert path.read_text() == "precious"
+
+
+def test_a_busy_server_is_not_taken_for_a_killed_one(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
+        busy.bind(str(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        with pytest.raises(DeviceError, match="another process serves it"):
+            SocketServer(str(path), PAGES)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("a/b", "No such file or directory"), ("file", "File exists")]
+)
+def test_a_socket_that_cannot_be_created_is_named(tmp_path: Path, folder: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=rf"http\.socket '.*/x': {reason}; set a path.* \"\" for"):
+        SocketServer(str(tmp_path / folder / "x"), PAGES)
+
+
+def test_slow_clients_of_the_socket_lose_their_slots(path: Path) -> None:
+    server = SocketServer(str(path), PAGES)
+    try:
+        with contextlib.ExitStack() as clients:
+            for _ in range(http.MOST_CONNECTIONS + 40):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(path))
+                client.sendall(GOOD[:10])
+            assert ask_socket(path).endswith(b"a 1\n")
+            assert client_threads() <= http.MOST_CONNECTIONS
+    finally:
+        server.close()
+    wait_for(lambda: client_threads() == 0)
+
+
 def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
-    config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
+    config = HttpConfig("127.0.0.1:0", "", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
     with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* cannot be read"):
         HttpServer(config, PAGES)
 
@@ -400,7 +497,7 @@ def test_a_pipe_as_certificate_does_not_block(
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
     certificate, private_key = map(str, certificates["sensor"])
-    config = HttpConfig("127.0.0.1:0", certificate, private_key, certificate)
+    config = HttpConfig("127.0.0.1:0", "", certificate, private_key, certificate)
     with pytest.raises(DeviceError, match=rf"http\.{key} '.*fifo' is not a file; set it to a PEM"):
         HttpServer(dataclasses.replace(config, **{key: str(tmp_path / "fifo")}), PAGES)
 
@@ -414,7 +511,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
         "import os, sys; from csp1d.config import HttpConfig;"
         # OpenSSL would prompt on the first terminal that the session leader opens.
         "from csp1d.interfaces.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
-        "HttpServer(HttpConfig('127.0.0.1:0', *sys.argv[2:]), {})"
+        "HttpServer(HttpConfig('127.0.0.1:0', '', *sys.argv[2:]), {})"
     )
     terminal, terminal_name = os.openpty()
     result = subprocess.run(
@@ -437,7 +534,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
     both.write_bytes(
         b"# ENCRYPTED\n" + certificate.read_bytes() + Path(f"{key}.secret").read_bytes()
     )
-    HttpServer(HttpConfig("127.0.0.1:0", str(both), str(key)), PAGES).close()
+    HttpServer(HttpConfig("127.0.0.1:0", "", str(both), str(key)), PAGES).close()
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +546,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
 @pytest.fixture
 def secured(certificates: dict[str, tuple[Path, Path]]) -> Iterator[HttpServer]:
     files = (*certificates["sensor"], certificates["prometheus"][0])
-    server = HttpServer(HttpConfig("127.0.0.1:0", *map(str, files)), PAGES)
+    server = HttpServer(HttpConfig("127.0.0.1:0", "", *map(str, files)), PAGES)
     yield server
     server.close()
 

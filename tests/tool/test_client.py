@@ -88,11 +88,11 @@ def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
             "http.listen '127.0.0.1:0' lets the system choose a port",
         ),
         (
-            HttpConfig("127.0.0.1:1", "own.pem", "own.key", "ca.pem"),
+            HttpConfig("127.0.0.1:1", "", "own.pem", "own.key", "ca.pem"),
             r"client certificate .* http\.tls_client_ca; give one with --certificate and --key",
         ),
         (
-            HttpConfig("127.0.0.1:1", "no-such.pem", "no-such.key"),
+            HttpConfig("127.0.0.1:1", "", "no-such.pem", "no-such.key"),
             r"http.tls_certificate 'no-such.pem'.*No such file.*; set http.tls_certificate to",
         ),
     ],
@@ -110,7 +110,7 @@ def test_only_a_denied_permission_is_a_reason_to_become_root(
 
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)
     with pytest.raises(DeviceError, match=r"Permission denied; make it readable, or .* as root"):
-        Client(HttpConfig("127.0.0.1:1", "own.pem", "own.key"))
+        Client(HttpConfig("127.0.0.1:1", "", "own.pem", "own.key"))
 
 
 def test_no_answer_names_the_remedy() -> None:
