@@ -161,8 +161,9 @@ def statuses(data: bytes) -> None:
         status = parse(data)
     except ValueError as error:
         assert "not the status of this version of csp1d" in str(error)  # noqa: PT017
+        assert str(error).isprintable()  # noqa: PT017
         return
-    assert status_text(status, "http://127.0.0.1:1/")
+    assert all(line.isprintable() for line in status_text(status, "/http.sock").split("\n"))
     assert parse(to_json(status)) == status
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from csp1d.config import Config, is_current
+from csp1d.errors import printable
 from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.scan_type import ScanType
@@ -33,7 +34,7 @@ _NO_TRANSIENT = " (trigger transient missing: modprobe ledtrig-transient)"
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     hardware = find_hardware()
-    print("\n".join(report(hardware)), file=sys.stderr)
+    print("\n".join(map(printable, report(hardware))), file=sys.stderr)
     absent = missing(hardware)
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
@@ -42,7 +43,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     print(
         f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True
     )
-    print(configuration(hardware), end="")
+    lines = configuration(hardware).split("\n")
+    print("\n".join(map(printable, lines)), end="")
     return DEVICE_MISSING if absent else OK
 
 
