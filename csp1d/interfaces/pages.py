@@ -38,7 +38,8 @@ def pages(snapshot: Callable[[], Snapshot]) -> Pages:
         "/status.json": Page("application/json", status),
         "/waveform.json": Page("application/json", waveform),
         "/capture.json": Selection(
-            "application/json", lambda query: capture_description(snapshot().recent)
+            "application/json",
+            lambda query: capture_description(snapshot().recent, time.monotonic_ns()),
         ),
         "/capture.bin": Selection(
             "application/octet-stream", lambda query: capture_scans(snapshot().recent, query)
@@ -46,11 +47,17 @@ def pages(snapshot: Callable[[], Snapshot]) -> Pages:
     }
 
 
-def capture_description(recent: RecentScans | None) -> list[bytes] | HTTPStatus:
+def capture_description(recent: RecentScans | None, now_ns: int) -> list[bytes] | HTTPStatus:
     """The kept scans as NAME.json describes them, and where they are in the stream of scans."""
     if recent is None:
         return HTTPStatus.SERVICE_UNAVAILABLE
-    place = {"capture": str(recent.set_up_ns), "first": recent.first, "scans": recent.scans}
+    place = {
+        "capture": str(recent.set_up_ns),
+        "first": recent.first,
+        "scans": recent.scans,
+        "scans_per_second": recent.hertz and round(recent.hertz, 1),
+        "age_seconds": round((now_ns - recent.reads[-1][0]) / SECOND_NS, 3),
+    }
     return [json.dumps({**recent.format.description(), **place}).encode()]
 
 

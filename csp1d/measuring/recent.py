@@ -14,6 +14,9 @@ KEPT_NS = 10 * SECOND_NS
 """Older reads are dropped, so that those kept hold the last ten seconds and at most one read more.
 Scans of an ADC that has stopped are kept until new ones come."""
 
+_LEAST_SPAN_NS = SECOND_NS // 2
+"""Scans that come in bursts give no rate before that."""
+
 MOST_BYTES = 4 << 20
 """Limit for all kept scans; it is reached from 26 000 scans per second on, with 16 bytes each."""
 
@@ -34,6 +37,15 @@ class RecentScans:
     def scans(self) -> int:
         """The number of scans kept."""
         return sum(len(data) for _, data in self.reads) // self.format.scan_bytes
+
+    @property
+    def hertz(self) -> float | None:
+        """The measured rate; None before the reads span long enough."""
+        if not self.reads or (span_ns := self.reads[-1][0] - self.reads[0][0]) < _LEAST_SPAN_NS:
+            return None
+        # When the scans of the first read began is not known.
+        count = self.scans - len(self.reads[0][1]) // self.format.scan_bytes
+        return count * SECOND_NS / span_ns
 
     def append(self, data: bytes, read_ns: int) -> "RecentScans":
         """These scans and those of another read, without those that have become too old."""

@@ -86,23 +86,7 @@ def load(name: str | Path) -> Capture:
         raise _error(Path(error.filename or json_path), reason) from error
     except (ValueError, RecursionError) as error:
         raise _error(json_path, f"is not JSON ({error}); record the capture again") from error
-    loader = Loader()
-    description = loader.build(_Description, document)
-    if description is None:
-        raise CaptureError([Problem(json_path, *problem) for problem in loader.problems])
-    try:
-        scan_format = ScanFormat(
-            description.sampling_frequency_hz, description.channels, description.timestamp
-        )
-    except ScanFormatError as error:
-        raise _error(json_path, str(error)) from error
-    if description.scan_bytes != scan_format.scan_bytes:
-        raise _error(
-            json_path,
-            f"must be {scan_format.scan_bytes} with these types, got {description.scan_bytes};"
-            " correct the wrong type, or add the missing channel",
-            "scan_bytes",
-        )
+    scan_format = parse_format(document, json_path)
     if rest := scans_length % scan_format.scan_bytes:
         raise _error(
             scans_path,
@@ -110,6 +94,28 @@ def load(name: str | Path) -> Capture:
             f" bytes; truncate it to {scans_length - rest}, or record it again",
         )
     return Capture(scan_format, scans_path)
+
+
+def parse_format(document: object, path: Path) -> ScanFormat:
+    """The format that a decoded NAME.json describes. Raises CaptureError, which names `path`."""
+    loader = Loader()
+    description = loader.build(_Description, document)
+    if description is None:
+        raise CaptureError([Problem(path, *problem) for problem in loader.problems])
+    try:
+        scan_format = ScanFormat(
+            description.sampling_frequency_hz, description.channels, description.timestamp
+        )
+    except ScanFormatError as error:
+        raise _error(path, str(error)) from error
+    if description.scan_bytes != scan_format.scan_bytes:
+        raise _error(
+            path,
+            f"must be {scan_format.scan_bytes} with these types, got {description.scan_bytes};"
+            " correct the wrong type, or add the missing channel",
+            "scan_bytes",
+        )
+    return scan_format
 
 
 def replay(capture: Capture, config: Config) -> Replay:

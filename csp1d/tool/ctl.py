@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         help="reading of the reference meter at a steady load, such as L1=10.02 (default: ask)",
     )
 
-    record = add("record", help="record scans of the ADC (stop the daemon first)")
+    record = add("record", help="record raw scans, from the running daemon or from the ADC")
     record.add_argument("seconds", metavar="SECONDS", type=_SECONDS, help="duration")
     record.add_argument("name", metavar="NAME", help="write NAME.json and NAME.bin")
 

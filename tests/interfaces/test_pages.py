@@ -18,7 +18,7 @@ from signals import hat_format
 from states import END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.config import P1Config
-from csp1d.interfaces.pages import pages, waveform_json
+from csp1d.interfaces.pages import capture_description, pages, waveform_json
 from csp1d.interfaces.router import Page, Selection
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import Waveform
@@ -121,9 +121,19 @@ def test_the_kept_scans_are_a_capture(tmp_path: Path) -> None:
     recorded = load(tmp_path / "x")
     assert recorded.format == FORMAT
     assert b"".join(recorded.chunks()) == bytes(4000 * 16 + 40) + b"last 8 b"
-    description = json.loads((tmp_path / "x.json").read_text())
-    place = {"capture": "12345", "first": 4000, "scans": 4003}
-    assert description == {**FORMAT.description(), **place}
+
+
+def test_the_description_has_the_place_in_the_stream() -> None:
+    found = capture_description(RECENT, 12 * SECOND_NS + 250_000_000)
+    assert not isinstance(found, HTTPStatus)
+    assert json.loads(b"".join(found)) == {
+        **FORMAT.description(),
+        "capture": "12345",
+        "first": 4000,
+        "scans": 4003,
+        "scans_per_second": 3.0,
+        "age_seconds": 0.25,
+    }
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,20 @@ def test_scans_that_are_not_kept_are_told_from_those_to_come() -> None:
     assert numbers(recent, 1201) is None
 
 
+@pytest.mark.parametrize("read_seconds", [0.1, 1.0, 2.5])
+def test_the_rate_is_measured(read_seconds: float) -> None:
+    assert kept(60, 20, read_seconds).hertz == pytest.approx(20)
+
+
+def test_the_rate_is_not_known_before_the_reads_span_half_a_second() -> None:
+    assert RecentScans(FORMAT, 0).hertz is None
+    assert kept(0.5, 20, 0.1).hertz is None
+    assert kept(0.6, 20, 0.1).hertz == pytest.approx(20)
+    # The first read may hold any time.
+    first = RecentScans(FORMAT, 0).append(read(0, 900), 5 * SECOND_NS)
+    assert first.append(read(900, 20), 6 * SECOND_NS).hertz == 20
+
+
 def test_a_value_does_not_change() -> None:
     before = kept(10, 20)
     after = before.append(read(200, 20), 11 * SECOND_NS)
