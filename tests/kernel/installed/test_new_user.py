@@ -141,6 +141,13 @@ def test_root_and_the_group_may_look(board: InstalledBoard) -> None:
         assert recorded.returncode == 0, recorded.stderr
         reading = json.loads(csp1ctl("replay", name).stdout.splitlines()[-1])
         assert reading["current_amperes"]["L1"] == pytest.approx(AMPERES[0], abs=0.1)
+        report = f"/tmp/report-{user}.tar.gz"
+        reported = csp1ctl("report", report, user=user, group=group)
+        assert reported.returncode == 0, reported.stderr
+        assert "capture        ten seconds of raw scans" in reported.stdout
+        content = {name.rpartition("/")[2] for name in run("tar", "-tf", report).split()}
+        assert content >= {"configuration.toml", "discover.txt", "metrics.txt", "capture.bin"}
+        assert (f"journal{'' if user == 'root' else '-missing'}.txt") in content
     assert board.wait_for_telegram(3).amperes == AMPERES
 
 
