@@ -10,7 +10,7 @@
 _csp1_grammar='
 csp1d --config=toml --check-config --simulate?=toml --version
 csp1ctl COMMAND --config=toml --version
-csp1ctl-discover --config=toml
+csp1ctl-discover --config=toml --output=file
 csp1ctl-status --config=toml --json
 csp1ctl-watch --config=toml --fuse=amperes
 csp1ctl-calibrate COMMAND --config=toml

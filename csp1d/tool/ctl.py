@@ -104,7 +104,13 @@ def _parser() -> argparse.ArgumentParser:
             phase.lower(), metavar=phase, type=_AMPERES, help=f"current of {phase} in amperes"
         )
 
-    add("discover", help="find devices and print a configuration for them")
+    discover = add("discover", help="find devices and print a configuration for them")
+    discover.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write the configuration to this file, such as a drop-in",
+    )
 
     status = add("status", help="print the state of the running daemon")
     status.add_argument("--json", action="store_true", help="print /status.json as served")

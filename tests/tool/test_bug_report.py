@@ -201,8 +201,8 @@ def test_no_file_is_overwritten_and_no_link_followed(
     else:
         target.write_text("mine")
     assert run(monkeypatch, "r.tar.gz") == 2
-    message = "csp1ctl: r.tar.gz: exists; give the name of a new file, or remove it\n"
-    assert capsys.readouterr().err == message
+    reason = "cannot be written: File exists; remove it, or choose another name"
+    assert capsys.readouterr().err == f"csp1ctl: r.tar.gz: {reason}\n"
     assert not (tmp_path / "elsewhere").exists()
     assert is_link or target.read_text() == "mine"
 

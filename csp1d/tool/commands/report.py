@@ -26,8 +26,8 @@ from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, doubts, load, origins
 from csp1d.errors import CaptureError, DeviceError, FileError, Problem, printable
 from csp1d.exits import OK
-from csp1d.tool.calibration_file import write_fault
 from csp1d.tool.client import Client
+from csp1d.tool.output import write_fault
 from csp1d.tool.progress import progress
 
 MAINTAINER = "csp1d developers <developers@csp1d.example>"
@@ -79,10 +79,7 @@ def run(_: Config, arguments: argparse.Namespace) -> int:
             path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        reason = write_fault(error)
-        if isinstance(error, FileExistsError):
-            reason = "exists; give the name of a new file, or remove it"
-        raise CaptureError([Problem(path, "", reason)]) from error
+        raise CaptureError([Problem(path, "", write_fault(error))]) from error
     print("\n".join(_summary(path, parts, missing)))
     return OK
 
