@@ -78,10 +78,11 @@ class DaemonScans:
         self._client = Client(config.http)
         self._update()
         self.warning = ""
-        inputs = {str(phase): channel.input for phase, channel in config.channels.used().items()}
-        if reference := config.reference():
-            inputs["reference"] = reference.input
         own = {channel.phase: channel.id for channel in self.format.channels}
+        inputs = {str(phase): channel.input for phase, channel in config.channels.used().items()}
+        # An ADC may lack the reference.
+        if (reference := config.reference()) and "reference" in own:
+            inputs["reference"] = reference.input
         if own != inputs:
             listed = ", ".join(f"{phase} {name}" for phase, name in own.items())
             self.warning = (
@@ -113,11 +114,23 @@ class DaemonScans:
     def chunks(self, seconds: float, show: Show) -> Iterator[bytes]:
         """See `ScanSource`."""
         capture_, size = self._capture, self.format.scan_bytes
-        begin = number = max(self._first, self._first + self._scans - self._count(seconds))
+        begin = number = self._beginning(seconds)
         last_seconds = time.monotonic()
         # The rate may become known only now, and better with each read.
         while (left := begin + self._count(seconds) - number) > 0:
-            data = self._get(capture_, number)[: left * size]
+            try:
+                target = f"/capture.bin?capture={capture_}&first={number}"
+                data = self._client.get(target, MOST_BYTES + _HEAD_BYTES)[: left * size]
+            except NoAnswerError as error:
+                if error.http_status != HTTPStatus.GONE:
+                    raise
+                self._update()
+                is_same = self._capture == capture_
+                if is_same and number == begin < (later := self._beginning(seconds)):
+                    # The oldest scans were dropped before they were fetched.
+                    begin = number = later
+                    continue
+                raise DeviceError(self._gap(capture_)) from error
             if data:
                 last_seconds = time.monotonic()
                 number += len(data) // size
@@ -135,24 +148,18 @@ class DaemonScans:
         """The number of scans in this time: more than can come if the rate is not known."""
         return math.ceil(seconds * self._hertz) if self._hertz else sys.maxsize // 2
 
-    def _get(self, capture_: str, number: int) -> bytes:
-        """The scans from this number on."""
-        try:
-            return self._client.get(
-                f"/capture.bin?capture={capture_}&first={number}", MOST_BYTES + _HEAD_BYTES
-            )
-        except NoAnswerError as error:
-            if error.http_status != HTTPStatus.GONE:
-                raise
-            self._update()
-            if self._capture != capture_:
-                reason = "csp1d has set up its ADC again; see journalctl -u csp1d, and record again"
-            else:
-                reason = (
-                    f"csp1d keeps only the last {self._scans} scans, and more have come in the"
-                    " meantime; record a shorter time"
-                )
-            raise DeviceError(reason) from error
+    def _beginning(self, seconds: float) -> int:
+        """The number of the first scan, if the last ones of this time are wanted."""
+        return max(self._first, self._first + self._scans - self._count(seconds))
+
+    def _gap(self, capture_: str) -> str:
+        """Why the scans that follow those of this capture are not there."""
+        if self._capture != capture_:
+            return "csp1d has set up its ADC again; see journalctl -u csp1d, and record again"
+        return (
+            f"csp1d keeps only the last {self._scans} scans, and more have come in the meantime;"
+            " record a shorter time"
+        )
 
 
 class AdcScans:

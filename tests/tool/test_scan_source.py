@@ -151,13 +151,14 @@ def test_a_daemon_with_another_configuration_says_so(daemon: FakeDaemon) -> None
             "csp1d runs with another configuration, and these are its inputs:"
             " L1 voltage0, L2 voltage1, L3 voltage2"
         )
-    for seen, hertz in ((True, 1000.0), (False, 1000.0)):
-        daemon.format = hat_format(rate=hertz, reference=seen)
+    # An ADC without the configured reference is no other configuration; one with it may be.
+    on, off = DirectionConfig(reference="voltage"), DirectionConfig()
+    for has_reference, direction, is_other in ((False, on, False), (True, off, True)):
+        daemon.format = hat_format(rate=RATE, reference=has_reference)
         daemon.set_up()
         daemon.run(1)
-        direction = DirectionConfig(reference="voltage")
         with open_source(replace(daemon.config, direction=direction)) as source:
-            assert bool(source.warning) != seen
+            assert bool(source.warning) == is_other
 
 
 def test_scans_of_an_adc_that_has_stopped_come_with_a_warning(daemon: FakeDaemon) -> None:
@@ -206,6 +207,21 @@ def test_scans_that_were_not_fetched_in_time_are_a_gap_that_ends_the_recording(
     daemon.at_next_sleep = lambda: daemon.run(15)
     scans = ends_early(daemon, 30, "csp1d keeps only the last 10000 scans, and more have come in")
     assert scans == list(range(10_000, 20_000))
+
+
+def test_the_oldest_scans_may_be_dropped_just_before_they_are_fetched(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.run(20)
+    get, seconds = Client.get, [3.0, 2.0]
+
+    def late(self: Client, target: str, *most: int) -> bytes:
+        if target.startswith("/capture.bin") and seconds:
+            daemon.run(seconds.pop())
+        return get(self, target, *most)
+
+    monkeypatch.setattr(Client, "get", late)
+    assert recorded(daemon, 12)[0] == list(range(15_000, 27_000))
 
 
 def test_all_that_is_kept_is_within_the_limit_of_an_answer(daemon: FakeDaemon) -> None:
