@@ -44,7 +44,7 @@ class ConfigError(FileError):
 
 
 class CaptureError(FileError):
-    """A capture, also one that cannot be written."""
+    """A capture, also one that cannot be written, and a report that cannot."""
 
 
 class ScenarioError(FileError):

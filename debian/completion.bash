@@ -19,6 +19,7 @@ csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --yes
 csp1ctl-telegram amperes amperes amperes --config=toml
 csp1ctl-record seconds folder --config=toml
 csp1ctl-replay capture --config=toml
+csp1ctl-report folder --config=toml
 '
 
 # Print the line of a command, without its name.

@@ -170,7 +170,7 @@ def statuses(data: bytes) -> None:
 def requests(data: bytes) -> None:
     """The head of an HTTP request."""
     for router in (Router(PAGES, bool), Router(PAGES, lambda name: False, is_secure=True)):
-        answer = router.answer(data)
+        answer = b"".join(router.answer(data))
         status = re.match(rb"HTTP/1\.0 (200|4\d\d|50[15]) [A-Za-z- ]+\r\n", answer)
         assert bool(status) == bool(data)
         assert answer.count(b"\r\nConnection: close\r\n") == bool(data)

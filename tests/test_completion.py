@@ -93,7 +93,7 @@ def test_choices_are_offered_in_their_place(folder: Path, words: tuple[str, ...]
 CAPTURES = {"house", "my house", "captures"}
 CASES: list[tuple[str, set[str]]] = [
     ("csp1ctl ''", COMMANDS),
-    ("csp1ctl re", {"record", "replay"}),
+    ("csp1ctl re", {"record", "replay", "report"}),
     ("csp1ctl zero", set()),
     ("csp1ctl te", {"telegram"}),
     ("/usr/bin/csp1ctl te", {"telegram"}),
@@ -120,6 +120,7 @@ CASES: list[tuple[str, set[str]]] = [
     ("csp1ctl --config = x replay h", {"house"}),
     ("csp1ctl replay captures/", {"captures/one"}),
     ("csp1ctl replay house ''", set()),
+    ("csp1ctl report ''", {"captures"}),
     ("csp1ctl nonsense ''", set()),
     ("csp1d ''", set()),
     ("csp1d no place for it ''", set()),
@@ -154,7 +155,7 @@ WAYS = {
 }
 
 KEYS = {
-    "csp1ctl rep\thou\t": ["replay", "house"],
+    "csp1ctl repl\thou\t": ["replay", "house"],
     "csp1ctl replay my\t": ["replay", "my house"],
     'csp1ctl replay "my\t': ["replay", "my house"],
     "csp1ctl replay my\\ h\t": ["replay", "my house"],

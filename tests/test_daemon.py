@@ -518,6 +518,43 @@ def test_the_socket_is_served_whatever_listen_is(tmp_path: Path, listen: str) ->
         assert not moved.exists()
 
 
+def test_record_takes_the_scans_of_a_daemon_that_goes_on_sending(tmp_path: Path) -> None:
+    config = f'{CONFIG}socket = "{tmp_path}/sock"\n'
+    with running(tmp_path, "--simulate", "L1=24,L2=10,L3=1", config=config) as daemon:
+        daemon.receive(6)
+        begin, received = time.monotonic(), b""
+        with csp1ctl(tmp_path, "record", "9", "house") as record:
+            # A telegram that is not read would be dropped.
+            while record.poll() is None:
+                received += daemon.receive(0.5)
+            assert record.returncode == 0, record.communicate()
+        # The first scans were there.
+        assert time.monotonic() - begin < 9
+        assert daemon.metrics()["csp1d_scans_lost_total"] == 0
+        seen = telegrams(received)
+        assert seen == [(24, 10, 1)] * len(seen)
+        assert len(seen) >= 2
+        with csp1ctl(tmp_path, "replay", "house") as replay:
+            readings = [json.loads(line) for line in replay.communicate()[0].splitlines()]
+        # Late reads of a busy machine make the measured rate a little wrong.
+        assert len(readings) in (8, 9)
+        for reading in readings:
+            assert reading["lost_scans"] == 0
+            assert reading["current_amperes"]["L1"] == pytest.approx(24, abs=0.01)
+
+
+def csp1ctl(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command of csp1ctl in a folder, with the configuration there."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "csp1d.tool.ctl", "--config", "csp1d.toml", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 def get(path: Path, page: str) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
@@ -592,7 +629,7 @@ class Clients:
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=client)
-            for client in (self._slow, self._large, self._rubbish, self._scrape)
+            for client in (self._slow, self._unread, self._large, self._rubbish, self._scrape)
         ]
         self.scrapes = 0
 
@@ -628,6 +665,18 @@ class Clients:
             time.sleep(0.1)
         for client in clients:
             client.close()
+
+    def _unread(self) -> None:
+        """Many that ask for the raw scans, and read nothing of them."""
+        while not self._stop.is_set():
+            with contextlib.ExitStack() as clients, contextlib.suppress(OSError):
+                for _ in range(MOST_CONNECTIONS):
+                    client = clients.enter_context(socket.socket())
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    client.settimeout(1)
+                    client.connect(self._address)
+                    client.sendall(b"GET /capture.bin HTTP/1.0\r\n\r\n")
+                self._stop.wait(0.5)
 
     def _large(self) -> None:
         self._send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\na: " + b"b" * 1_000_000)

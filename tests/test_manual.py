@@ -241,7 +241,7 @@ def test_the_page_has_the_commands_that_there_are() -> None:
     for words in PARSERS:
         if words[0] != "csp1ctl" or len(words) == 1 or divisions(words):
             continue
-        several = {None: "*{}*", "*": "[*{}* ...]"}
+        several = {None: "*{}*", "*": "[*{}* ...]", "?": "[*{}*]"}
         arguments = [several[action.nargs].format(action.metavar) for action in positionals(words)]  # type: ignore[index]
         usage = " ".join([*(f"**{word}**" for word in words[1:]), *arguments])
         assert f"\n**csp1ctl** {usage}\n" in page[words[1]]

@@ -20,7 +20,7 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -30,7 +30,7 @@ from csp1d.config_file import DEFAULT_PATH, origins
 from csp1d.errors import ConfigError, DeviceError, Problem
 from csp1d.events import Event
 from csp1d.identity import is_machine_name
-from csp1d.interfaces.router import MOST_HEAD_BYTES, Page, Router, error_response, is_complete
+from csp1d.interfaces.router import MOST_HEAD_BYTES, Pages, Router, error_response, is_complete
 
 log = logging.getLogger("csp1d")
 
@@ -191,18 +191,19 @@ class Server:
     def _serve(self, connection: socket.socket, client: str) -> None:
         begin = time.monotonic()
         try:
-            rest = memoryview(self._reply(connection, begin + _REQUEST_SECONDS))
-            while rest:
-                _wait_until(begin + _RESPONSE_SECONDS, connection)
-                rest = rest[connection.send(rest) :]
+            for part in self._reply(connection, begin + _REQUEST_SECONDS):
+                rest = memoryview(part)
+                while rest:
+                    _wait_until(begin + _RESPONSE_SECONDS, connection)
+                    rest = rest[connection.send(rest) :]
             _linger(connection, time.monotonic() + _LINGER_SECONDS)
         except OSError as error:
             log.debug("HTTP client %s: %s", client, error)
         finally:
             self._release_slot(connection)
 
-    def _reply(self, connection: socket.socket, end: float) -> bytes:
-        """Read a request and return the response."""
+    def _reply(self, connection: socket.socket, end: float) -> Sequence[bytes | memoryview]:
+        """Read a request and return the response, in parts."""
         if isinstance(connection, ssl.SSLSocket):
             _wait_until(end, connection)
             connection.do_handshake()
@@ -234,7 +235,7 @@ class HttpServer(Server):
     def __init__(
         self,
         config: HttpConfig,
-        pages: Mapping[str, Page],
+        pages: Pages,
         site_name: str = "",
         tls: "Tls | None" = None,
     ) -> None:
@@ -262,7 +263,7 @@ class SocketServer(Server):
     Raises DeviceError if the socket or a thread is not available.
     """
 
-    def __init__(self, path: str, pages: Mapping[str, Page]) -> None:
+    def __init__(self, path: str, pages: Pages) -> None:
         listener = _listen_on_socket(path)
         self._path, self._inode = path, os.lstat(path).st_ino
         # A port that ssh forwards here is within reach of a browser.

@@ -2,8 +2,10 @@
 """The pages of the HTTP server, each built from the latest snapshot when it is requested."""
 
 import json
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from csp1d.interfaces.metrics import SnapshotCollector
-from csp1d.interfaces.router import Page, html_page
+from csp1d.interfaces.router import Page, Pages, Selection, html_page
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.arrays import Floats
 from csp1d.measuring.history import KEPT_MINUTES, MINUTE_NS, History
+from csp1d.measuring.recent import RecentScans
 from csp1d.status import to_json
 from csp1d.units import SECOND_NS
 
 
-def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
+def pages(snapshot: Callable[[], Snapshot]) -> Pages:
     """The pages by path. `snapshot` returns the latest state; it is called once per request."""
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(snapshot))
@@ -41,7 +44,41 @@ def pages(snapshot: Callable[[], Snapshot]) -> Mapping[str, Page]:
         "/status.json": Page("application/json", status),
         "/waveform.json": Page("application/json", waveform),
         "/history.json": Page("application/json", history),
+        "/capture.json": Selection(
+            "application/json",
+            lambda query: capture_description(snapshot().recent, time.monotonic_ns()),
+        ),
+        "/capture.bin": Selection(
+            "application/octet-stream", lambda query: capture_scans(snapshot().recent, query)
+        ),
     }
+
+
+def capture_description(recent: RecentScans | None, now_ns: int) -> list[bytes] | HTTPStatus:
+    """The kept scans as NAME.json describes them, and where they are in the stream of scans."""
+    if recent is None:
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    place = {
+        "capture": str(recent.set_up_ns),
+        "first": recent.first,
+        "scans": recent.scans,
+        "scans_per_second": recent.hertz and round(recent.hertz, 1),
+        "age_seconds": round((now_ns - recent.reads[-1][0]) / SECOND_NS, 3),
+    }
+    return [json.dumps({**recent.format.description(), **place}).encode()]
+
+
+def capture_scans(recent: RecentScans | None, query: str) -> Sequence[memoryview] | HTTPStatus:
+    """All kept scans, or those of one `capture` from the one with the number `first` on."""
+    if recent is None:
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    if not query:
+        return recent.since(recent.first) or []
+    place = re.fullmatch(r"capture=(\d{1,20})&first=(\d{1,20})", query, re.ASCII)
+    if not place:
+        return HTTPStatus.BAD_REQUEST
+    scans = recent.since(int(place[2])) if place[1] == str(recent.set_up_ns) else None
+    return HTTPStatus.GONE if scans is None else scans
 
 
 def waveform_json(state: Snapshot, now_ns: int, unix_seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -53,6 +53,19 @@ class Page:
     """Content-Security-Policy: what a browser allows the page to do."""
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Content that the query of a URL selects, in parts that are sent without a copy."""
+
+    content_type: str
+    select: Callable[[str], Sequence[bytes | memoryview] | HTTPStatus]
+    """Called for each request, with what follows the "?"."""
+
+
+Pages = Mapping[str, Page | Selection]
+"""The content by path."""
+
+
 def html_page(html: bytes) -> Page:
     """A constant page that may use its own <script> and <style> elements and fetch from its server.
 
@@ -77,25 +90,26 @@ def _sources(html: bytes, element: bytes) -> str:
 class Router:
     """Responds to requests for `pages`, which are by path."""
 
-    pages: Mapping[str, Page]
+    pages: Pages
     is_own_name: Callable[[str], bool]
     """Whether a host name, in lower case, is one of this machine; localhost need not be."""
     is_secure: bool = False
     """Whether the requests arrive over TLS: others may not ask for an https URL (RFC 9110, 7.4)."""
 
-    def answer(self, head: bytes) -> bytes:
-        """The response to a request. `head` is what was received of it, up to the empty line.
+    def answer(self, head: bytes) -> Sequence[bytes | memoryview]:
+        """The response to a request, in parts. `head` is what was received of it, up to the empty
+        line.
 
         An empty request gets an empty response.
         """
-        return _Response(head, self).written.getvalue()
+        return _Response(head, self).parts()
 
 
-def error_response(status: HTTPStatus) -> bytes:
+def error_response(status: HTTPStatus) -> Sequence[bytes | memoryview]:
     """The response to a request that could not be read or answered."""
     response = _Response(b"", Router({}, lambda name: False))
     response.send_error(status)
-    return response.written.getvalue()
+    return response.parts()
 
 
 def is_complete(head: bytes) -> bool:
@@ -114,6 +128,7 @@ class _Response(BaseHTTPRequestHandler):
         self.router = router
         self.rfile = BytesIO(head)
         self.wfile = self.written = BytesIO()
+        self.more: Sequence[bytes | memoryview] = ()
         self.command, self.requestline, self.request_version = "", "", "HTTP/1.0"
         self.close_connection = True
         if len(head.partition(b"\n")[0]) > _MOST_LINE_BYTES:
@@ -125,16 +140,25 @@ class _Response(BaseHTTPRequestHandler):
         if head and not self.written.tell():
             self.send_error(HTTPStatus.BAD_REQUEST)
 
+    def parts(self) -> Sequence[bytes | memoryview]:
+        """The response that was written."""
+        return (self.written.getvalue(), *self.more)
+
     def do_GET(self) -> None:
-        path, status = self._locate()
+        target, status = self._locate()
         if status:
             self.send_error(status)
             return
-        page = self.router.pages.get(path.partition("?")[0])
+        path, _, query = target.partition("?")
+        page = self.router.pages.get(path)
         if page is None:
             self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        self._send(HTTPStatus.OK, page.content_type, page.make_body(), page.policy)
+        elif isinstance(page, Page):
+            self._send(HTTPStatus.OK, page.content_type, [page.make_body()], page.policy)
+        elif isinstance(found := page.select(query), HTTPStatus):
+            self.send_error(found)
+        else:
+            self._send(HTTPStatus.OK, page.content_type, found, _NOTHING)
 
     def do_POST(self) -> None:
         self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -176,19 +200,19 @@ class _Response(BaseHTTPRequestHandler):
         status = HTTPStatus(code)
         allowed = {"Allow": "GET, HEAD"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
         body = f"{status.value} {status.phrase}\n{_REMEDIES.get(status, '')}".encode()
-        self._send(status, "text/plain; charset=utf-8", body, _NOTHING, allowed)
+        self._send(status, "text/plain; charset=utf-8", [body], _NOTHING, allowed)
 
     def _send(
         self,
         status: HTTPStatus,
         content_type: str,
-        body: bytes,
+        body: Sequence[bytes | memoryview],
         policy: str,
         extra: Mapping[str, str] | None = None,
     ) -> None:
         headers = {
             "Content-Type": content_type,
-            "Content-Length": str(len(body)),
+            "Content-Length": str(sum(map(len, body))),
             "Connection": "close",
             "Cache-Control": "no-store",
             "Content-Security-Policy": policy,
@@ -205,8 +229,10 @@ class _Response(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command != "HEAD" and body:
+            # One part with the head: two short segments would wait for each other (RFC 1122).
+            self.wfile.write(body[0])
+            self.more = body[1:]
 
     def version_string(self) -> str:
         return "csp1d"

@@ -9,6 +9,7 @@ from csp1d.config import P1Config, SiteConfig
 from csp1d.events import CHAPTERS, ActiveProblem
 from csp1d.measuring.history import History
 from csp1d.measuring.reading import SHOWN_NS, Reading
+from csp1d.measuring.recent import RecentScans
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
 from csp1d.status import LiveReading, Problem, Status
@@ -30,6 +31,8 @@ class Snapshot:
     reading: Reading | None = None
     failed: Reading | None = None
     """The last reading with a failed input: for diagnosis, its currents are not valid."""
+    recent: RecentScans | None = None
+    """The last raw scans, however old; None before the first ones."""
     reading_timestamp_seconds: float | None = None
     """Unix time of the end of the last reading."""
     readings_total: int = 0

@@ -49,6 +49,7 @@ def take_snapshot(
         problems=problems,
         reading=sampler.reading,
         failed=sampler.failed,
+        recent=sampler.recent,
         reading_timestamp_seconds=sampler.reading_timestamp_seconds,
         readings_total=sampler.readings_total,
         scans_total=sampler.scans_total,

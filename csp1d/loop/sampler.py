@@ -27,6 +27,7 @@ from csp1d.measuring.direction import DirectionMeter
 from csp1d.measuring.history import History
 from csp1d.measuring.metering import Metering
 from csp1d.measuring.reading import Reading
+from csp1d.measuring.recent import RecentScans
 from csp1d.phase import Phase
 from csp1d.units import MS_NS, SECOND_NS
 
@@ -74,6 +75,8 @@ class Sampler:
         self.readings_total = 0
         self.failed: Reading | None = None
         """The last reading if an input has failed: for diagnosis, its currents are not valid."""
+        self.recent: RecentScans | None = None
+        """The last scans, also those of an ADC that is lost; None before the first ones."""
         self.clipped_samples: Counter[Phase] = Counter()
         self.history = History()
         """The valid currents of the last 24 hours; a new configuration keeps it."""
@@ -155,6 +158,8 @@ class Sampler:
             scans = adc.read()
             # The time after the read: no scan in it is later.
             now_ns = max(now_ns, self._clock())
+            if scans:
+                self._keep(adc, scans, now_ns)
             readings = metering.feed(scans, now_ns) if scans else []
         except (OSError, ScanFormatError) as error:
             self._fail(error, now_ns)
@@ -172,6 +177,12 @@ class Sampler:
         if self._metering:
             self._resize_buffer(adc, hertz, now_ns)
         return self._record(readings)
+
+    def _keep(self, adc: Adc, scans: bytes, now_ns: int) -> None:
+        recent = self.recent
+        if recent is None or recent.set_up_ns != self._set_up_ns:
+            recent = RecentScans(adc.format, self._set_up_ns)
+        self.recent = recent.append(scans, now_ns)
 
     def _folds(self, hertz: float) -> bool:
         """Whether this rate folds harmonics. One that is configured is doubted with its key."""
@@ -195,6 +206,7 @@ class Sampler:
 
     def _begin(self, now_ns: int) -> None:
         """A capture has begun: its first reading may take a while."""
+        self._set_up_ns = now_ns
         self._last_data_ns = now_ns
         self._last_reading_ns = now_ns + _LEARNING_NS
         self._retries = 0

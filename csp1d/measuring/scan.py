@@ -142,6 +142,23 @@ class ScanFormat:
         """Length of a scan, with padding."""
         return self.record.itemsize
 
+    def description(self) -> dict[str, Any]:
+        """The content of the NAME.json of a capture; a ScanType is text in the kernel's notation.
+
+        The length of a scan is included although it follows from the rest: if the two disagree, the
+        description or the scans are wrong, and so would be every current.
+        """
+
+        def element(values: Channel | Timestamp) -> dict[str, Any]:
+            return {**vars(values), "type": str(values.type)}
+
+        return {
+            "sampling_frequency_hz": self.sampling_frequency_hz,
+            "scan_bytes": self.scan_bytes,
+            "channels": [element(channel) for channel in self.channels],
+            "timestamp": self.timestamp and element(self.timestamp),
+        }
+
     @cached_property
     def record(self) -> np.dtype[Any]:
         """One scan as a NumPy type: fields "0", "1" and so on for the channels, and "timestamp".

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Captures: recorded scans on disk, to be measured again at any time.
 
-NAME.json describes the scans in NAME.bin, in the notation of the kernel's files. It also holds the
-length of a scan, although that follows from the rest: if the two disagree, one of the files is
-wrong, and so would be every current.
+NAME.json describes the scans in NAME.bin, in the notation of the kernel's files. csp1d serves the
+same at /capture.json and /capture.bin, and so a capture may also be downloaded.
 """
 
 import json
@@ -59,18 +58,11 @@ def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> 
     Scans that came before a KeyboardInterrupt or a DeviceError of `chunks` are kept. Raises
     CaptureError if a file cannot be written.
     """
-    description = {
-        "sampling_frequency_hz": scan_format.sampling_frequency_hz,
-        "scan_bytes": scan_format.scan_bytes,
-        "channels": [vars(channel) for channel in scan_format.channels],
-        "timestamp": scan_format.timestamp and vars(scan_format.timestamp),
-    }
     json_path, scans_path = _paths(name)
     written, failure = 0, None
     # The scans first: they are replaced before their description is.
     with replacing(json_path, CaptureError) as text, replacing(scans_path, CaptureError) as file:
-        # Only a ScanType is no type of JSON; its text is the kernel's notation.
-        text.write(f"{json.dumps(description, indent=2, default=str)}\n".encode())
+        text.write(f"{json.dumps(scan_format.description(), indent=2)}\n".encode())
         try:
             for chunk in chunks:
                 written += file.write(chunk)
@@ -92,23 +84,7 @@ def load(name: str | Path) -> Capture:
         raise _error(Path(error.filename or json_path), reason) from error
     except (ValueError, RecursionError) as error:
         raise _error(json_path, f"is not JSON ({error}); record the capture again") from error
-    loader = Loader()
-    description = loader.build(_Description, document)
-    if description is None:
-        raise CaptureError([Problem(json_path, *problem) for problem in loader.problems])
-    try:
-        scan_format = ScanFormat(
-            description.sampling_frequency_hz, description.channels, description.timestamp
-        )
-    except ScanFormatError as error:
-        raise _error(json_path, str(error)) from error
-    if description.scan_bytes != scan_format.scan_bytes:
-        raise _error(
-            json_path,
-            f"must be {scan_format.scan_bytes} with these types, got {description.scan_bytes};"
-            " correct the wrong type, or add the missing channel",
-            "scan_bytes",
-        )
+    scan_format = parse_format(document, json_path)
     if rest := scans_length % scan_format.scan_bytes:
         raise _error(
             scans_path,
@@ -116,6 +92,28 @@ def load(name: str | Path) -> Capture:
             f" bytes; truncate it to {scans_length - rest}, or record it again",
         )
     return Capture(scan_format, scans_path)
+
+
+def parse_format(document: object, path: Path) -> ScanFormat:
+    """The format that a decoded NAME.json describes. Raises CaptureError, which names `path`."""
+    loader = Loader()
+    description = loader.build(_Description, document)
+    if description is None:
+        raise CaptureError([Problem(path, *problem) for problem in loader.problems])
+    try:
+        scan_format = ScanFormat(
+            description.sampling_frequency_hz, description.channels, description.timestamp
+        )
+    except ScanFormatError as error:
+        raise _error(path, str(error)) from error
+    if description.scan_bytes != scan_format.scan_bytes:
+        raise _error(
+            path,
+            f"must be {scan_format.scan_bytes} with these types, got {description.scan_bytes};"
+            " correct the wrong type, or add the missing channel",
+            "scan_bytes",
+        )
+    return scan_format
 
 
 def replay(capture: Capture, config: Config) -> Replay:

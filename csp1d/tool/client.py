@@ -36,6 +36,13 @@ _LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
 class NoAnswerError(DeviceError):
     """The daemon does not answer, or not as expected. A later attempt may succeed."""
 
+    http_status: int | None = None
+    """That of an answer that is an error."""
+
+
+class NoDaemonError(NoAnswerError):
+    """No process accepts connections at the socket."""
+
 
 class Client:
     """Raises DeviceError if the configuration has no socket."""
@@ -62,26 +69,34 @@ class Client:
 
     def status_json(self) -> bytes:
         """Raises NoAnswerError."""
+        return self.get("/status.json")
+
+    def get(self, target: str, most_bytes: int = _MAX_BYTES) -> bytes:
+        """The content of a page, with at most this length. Raises NoAnswerError."""
         try:
-            reply = self._exchange(b"GET /status.json HTTP/1.0\r\n\r\n")
+            reply = self._exchange(f"GET {target} HTTP/1.0\r\n\r\n".encode(), most_bytes)
         except NoAnswerError:
             raise
         except OSError as error:
+            is_absent = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+            kind = NoDaemonError if is_absent else NoAnswerError
             reason = f"{error.strerror or error}; {_remedy(error)}"
-            raise NoAnswerError(f"no answer from {self.path}: {reason}") from error
+            raise kind(f"no answer from {self.path}: {reason}") from error
         head, _, body = reply.partition(b"\r\n\r\n")
         status_line = _STATUS_LINE.match(reply)
         found = status_line[1].decode() if status_line else "its answer is not HTTP"
         if not found.startswith("200"):
-            raise NoAnswerError(
+            refusal = NoAnswerError(
                 f"the server at {self.path} is not csp1d: {found}; check http.socket"
             )
+            refusal.http_status = int(found[:3]) if status_line else None
+            raise refusal
         length = _LENGTH.search(head + b"\r\n")
         if length and len(body) < int(length[1]):
             raise NoAnswerError(f"incomplete answer from {self.path}; try again")
         return body
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _exchange(self, request: bytes, most_bytes: int) -> bytes:
         """Send a request and read the whole answer, which with HTTP/1.0 ends the connection."""
         end, answer = time.monotonic() + _TIMEOUT_SECONDS, b""
         with socket.socket(socket.AF_UNIX) as connection:
@@ -91,7 +106,7 @@ class Client:
             connection.sendall(request)
             while part := connection.recv(65536):
                 answer += part
-                if len(answer) > _MAX_BYTES:
+                if len(answer) > most_bytes:
                     raise ConnectionError("the answer is too long")
                 _wait_until(end, connection)
         if not answer:

@@ -28,8 +28,9 @@ def _run() -> int:
     named = getattr(arguments, "config", None)
     arguments.config = named or DEFAULT_PATH
     try:
-        # discover makes a configuration; the present one may be missing or wrong.
-        config = Config() if arguments.command == "discover" else load(named)
+        # discover makes a configuration, and report reads it: the present one may be wrong.
+        is_needed = arguments.command not in ("discover", "report")
+        config = load(named) if is_needed else Config()
         return int(import_module(f"csp1d.tool.commands.{arguments.command}").run(config, arguments))
     except (FileError, DeviceError) as error:
         for line in str(error).splitlines():
@@ -138,12 +139,20 @@ def _parser() -> argparse.ArgumentParser:
         help="reading of the reference meter at a steady load, such as L1=10.02 (default: ask)",
     )
 
-    record = add("record", help="record scans of the ADC (stop the daemon first)")
+    record = add("record", help="record raw scans, from the running daemon or from the ADC")
     record.add_argument("seconds", metavar="SECONDS", type=_SECONDS, help="duration")
     record.add_argument("name", metavar="NAME", help="write NAME.json and NAME.bin")
 
     replay = add("replay", help="measure a capture, one JSON line per reading")
     replay.add_argument("name", metavar="NAME", help="read NAME.json and NAME.bin")
+
+    report = add("report", help="write one archive for a bug report")
+    report.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="write this new file (default: csp1d-report-DATE-TIME.tar.gz)",
+    )
     return parser
 
 

@@ -7,20 +7,27 @@ import json
 import re
 import time
 from dataclasses import replace
+from http import HTTPStatus
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from signals import hat_format
 from states import END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.config import P1Config
-from csp1d.interfaces.pages import history_json, pages, waveform_json
+from csp1d.interfaces.pages import capture_description, history_json, pages, waveform_json
+from csp1d.interfaces.router import Page, Selection
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.history import KEPT_MINUTES, MINUTE_NS, History
 from csp1d.measuring.reading import SHOWN_NS, Waveform
+from csp1d.measuring.recent import RecentScans
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
+from csp1d.tool.capture import load
+from csp1d.units import SECOND_NS
 
 UNIX_SECONDS = 1_700_000_000.65
 HTML = resources.files("csp1d.interfaces").joinpath("page.html").read_text()
@@ -71,11 +78,89 @@ def test_an_old_waveform_is_absent() -> None:
     assert waveform_json(Snapshot(), 0, UNIX_SECONDS) == {"waveform": None}
 
 
+def page_of(path: str) -> Page:
+    page = pages(Snapshot)[path]
+    assert isinstance(page, Page)
+    return page
+
+
 def test_each_page_is_built_from_the_snapshot() -> None:
-    served = pages(Snapshot)
-    assert [*served] == ["/", "/metrics", "/status.json", "/waveform.json", "/history.json"]
-    assert json.loads(served["/waveform.json"].make_body()) == {"waveform": None}
-    assert served["/waveform.json"].content_type == "application/json"
+    assert [*pages(Snapshot)] == [
+        "/",
+        "/metrics",
+        "/status.json",
+        "/waveform.json",
+        "/history.json",
+        "/capture.json",
+        "/capture.bin",
+    ]
+    assert json.loads(page_of("/waveform.json").make_body()) == {"waveform": None}
+    assert page_of("/waveform.json").content_type == "application/json"
+
+
+FORMAT = hat_format()
+RECENT = (
+    RecentScans(FORMAT, 12345)
+    .append(bytes(4000 * FORMAT.scan_bytes), 1 * SECOND_NS)
+    .append(bytes(4000 * FORMAT.scan_bytes), 11 * SECOND_NS)
+    .append(bytes(40) + b"last 8 b", 12 * SECOND_NS)
+)
+"""The first read has become too old."""
+
+
+def selected(path: str, recent: RecentScans | None = RECENT) -> bytes | HTTPStatus:
+    page = pages(lambda: replace(MEASURING, recent=recent))[path.partition("?")[0]]
+    assert isinstance(page, Selection)
+    found = page.select(path.partition("?")[2])
+    return found if isinstance(found, HTTPStatus) else b"".join(found)
+
+
+def test_the_kept_scans_are_a_capture(tmp_path: Path) -> None:
+    for suffix in ("json", "bin"):
+        content = selected(f"/capture.{suffix}")
+        assert isinstance(content, bytes)
+        (tmp_path / f"x.{suffix}").write_bytes(content)
+    recorded = load(tmp_path / "x")
+    assert recorded.format == FORMAT
+    assert b"".join(recorded.chunks()) == bytes(4000 * 16 + 40) + b"last 8 b"
+
+
+def test_the_description_has_the_place_in_the_stream() -> None:
+    found = capture_description(RECENT, 12 * SECOND_NS + 250_000_000)
+    assert not isinstance(found, HTTPStatus)
+    assert json.loads(b"".join(found)) == {
+        **FORMAT.description(),
+        "capture": "12345",
+        "first": 4000,
+        "scans": 4003,
+        "scans_per_second": 3.0,
+        "age_seconds": 0.25,
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("capture=12345&first=8002", bytes(8) + b"last 8 b"),
+        ("capture=12345&first=8003", b""),
+        ("capture=12345&first=8004", HTTPStatus.GONE),
+        ("capture=12345&first=3999", HTTPStatus.GONE),
+        ("capture=12346&first=8002", HTTPStatus.GONE),
+        ("first=8002", HTTPStatus.BAD_REQUEST),
+        ("capture=12345&first=-1", HTTPStatus.BAD_REQUEST),
+        ("capture=12345&first=8002&x=1", HTTPStatus.BAD_REQUEST),
+        ("capture=12345&first=" + "9" * 4000, HTTPStatus.BAD_REQUEST),
+    ],
+)
+def test_a_follower_asks_for_the_scans_that_it_lacks(
+    query: str, expected: bytes | HTTPStatus
+) -> None:
+    assert selected(f"/capture.bin?{query}") == expected
+
+
+def test_without_scans_there_is_no_capture() -> None:
+    for path in ("/capture.json", "/capture.bin", "/capture.bin?capture=1&first=1"):
+        assert selected(path, None) is HTTPStatus.SERVICE_UNAVAILABLE
 
 
 NOW_NS = 5000 * MINUTE_NS + 15_000_000_000
@@ -125,14 +210,14 @@ def test_a_step_of_the_wall_clock_moves_the_whole_history() -> None:
 
 
 def test_a_history_without_a_reading_has_no_phase() -> None:
-    document = json.loads(pages(Snapshot)["/history.json"].make_body())
+    document = json.loads(page_of("/history.json").make_body())
     assert document["current_amperes"] == {}
     assert document["spacing_seconds"] * KEPT_MINUTES == 86_400
     assert document["start_timestamp_seconds"] == pytest.approx(time.time() - 86_400, abs=61)
 
 
 def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
-    page = pages(Snapshot)["/"]
+    page = page_of("/")
     assert page.make_body().decode() == HTML
     (script,) = re.findall("<script>(.*?)</script>", HTML, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -5,15 +5,33 @@ import base64
 import email
 import hashlib
 import re
+from collections.abc import Sequence
 from email.message import Message
 from http import HTTPStatus
 
 import pytest
 
-from csp1d.interfaces.router import Page, Router, error_response, html_page
+from csp1d.interfaces.router import (
+    Page,
+    Pages,
+    Router,
+    Selection,
+    error_response,
+    html_page,
+)
 
 HTML = b"<style>p { margin: 0 }</style><script>\nlet a = 1;\n</script><script>b</script>"
-PAGES = {"/": html_page(HTML), "/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
+SELECTED: dict[str, Sequence[bytes | memoryview] | HTTPStatus] = {
+    "": [],
+    "1": [b"one"],
+    "2&x=%20": [b"two", memoryview(b" parts")],
+    "gone": HTTPStatus.GONE,
+}
+PAGES: Pages = {
+    "/": html_page(HTML),
+    "/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n"),
+    "/selected": Selection("application/octet-stream", SELECTED.__getitem__),
+}
 ANYWHERE = Router(PAGES, lambda name: True)
 CSP1 = Router(PAGES, lambda name: name == "csp1.local")
 
@@ -27,7 +45,7 @@ def parts(reply: bytes) -> tuple[int, Message, bytes]:
 
 
 def ask(head: bytes, router: Router = ANYWHERE) -> tuple[int, Message, bytes]:
-    return parts(router.answer(head))
+    return parts(b"".join(router.answer(head)))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +136,27 @@ def test_other_requests_are_rejected_without_repeating_them(head: bytes, status:
     assert headers["Content-Length"] == str(len(body))
 
 
+@pytest.mark.parametrize(
+    ("query", "status", "content"),
+    [("", 200, b""), ("1", 200, b"one"), ("2&x=%20", 200, b"two parts"), ("gone", 410, None)],
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_query_selects_the_parts_of_a_response(
+    method: bytes, query: str, status: int, content: bytes | None
+) -> None:
+    received, headers, body = ask(b"%b /selected?%b HTTP/1.0\r\n\r\n" % (method, query.encode()))
+    content = b"410 Gone\n" if content is None else content
+    assert (received, headers["Content-Length"]) == (status, str(len(content)))
+    assert body == (content if method == b"GET" else b"")
+
+
+def test_a_selection_is_not_copied_except_its_beginning() -> None:
+    _, second = ANYWHERE.answer(b"GET /selected?2&x=%20 HTTP/1.0\r\n\r\n")
+    assert second is SELECTED["2&x=%20"][1]  # type: ignore[index]
+
+
 def test_an_empty_request_gets_no_response() -> None:
-    assert ANYWHERE.answer(b"") == b""
+    assert b"".join(ANYWHERE.answer(b"")) == b""
 
 
 HOSTS = {
@@ -183,13 +220,14 @@ def test_a_request_without_a_host_is_not_from_a_browser() -> None:
     [
         ANYWHERE.answer(b"GET / HTTP/1.0\r\n\r\n"),
         ANYWHERE.answer(b"GET /metrics HTTP/1.0\r\n\r\n"),
+        ANYWHERE.answer(b"GET /selected?1 HTTP/1.0\r\n\r\n"),
         ANYWHERE.answer(b"GET /other HTTP/1.0\r\n\r\n"),
         error_response(HTTPStatus.REQUEST_TIMEOUT),
     ],
-    ids=["page", "metrics", "rejected", "too slow"],
+    ids=["page", "metrics", "selected", "rejected", "too slow"],
 )
-def test_every_response_restricts_the_browser(reply: bytes) -> None:
-    _, headers, _ = parts(reply)
+def test_every_response_restricts_the_browser(reply: Sequence[bytes | memoryview]) -> None:
+    _, headers, _ = parts(b"".join(reply))
     assert headers["Cache-Control"] == "no-store"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert headers["Referrer-Policy"] == "no-referrer"

@@ -3,6 +3,8 @@
 
 import time
 
+from signals import hat_format
+
 from csp1d.config import Config, P1Config, RequestConfig
 from csp1d.events import ActiveProblem, Event
 from csp1d.hat.scenario import parse
@@ -15,6 +17,7 @@ from csp1d.loop.report import take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import PhaseCurrent, Reading
+from csp1d.measuring.recent import RecentScans
 from csp1d.phase import Phase
 
 PROBLEMS = (ActiveProblem(Event.ADC_LOST, "ADC", "gone", 0),)
@@ -40,11 +43,13 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     phases = {Phase.L1: PhaseCurrent(2.0, 2.8, 0.0, 3)}
     reading = Reading(1, time.monotonic_ns(), 1.0, phases, 50.0, 4000, 0)
     sampler._record([reading])
+    sampler.recent = RecentScans(hat_format(), 7)
     sender.on_reading(reading)
     indicators.on_request(True)
     indicators.on_reading(60.0)
     after = take_snapshot(*parts, CONFIG.site, PROBLEMS)
     assert after.reading is reading
+    assert after.recent is sampler.recent
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None
     assert after.clipped_samples_total == {Phase.L1: 3}

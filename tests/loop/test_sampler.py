@@ -572,3 +572,71 @@ def test_the_last_minute_and_the_charge_are_kept() -> None:
     sampler.configure(Config())
     assert sampler.last_minute == ()
     assert sampler.charge_coulombs == {Phase.L1: charge}
+
+
+def kept(sampler: Sampler) -> tuple[int, int, bytes]:
+    """Set-up, number of the first scan, and content of the scans that are kept."""
+    assert sampler.recent
+    data = b"".join(data for _, data in sampler.recent.reads)
+    return sampler.recent.set_up_ns, sampler.recent.first, data
+
+
+def test_the_last_ten_seconds_of_scans_are_kept_as_read() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert sampler.recent is None
+    run(board, sampler, 35)
+    assert sampler.recent
+    assert sampler.recent.format is board.format
+    set_up_ns, first, data = kept(sampler)
+    assert set_up_ns == board.opened_ns[0]
+    assert first + sampler.recent.scans == sampler.scans_total
+    assert 10 * RATE <= sampler.recent.scans <= 11.1 * RATE
+    stamps = board.format.decode(data).timestamps
+    assert stamps is not None
+    numbers = first + np.arange(sampler.recent.scans)
+    assert (stamps == START_NS + numbers * (SECOND // RATE)).all()
+
+
+def test_the_scans_before_the_adc_was_lost_are_kept_until_there_are_new_ones() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 15)
+    before = kept(sampler)
+    board.fault = OSError(19, "No such device")
+    run(board, sampler, 60)
+    assert kept(sampler) == before
+    board.fault = None
+    run(board, sampler, 3)
+    set_up_ns, first, data = kept(sampler)
+    assert set_up_ns == board.opened_ns[-1] > before[0]
+    assert first == 0
+    stamps = board.format.decode(data).timestamps
+    assert stamps is not None
+    assert stamps[0] > board.format.decode(before[2]).timestamps[-1]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("change", ["new configuration", "new buffer"])
+def test_a_new_set_up_begins_a_new_recording_with_its_own_format(change: str) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 5)
+    before = kept(sampler)
+    if change == "new configuration":
+        board.format = hat_format(rate=RATE, reference=True)
+        board.loses_all = True
+        sampler.configure(Config())
+        run(board, sampler, 0.5)
+        # The old scans with the old format, since there are no others.
+        assert kept(sampler) == before
+        assert sampler.recent
+        assert sampler.recent.format == hat_format(rate=RATE)
+        board.format, board.loses_all = hat_format(rate=RATE, said_rate=0), False
+    else:
+        board.buffer_hertz = 10 * RATE
+    run(board, sampler, 3)
+    set_up_ns, first, data = kept(sampler)
+    assert (set_up_ns > before[0], first) == (True, 0)
+    assert sampler.recent
+    assert sampler.recent.format is board.format
+    assert not data.startswith(before[2][:16])

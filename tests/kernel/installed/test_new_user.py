@@ -7,6 +7,7 @@ the package is as installed.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -131,10 +132,23 @@ def test_root_and_the_group_may_look(board: InstalledBoard) -> None:
     refused = csp1ctl("calibrate", "zero", "--yes", user="nobody")
     assert (refused.returncode, CALIBRATION.exists()) == (78, False)
     assert "run csp1ctl as root (sudo)" in refused.stderr
-    for user, remedy in (("nobody", "or record as root (sudo)"), ("root", "systemctl stop csp1d")):
-        recorded = csp1ctl("record", "1", "/tmp/house", user=user)
-        assert recorded.returncode == 69
-        assert remedy in recorded.stderr, recorded.stderr
+    refused = csp1ctl("record", "1", "/tmp/house", user="nobody")
+    assert refused.returncode == 69
+    assert "run csp1ctl as root (sudo)" in refused.stderr
+    for user, group in (("root", ""), ("nobody", "csp1d")):
+        name = f"/tmp/house-{user}"
+        recorded = csp1ctl("record", "3", name, user=user, group=group)
+        assert recorded.returncode == 0, recorded.stderr
+        reading = json.loads(csp1ctl("replay", name).stdout.splitlines()[-1])
+        assert reading["current_amperes"]["L1"] == pytest.approx(AMPERES[0], abs=0.1)
+        report = f"/tmp/report-{user}.tar.gz"
+        reported = csp1ctl("report", report, user=user, group=group)
+        assert reported.returncode == 0, reported.stderr
+        assert "capture        ten seconds of raw scans" in reported.stdout
+        content = {name.rpartition("/")[2] for name in run("tar", "-tf", report).split()}
+        assert content >= {"configuration.toml", "discover.txt", "metrics.txt", "capture.bin"}
+        assert (f"journal{'' if user == 'root' else '-missing'}.txt") in content
+    assert board.wait_for_telegram(3).amperes == AMPERES
 
 
 def test_an_adc_that_wants_a_trigger_is_given_its_own(board: InstalledBoard) -> None:
