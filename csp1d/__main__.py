@@ -36,9 +36,9 @@ def _run() -> int:
     try:
         config = load(named)
         if arguments.check_config and config.http.tls_certificate:
-            from csp1d.interfaces.http import check_certificates
+            from csp1d.interfaces.http import load_certificates
 
-            check_certificates(config.http, named)
+            load_certificates(config.http, named)
     except ConfigError as error:
         _report_rejected(error, arguments.check_config)
         return CONFIGURATION

@@ -29,6 +29,12 @@ def _volts(value: float) -> None:
         raise wrong("0 or at least 1", value)
 
 
+def _socket(value: str) -> None:
+    # struct sockaddr_un has 108 bytes, with the null byte at the end (unix(7)).
+    if len(value.encode()) > 107:
+        raise wrong("at most 107 bytes", value)
+
+
 def _line(value: str | int) -> None:
     if not (0 <= value < 65536 if isinstance(value, int) else re.fullmatch(r"[!-~]+", value)):
         raise wrong("the name of a line, or its offset from 0 to 65535", value)
@@ -217,6 +223,8 @@ class HttpConfig:
 
     listen: str = key(lambda value: value and split_address(value), default="127.0.0.1:19510")
     """Address and port; "" disables the server."""
+    socket: str = key(_PATH_OR_NONE, _socket, default="/run/csp1d/http.sock")
+    """Unix socket with the same pages for the tools of this machine; "" for none."""
     tls_certificate: str = key(_PATH_OR_NONE, default="")
     """PEM file of the certificate, followed by those of its issuers; "" for no TLS."""
     tls_key: str = key(_PATH_OR_NONE, default="")
@@ -283,8 +291,10 @@ def is_current(channel_id: str) -> bool:
     return channel_id.startswith(("current", "altcurrent"))
 
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+def split_address(listen: str) -> tuple[tuple[str, ...], int]:
+    """Addresses and port of "ADDRESS:PORT" or "[IPv6]:PORT". Raises ValueError with the reason.
+
+    Without an address, and for localhost, there is one of each family.
 
     The only name is localhost: waiting for a name server would hold up the daemon.
     """
@@ -302,4 +312,5 @@ def split_address(listen: str) -> tuple[str, int]:
     except ValueError:
         meaning = '"ADDRESS:PORT" (an IPv6 address in brackets), or "" to disable the server'
         raise wrong(meaning, listen) from None
-    return "127.0.0.1" if host == "localhost" else host, int(match[3])
+    both = {"": ("0.0.0.0", "::"), "localhost": ("127.0.0.1", "::1")}
+    return both.get(host, (host,)), int(match[3])

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: others' control characters, which can move its cursor, become "?"."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 class DeviceError(OSError):
     """A device cannot be opened or used; names the device, the reason and the remedy."""
 

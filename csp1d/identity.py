@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial number and the equipment id of this machine, where the configuration says "auto".
+"""What identifies this machine: serial number and equipment id, and its names in the network.
 
 Consumers treat two devices with the same identity as one meter, so devices made from one image need
-different ones. They come from the machine's id (machine-id(5)), which each machine makes at its
-first boot and keeps. That id is confidential: only one derived for csp1d is sent (sd-id128(3)).
+different ones: "auto" in the configuration stands for one from the machine's id (machine-id(5)),
+which each machine makes at its first boot and keeps. That id is confidential: only one derived for
+csp1d is sent (sd-id128(3)).
 """
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 from csp1d.config import P1Config
@@ -14,6 +18,8 @@ from systemd import id128
 
 _APPLICATION = UUID("2a4cce25-01b3-4990-99fd-19876b7085a5")
 """Another value would give every device a new identity."""
+
+_HOSTS, _RESOLVER = Path("/etc/hosts"), Path("/etc/resolv.conf")
 
 
 def identified(config: P1Config) -> P1Config:
@@ -33,3 +39,34 @@ def identified(config: P1Config) -> P1Config:
         serial=serial if config.serial == "auto" else config.serial,
         equipment_id=equipment_id if config.equipment_id == "auto" else config.equipment_id,
     )
+
+
+def is_machine_name(name: str) -> bool:
+    """Whether a host name in lower case is this machine's: its hostname, alone, with ".local"
+    (multicast DNS) or with a domain.
+
+    The domain is that of hosts(5), or one that resolv.conf(5) searches. No name server is asked:
+    its answer could take long, and be false.
+    """
+    hostname = os.uname().nodename.lower()
+    host = hostname.partition(".")[0]
+    if name in (hostname, host, f"{host}.local"):
+        return True
+    return name.startswith(f"{host}.") and name in _qualified(host)
+
+
+def _qualified(host: str) -> Iterator[str]:
+    for _, *names in _fields(_HOSTS):
+        yield from names
+    for keyword, *domains in _fields(_RESOLVER):
+        if keyword in ("domain", "search"):
+            yield from (f"{host}.{domain.strip('.')}" for domain in domains)
+
+
+def _fields(file: Path) -> Iterator[list[str]]:
+    """The words of each line in lower case, without comments; none if there is no such file."""
+    try:
+        text = file.read_text(errors="replace").lower()
+    except OSError:
+        return
+    yield from (fields for line in text.splitlines() if (fields := line.partition("#")[0].split()))

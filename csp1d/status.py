@@ -9,7 +9,9 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from csp1d.errors import printable
 from csp1d.loading import Loader
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
@@ -72,8 +74,7 @@ def parse(body: bytes) -> Status:
     """Read the body of /status.json. Raises ValueError if it is not one of this version."""
     loader = Loader()
     try:
-        document = json.loads(body)
-        json.dumps(document, ensure_ascii=False).encode()  # refuses half a surrogate pair
+        document = _printable(json.loads(body))
         status = loader.build(Status, document)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not the status of this version of csp1d ({error})") from error
@@ -83,9 +84,24 @@ def parse(body: bytes) -> Status:
     return status
 
 
-def status_text(status: Status, url: str) -> str:
-    """The table as lines of at most 80 columns."""
-    lines = [f"csp1d {status.version} at {url}", ""]
+def _printable(value: Any) -> Any:
+    """The same without control characters, except in the telegram, which is for no terminal."""
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(entry) for entry in value]
+        case dict():
+            return {
+                printable(name): entry if name == "last_telegram" else _printable(entry)
+                for name, entry in value.items()
+            }
+    return value
+
+
+def status_text(status: Status, place: str) -> str:
+    """The table as lines of at most 80 columns; `place` is where the daemon was asked."""
+    lines = [f"csp1d {status.version} at {place}", ""]
     for row in rows(status):
         lines += textwrap.wrap(
             row.text, 80, initial_indent=f"{row.name:<14}", subsequent_indent=" " * 14

@@ -10,12 +10,12 @@
 _csp1_grammar='
 csp1d --config=toml --check-config --simulate?=toml --version
 csp1ctl COMMAND --config=toml --version
-csp1ctl-discover --config=toml
-csp1ctl-status --config=toml --certificate=file --key=file --json
-csp1ctl-watch --config=toml --certificate=file --key=file --fuse=amperes
+csp1ctl-discover --config=toml --output=file
+csp1ctl-status --config=toml --json
+csp1ctl-watch --config=toml --fuse=amperes
 csp1ctl-calibrate COMMAND --config=toml
-csp1ctl-calibrate-zero L1|L2|L3 ... --config=toml --certificate=file --key=file --yes
-csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --certificate=file --key=file --yes
+csp1ctl-calibrate-zero L1|L2|L3 ... --config=toml --yes
+csp1ctl-calibrate-gain L1=|L2=|L3= ... --config=toml --yes
 csp1ctl-telegram amperes amperes amperes --config=toml
 csp1ctl-record seconds folder --config=toml
 csp1ctl-replay capture --config=toml

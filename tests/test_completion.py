@@ -106,7 +106,6 @@ CASES: list[tuple[str, set[str]]] = [
     # To readline, L1=10 is three words.
     ("csp1ctl calibrate gain L1 = 1", set()),
     ("csp1ctl calibrate gain L1 = 10 L2", {"L2="}),
-    ("csp1ctl status --certificate b", {"b.txt"}),
     ("csp1ctl watch --fuse ''", set()),
     ("csp1ctl --config ''", {"a.toml", "captures"}),
     ("csp1ctl --config a", {"a.toml"}),

@@ -419,6 +419,8 @@ BAD = [
     ('[leds]\npower = "csp1:yellow:p1"', "leds.power", "'csp1:yellow:p1' is already leds.p1"),
     ('[http]\nlisten = "19510"', "http.listen", '"ADDRESS:PORT"'),
     ('[http]\nlisten = "0.0.0.0:99999"', "http.listen", '"ADDRESS:PORT"'),
+    (f'[http]\nsocket = "/{"a" * 107}"', "http.socket", "must be at most 107 bytes, got '/aaa"),
+    (f'[http]\nsocket = "/{"é" * 54}"', "http.socket", "must be at most 107 bytes, got '/éé"),
     ('[http]\ntls_key = "/k"', "http.tls_certificate", "must be set together with http.tls_key"),
     ('[http]\ntls_certificate = "/c"', "http.tls_certificate", "together with http.tls_key"),
     ('[http]\ntls_client_ca = "/a"', "http.tls_client_ca", "needs http.tls_certificate and"),
@@ -545,14 +547,14 @@ def test_an_unreadable_file_is_reported(file: Path, make: Any, reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("listen", "host", "port"),
+    ("listen", "hosts", "port"),
     [
-        ("127.0.0.1:19510", "127.0.0.1", 19510),
-        ("[::1]:80", "::1", 80),
-        (":9100", "", 9100),
-        ("localhost:0", "127.0.0.1", 0),
-        ("[fe80::1%eth0]:80", "fe80::1%eth0", 80),
+        ("127.0.0.1:19510", ("127.0.0.1",), 19510),
+        ("[::1]:80", ("::1",), 80),
+        (":9100", ("0.0.0.0", "::"), 9100),
+        ("localhost:0", ("127.0.0.1", "::1"), 0),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0",), 80),
     ],
 )
-def test_addresses(listen: str, host: str, port: int) -> None:
-    assert split_address(listen) == (host, port)
+def test_addresses(listen: str, hosts: tuple[str, ...], port: int) -> None:
+    assert split_address(listen) == (hosts, port)

@@ -16,7 +16,7 @@ import threading
 import time
 import tty
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -40,6 +40,7 @@ from csp1d.hat.simulated import (
 from csp1d.interfaces.http import MOST_CONNECTIONS
 from csp1d.loop.daemon import Daemon
 from csp1d.loop.indicators import Indicators
+from csp1d.loop.reload import Part, affected_parts
 from csp1d.measuring.reading import PhaseCurrent, Reading
 from csp1d.p1.telegram import crc16_arc
 from csp1d.phase import Phase
@@ -398,6 +399,66 @@ def test_an_address_in_use_does_not_prevent_measuring(tmp_path: Path) -> None:
                 assert reply.status == 200
 
 
+@pytest.mark.parametrize("listen", ["", "192.0.2.1:1"])
+def test_the_socket_is_served_whatever_listen_is(tmp_path: Path, listen: str) -> None:
+    path = tmp_path / "http.sock"
+    config = f'[http]\nlisten = "{listen}"\nsocket = "{path}"\n'
+    with running(tmp_path, "--simulate", "L1=5", config=config) as daemon:
+        assert telegrams(daemon.receive(2.5))
+        assert b"csp1d_current_amperes" in get(path, "/metrics")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n")
+            # A reload does not disturb a client, unless the path changes.
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_for("configuration reloaded")
+            client.sendall(b"\r\n")
+            assert b"csp1d_current_amperes" in client.makefile("rb").read()
+        moved = tmp_path / "moved.sock"
+        (tmp_path / "csp1d.toml").write_text(config.replace(str(path), str(moved)))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(moved.exists)
+        assert not path.exists()
+        daemon.process.terminate()
+        assert daemon.process.wait(5) == 0
+        assert not moved.exists()
+
+
+def get(path: Path, page: str) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(f"GET {page} HTTP/1.0\r\n\r\n".encode())
+        return client.makefile("rb").read()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_socket_that_cannot_be_served_is_reported_and_does_not_prevent_measuring(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "http.sock"
+    path.write_text("")
+    with running(tmp_path, "--simulate", "L1=5", config=f'{CONFIG}socket = "{path}"') as daemon:
+        assert telegrams(daemon.receive(3))
+        daemon.wait_for(f"HTTP socket missing: cannot listen on http.socket '{path}': there is")
+        path.unlink()
+        daemon.wait_for("HTTP socket available again")
+        assert b'"version"' in get(path, "/status.json")
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_simulation_leaves_the_socket_of_the_service_alone(tmp_path: Path) -> None:
+    daemon = Daemon(SimulatedHat(parse("")), Config(http=HttpConfig("")), tmp_path / "csp1d.toml")
+    daemon.start()
+    daemon._stop()
+    assert daemon._socket.open_count == 0
+
+
 def test_a_log_that_is_not_read_delays_nothing(tmp_path: Path) -> None:
     (tmp_path / "csp1d.toml").write_text(CONFIG + '[log]\nlevel = "debug"\n')
     reads, writes = os.pipe()
@@ -424,9 +485,9 @@ def test_a_log_that_is_not_read_delays_nothing(tmp_path: Path) -> None:
 class Clients:
     """Hostile clients, and one that scrapes, until the context ends."""
 
-    def __init__(self, url: str) -> None:
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
-        self._address, self._url = (host, int(port)), url
+    def __init__(self, address: tuple[str, int] | str) -> None:
+        self._address = address
+        self._family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=client)
@@ -458,7 +519,7 @@ class Clients:
                     client.close()
                     clients.remove(client)
             while len(clients) < 200:
-                clients.append(socket.socket())
+                clients.append(socket.socket(self._family))
                 clients[-1].setblocking(False)
                 clients[-1].connect_ex(self._address)
                 with contextlib.suppress(OSError):
@@ -475,25 +536,29 @@ class Clients:
 
     def _send(self, data: bytes) -> None:
         while not self._stop.is_set():
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection(self._address, timeout=1) as client,
-            ):
+            with contextlib.suppress(OSError), socket.socket(self._family) as client:
+                client.settimeout(1)
+                client.connect(self._address)
                 client.sendall(data)
             time.sleep(0.01)
 
     def _scrape(self) -> None:
         while not self._stop.is_set():
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self._url}metrics", timeout=10) as reply,
-            ):
-                self.scrapes += b"csp1d_readings_total" in reply.read()
+            with contextlib.suppress(OSError), socket.socket(self._family) as client:
+                client.settimeout(10)
+                client.connect(self._address)
+                client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                self.scrapes += b"csp1d_readings_total" in client.makefile("rb").read()
             time.sleep(0.01)
 
 
-def test_no_client_delays_a_telegram_or_leaves_anything_behind(tmp_path: Path) -> None:
-    with running(tmp_path, "--simulate", "L1=24") as daemon:
+@pytest.mark.parametrize("where", ["network", "socket"])
+def test_no_client_delays_a_telegram_or_leaves_anything_behind(tmp_path: Path, where: str) -> None:
+    path = str(tmp_path / "http.sock")
+    config = f'{CONFIG}socket = "{path}"\n'
+    with running(tmp_path, "--simulate", "L1=24", config=config) as daemon:
+        host, port = daemon.url.removeprefix("http://").rstrip("/").split(":")
+        address = (host, int(port)) if where == "network" else path
         process = Path(f"/proc/{daemon.process.pid}")
 
         def held() -> tuple[int, int]:
@@ -501,7 +566,7 @@ def test_no_client_delays_a_telegram_or_leaves_anything_behind(tmp_path: Path) -
 
         daemon.receive(2)
         before = held()
-        with Clients(daemon.url) as clients:
+        with Clients(address) as clients:
             seen = telegrams(daemon.receive(10))
             most = held()
         assert len(seen) >= 9
@@ -803,7 +868,7 @@ def test_an_led_that_is_no_longer_configured_is_turned_off(
     daemon = Daemon(Board(parse("")), config, tmp_path / "csp1d.toml")
     daemon._indicators.on_request(True)
     assert switched[config.leds.p1]
-    daemon._reconfigure(replace(config, leds=replace(config.leds, p1="other")))
+    daemon._reconfigure(replace(config, leds=replace(config.leds, p1="other")), None)
     assert (switched[config.leds.p1], switched["other"]) == (False, True)
     daemon._stop()
 
@@ -837,6 +902,38 @@ def test_a_bad_certificate_at_a_reload_keeps_the_old_one(tmp_path: Path) -> None
         certificate.write_bytes(old)
         daemon.process.send_signal(signal.SIGHUP)
         daemon.wait_for("configuration reloaded")
+
+
+@pytest.mark.usefixtures("signals")
+def test_the_certificate_that_was_checked_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal may be writing the files while the daemon is reloaded."""
+    certificate, key = make_certificate(tmp_path, "sensor")
+    renewed, renewed_key = make_certificate(tmp_path, "renewed")
+    file = tmp_path / "csp1d.toml"
+    file.write_text(f'{CONFIG}tls_certificate = "{certificate}"\ntls_key = "{key}"\n')
+    monkeypatch.setattr("csp1d.interfaces.journal.set_up", lambda level: None)
+
+    def rewrite(old: Config, new: Config) -> set[Part]:
+        certificate.write_text("unfinished")
+        return affected_parts(old, new)
+
+    def served() -> str:
+        assert daemon.url
+        host, port = daemon.url.removeprefix("https://").rstrip("/").split(":")
+        return ssl.get_server_certificate((host, int(port)))
+
+    daemon = Daemon(SimulatedHat(parse("")), load(file), file)
+    daemon.start()
+    assert served() == certificate.read_text()
+    certificate.write_bytes(renewed.read_bytes())
+    key.write_bytes(renewed_key.read_bytes())
+    monkeypatch.setattr("csp1d.loop.daemon.affected_parts", rewrite)
+    daemon._reload()
+    assert certificate.read_text() == "unfinished"
+    assert served() == renewed.read_text()
+    daemon._stop()
 
 
 class HeldLine(SimulatedLine):
@@ -983,6 +1080,7 @@ def test_without_any_device_the_daemon_runs_and_logs_each_once(tmp_path: Path) -
     file = tmp_path / "csp1d.toml"
     file.write_text(
         CONFIG
+        + f'socket = "{tmp_path}/http.sock"\n'
         + """
         [adc]
         device = "no-adc"

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The identity of a machine: each has its own, keeps it, and does not give away its machine id."""
 
+import os
 import re
 import subprocess
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from csp1d import identity
 from csp1d.config import P1Config
-from csp1d.identity import identified
+from csp1d.identity import identified, is_machine_name
 from systemd import id128
 
 AUTO = P1Config()
@@ -59,3 +61,36 @@ def test_the_number_is_the_id_that_systemd_derives_for_csp1d() -> None:
     number = int(done.stdout, 16) if done.returncode == 0 else 0
     assert identified(AUTO).equipment_id == f"E{number % 10**16:016}"
     assert re.fullmatch(r"XMXCQA\d{10}", identified(AUTO).serial)
+
+
+@pytest.mark.parametrize(
+    ("hostname", "own", "foreign"),
+    [
+        (
+            "CSP1",
+            ["csp1", "csp1.local", "csp1.house.example", "csp1.lan", "csp1.fritz.box"],
+            ["csp1.evil.example", "csp2.house.example", "house.example", "csp1.", ".local", ""],
+        ),
+        ("csp1.rack.example", ["csp1", "csp1.local", "csp1.rack.example"], ["csp1.example"]),
+        ("csp2", ["csp2", "csp2.lan"], ["csp1", "csp1.lan", "csp2.house.example"]),
+    ],
+)
+def test_the_names_of_a_machine_are_found_without_a_name_server(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hostname: str,
+    own: list[str],
+    foreign: list[str],
+) -> None:
+    for name in ("_HOSTS", "_RESOLVER"):
+        monkeypatch.setattr(identity, name, tmp_path / name)
+    machine = os.uname_result(("Linux", hostname, "6", "1", "x"))
+    monkeypatch.setattr(os, "uname", lambda: machine)
+    assert is_machine_name(own[0])
+    assert not is_machine_name(f"{own[0]}.house.example")
+    (tmp_path / "_HOSTS").write_bytes(
+        b"127.0.0.1 localhost\n127.0.1.1\tCSP1.house.example csp1 # csp1.evil.example\n\xff\n"
+    )
+    (tmp_path / "_RESOLVER").write_text("nameserver 10.0.0.1\n\ndomain lan\nsearch a fritz.box.\n")
+    assert [name for name in own if not is_machine_name(name)] == []
+    assert [name for name in foreign if is_machine_name(name)] == []

@@ -202,6 +202,7 @@ class Board:
     sent: list[bytes] = field(default_factory=list)
     wake_ns: int | None = None
     poll_ns: int | None = None
+    is_simulated: bool = True
 
     def open_adc(self, config: Config) -> Adc:
         return Adc(self.world, config, self)

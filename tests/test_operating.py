@@ -8,18 +8,24 @@ import pty
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate
 from test_commands import csp1ctl, put
 from test_daemon import ROOT, Running, running
 
+from csp1d import __version__
 from csp1d.config_file import load
+from csp1d.interfaces.http import SocketServer
+from csp1d.interfaces.router import Page
+from csp1d.interfaces.snapshot import Snapshot
+from csp1d.status import to_json
 
 # Three ADC inputs of 12 bits, with a noise of a whole code: 0.08 A.
 TWELVE_BITS = "".join(
@@ -29,14 +35,8 @@ ERRORS = "gain_error_percent = { L1 = 3.7, L2 = -3.7, L3 = 0 }"
 
 
 @pytest.fixture
-def config(free_port: int) -> str:
-    return f'[http]\nlisten = "0.0.0.0:{free_port}"\n{TWELVE_BITS}'
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+def config(tmp_path: Path) -> str:
+    return f'[http]\nlisten = "127.0.0.1:0"\nsocket = "{tmp_path}/http.sock"\n{TWELVE_BITS}'
 
 
 @contextlib.contextmanager
@@ -135,17 +135,72 @@ def test_watch_without_a_terminal_prints_a_line_a_second(tmp_path: Path, config:
         assert re.match(r"\d\d:\d\d:\d\d L1 (24\.0|23\.9)\d A  L2 0\.00 A  ", line)
 
 
+@pytest.mark.parametrize("network", ["client certificates", "none"])
+def test_the_tools_work_whatever_the_network_gets(
+    tmp_path: Path, config: str, network: str
+) -> None:
+    if network == "none":
+        config = config.replace("127.0.0.1:0", "")
+    else:
+        certificate, key = make_certificate(tmp_path, "sensor")
+        names = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+        config = config.replace("[http]\n", f'[http]\n{names}tls_client_ca = "{certificate}"\n')
+    with playing(tmp_path, config, "amperes = { L1 = 10 }") as daemon:
+        assert daemon.url.startswith("https://" if network != "none" else "off")
+        status = ctl(tmp_path, "status").decode()
+        assert status.startswith(f"csp1d {__version__} at {tmp_path}/http.sock\n")
+        with Terminal(tmp_path, "watch") as terminal:
+            terminal.shows(r"L1[^\n]* (10\.0|9\.9)\d A")
+        ctl(tmp_path, "calibrate", "gain", "--yes", "L1=9")
+    assert load(tmp_path / "csp1d.toml").channels.L1.gain == pytest.approx(0.9, rel=2e-3)
+
+
 @pytest.mark.parametrize("command", [["status"], ["watch"], ["calibrate", "zero"]])
-def test_without_a_daemon_or_without_http_there_is_nothing_to_ask(
+def test_without_a_daemon_or_without_its_socket_there_is_nothing_to_ask(
     tmp_path: Path, config: str, command: list[str]
 ) -> None:
     put(tmp_path, "csp1d.toml", config)
     told = ctl(tmp_path, *command, code=69).decode()
-    assert re.match(
-        r"csp1ctl: no answer from http://127\.0\.0\.1:\d+/: Connection refused; i", told
-    )
-    put(tmp_path, "csp1d.toml", '[http]\nlisten = ""\n')
-    assert ctl(tmp_path, *command, code=69).startswith(b'csp1ctl: http.listen is ""')
+    assert told.startswith(f"csp1ctl: no answer from {tmp_path}/http.sock: No such file or dir")
+    put(tmp_path, "csp1d.toml", '[http]\nsocket = ""\n')
+    assert ctl(tmp_path, *command, code=69).startswith(b'csp1ctl: http.socket is ""')
+
+
+class Hostile:
+    """A server that answers on http.sock for csp1d, as the user of the tests."""
+
+    def __init__(self, folder: Path, body: bytes) -> None:
+        page = Page("application/json", lambda: body)
+        self._server = SocketServer(f"{folder}/http.sock", {"/status.json": page})
+
+    def __enter__(self) -> None:
+        """It serves already."""
+
+    def __exit__(self, *raised: object) -> None:
+        self._server.close()
+
+
+CONTROL = "\x1b]0;title\x07\x1b[2J\r\x9b1A\u202e"
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["watch"]])
+def test_no_control_character_reaches_the_terminal(
+    tmp_path: Path, config: str, command: list[str]
+) -> None:
+    put(tmp_path, "csp1d.toml", config)
+    body = to_json(replace(Snapshot().status(0), version=f"0.1{CONTROL}"))
+    wrong = body.replace(b'"reading": null', b'"reading": {"phases": {"\\u001b[2J": {}}}')
+    assert wrong != body
+    raw = body.replace(b"0.1", b"0.1\x1b[2J\x7f")
+    for served, code in ((body, 0), (wrong, 69), (raw, 69)):
+        with Hostile(tmp_path, served):
+            expected = 0 if command[-1] == "--json" else code
+            if command == ["watch"] and not code:
+                with Terminal(tmp_path, "watch") as terminal:
+                    terminal.shows("csp1d 0\\.1.]0;title..\\[2J")
+            else:
+                told = ctl(tmp_path, *command, code=expected).decode()
+                assert [c for c in told if not c.isprintable() and c != "\n"] == []
 
 
 def test_discover_prints_a_configuration_that_is_good_and_does_not_mind_a_bad_one(

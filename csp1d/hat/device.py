@@ -87,6 +87,9 @@ class Led(Closable, Protocol):
 class Hat(Protocol):
     """Opens devices; each call raises DeviceError while the device is missing."""
 
+    is_simulated: bool
+    """Whether this is a trial, which leaves the service's own files alone."""
+
     def open_adc(self, config: Config) -> Adc: ...
 
     def open_request_line(self, config: Config) -> RequestLine: ...

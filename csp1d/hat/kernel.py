@@ -17,6 +17,7 @@ from csp1d.hat.tty import TtyPort
 class KernelHat(Driver):
     """See `Hat`."""
 
+    is_simulated: bool = False
     wake_ns: int | None = None
 
     def __init__(self) -> None:

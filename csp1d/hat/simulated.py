@@ -48,6 +48,8 @@ _WORK_NS = 300 * MS_NS
 class SimulatedHat(Driver):
     """See `Hat`. Plays a scenario from its construction on."""
 
+    is_simulated: bool = True
+
     def __init__(self, scenario: Scenario) -> None:
         super().__init__("simulated HAT")
         self.player = Player(scenario, time.monotonic_ns())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server: read-only pages, one thread per client.
+"""The HTTP servers, on the network and on a Unix socket: read-only pages, one thread per client.
 
 The threads read only the daemon's latest snapshot, so no client can delay its loop. Each client
 occupies one of a limited number of slots, for a few seconds at most, however slow it is. When all
@@ -8,15 +8,18 @@ request. So slow clients cannot block Prometheus, however many there are.
 """
 
 import contextlib
-import ipaddress
+import errno
 import logging
+import os
 import re
+import select
 import socket
 import ssl
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from csp1d.config import HttpConfig, split_address
 from csp1d.config_file import DEFAULT_PATH, origins
 from csp1d.errors import ConfigError, DeviceError, Problem
 from csp1d.events import Event
+from csp1d.identity import is_machine_name
 from csp1d.interfaces.router import MOST_HEAD_BYTES, Page, Router, error_response, is_complete
 
 log = logging.getLogger("csp1d")
@@ -51,66 +55,90 @@ _ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED", re.M
 _MOST_PEM_BYTES = 1 << 20
 """Limit for the search for that mark."""
 
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_SUBJECT_ALT_NAME = b"\x06\x03\x55\x1d\x11"
+"""Its object identifier, 2.5.29.17 in DER."""
+_OCTET_STRING, _DNS_NAME = 0x04, 0x82
+
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
 """Limits for data after the request: read and discarded, so that the client gets the response."""
 
 
-class HttpServer:
-    """Serves `pages` by path until closed.
+_build_lock = threading.Lock()
+"""Pages are built one at a time: so the loop shares the interpreter with one busy thread, not with
+all of them."""
 
-    Raises DeviceError if the address, the certificate or a thread is not available.
+
+class Server:
+    """Answers requests to `listeners` until closed.
+
+    `key` is where the configuration names them. Raises DeviceError if there is no thread.
     """
 
-    def __init__(self, config: HttpConfig, pages: Mapping[str, Page]) -> None:
-        self._tls = _tls(config)
-        self._listener = _listen(config.listen)
-        host, port = self._listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"{'https' if self._tls else 'http'}://{shown}:{port}/"
-        is_local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        self._router = Router(pages, only_by_address=is_local)
+    def __init__(
+        self,
+        key: str,
+        listeners: Sequence[socket.socket],
+        router: Router,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._listeners, self._router, self._tls = listeners, router, tls
         self._open: dict[socket.socket, float] = {}
         """Time of acceptance by connection (CLOCK_MONOTONIC seconds), the oldest first."""
         self._changed = threading.Condition()
-        self._build_lock = threading.Lock()
         self._closing = False
         self._has_failed = False
         self._thread = threading.Thread(target=self._accept, name="http", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
-            self._listener.close()
+            self._close_listeners()
             raise DeviceError(
-                f"http.listen: cannot start a thread: {error}; raise TasksMax or ulimit -u"
+                f"{key}: cannot start a thread: {error}; raise TasksMax or ulimit -u"
             ) from error
 
     def close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            # Wakes the accepting thread.
-            self._listener.shutdown(socket.SHUT_RDWR)
+            for listener in self._listeners:
+                # Wakes the accepting thread.
+                listener.shutdown(socket.SHUT_RDWR)
             for connection in self._open:
                 _abort(connection)
         self._thread.join()
-        self._listener.close()
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     def _accept(self) -> None:
+        poll = select.poll()
+        for listener in self._listeners:
+            poll.register(listener, select.POLLIN)
         while not self._closing:
-            try:
-                connection, (client, *_) = self._listener.accept()
-            except OSError as error:
-                log.debug("HTTP client not accepted: %s", error)
-                self._pause()
-                continue
-            try:
-                self._begin(connection, client)
-            except OSError as error:
-                log.debug("HTTP client %s: %s", client, error)
-            except (RuntimeError, MemoryError) as error:
-                log.debug("HTTP client %s: cannot start a thread: %s", client, error)
-                self._pause()
+            ready = {fd for fd, _ in poll.poll()}
+            for listener in self._listeners:
+                if listener.fileno() in ready and not self._closing:
+                    self._accept_from(listener)
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        try:
+            connection, address = listener.accept()
+        except OSError as error:
+            log.debug("HTTP client not accepted: %s", error)
+            self._pause()
+            return
+        client = address[0] if address else "on this machine"
+        try:
+            self._begin(connection, client)
+        except OSError as error:
+            log.debug("HTTP client %s: %s", client, error)
+        except (RuntimeError, MemoryError) as error:
+            log.debug("HTTP client %s: cannot start a thread: %s", client, error)
+            self._pause()
 
     def _begin(self, connection: socket.socket, client: str) -> None:
         if self._tls:
@@ -180,8 +208,7 @@ class HttpServer:
             head = _read_head(connection, end)
         except TimeoutError:
             return error_response(HTTPStatus.REQUEST_TIMEOUT)
-        # One at a time: so the loop shares the interpreter with one busy thread, not with all.
-        with self._build_lock:
+        with _build_lock:
             try:
                 return self._router.answer(head)
             except Exception:
@@ -192,6 +219,57 @@ class HttpServer:
                         exc_info=True,
                     )
                 return error_response(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+class HttpServer(Server):
+    """Serves `pages` by path at http.listen.
+
+    `site_name` is a name of this machine besides those that the system and the certificate have.
+    `tls` is what `load_tls` has returned for this configuration, by default what it returns now.
+    Raises DeviceError if the address, the certificate or a thread is not available.
+    """
+
+    def __init__(
+        self,
+        config: HttpConfig,
+        pages: Mapping[str, Page],
+        site_name: str = "",
+        tls: "Tls | None" = None,
+    ) -> None:
+        tls = tls or load_tls(config)
+        names = {site_name.lower(), *(tls.names if tls else ())}
+
+        def is_own_name(name: str) -> bool:
+            any_host = f"*.{name.partition('.')[2]}"  # RFC 6125, section 6.4.3
+            return name in names or any_host in names or is_machine_name(name)
+
+        listeners = _listen(config.listen)
+        host, port = listeners[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if tls else 'http'}://{shown}:{port}/"
+        router = Router(pages, is_own_name, is_secure=tls is not None)
+        super().__init__("http.listen", listeners, router, tls.context if tls else None)
+
+
+class SocketServer(Server):
+    """Serves `pages` by path on the Unix socket http.socket, whatever http.listen and TLS are.
+
+    Whoever may write to the socket may connect (unix(7)): root, and the group of this process.
+    Raises DeviceError if the socket or a thread is not available.
+    """
+
+    def __init__(self, path: str, pages: Mapping[str, Page]) -> None:
+        listener = _listen_on_socket(path)
+        self._path, self._inode = path, os.lstat(path).st_ino
+        # A port that ssh forwards here is within reach of a browser.
+        super().__init__("http.socket", [listener], Router(pages, is_machine_name))
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            # Another csp1d may have its own there by now.
+            if os.lstat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
 
 
 # `end` below is CLOCK_MONOTONIC, in seconds. A socket timeout alone would restart with each call.
@@ -239,28 +317,90 @@ def _abort(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-def _listen(address: str) -> socket.socket:
-    host, port = split_address(address)
+def _listen(address: str) -> list[socket.socket]:
+    """Listeners at the addresses of http.listen; of two families, the machine may have only one."""
+    hosts, port = split_address(address)
+    listeners: list[socket.socket] = []
+    for host in hosts:
+        try:
+            listeners.append(_bind(host, port, is_only=len(hosts) == 1))
+            # The system chooses port 0 for the first family; the second one takes the same.
+            port = listeners[0].getsockname()[1]
+        except OSError as error:
+            is_absent = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+            if is_absent and (listeners or host != hosts[-1]):
+                continue
+            for listener in listeners:
+                listener.close()
+            raise DeviceError(
+                f"cannot listen on http.listen {address!r}: {error.strerror}; set a free address"
+            ) from error
+    return listeners
+
+
+def _bind(host: str, port: int, is_only: bool) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family is socket.AF_INET6 and not is_only:
+            # The other listener has IPv4.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))
-        listener.listen(_WAITING_CONNECTIONS)
+        _start(listener)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_on_socket(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # The service manager creates that of the service.
+        Path(path).parent.mkdir(exist_ok=True)
+        _remove_stale(path)
+        umask = os.umask(0o117)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        _start(listener)
     except OSError as error:
         listener.close()
         raise DeviceError(
-            f"cannot listen on http.listen {address!r}: {error.strerror}; set a free address"
+            f"cannot listen on http.socket {path!r}: {error.strerror}; set a path that csp1d can"
+            ' create, or "" for none'
         ) from error
     return listener
 
 
-def check_certificates(config: HttpConfig, named_file: Path | None) -> None:
-    """Raise ConfigError unless the certificates of a configuration can be used now.
+def _remove_stale(path: str) -> None:
+    """Remove the socket that a killed process has left. Raises OSError if it is not one."""
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as client:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is another file")
+        # One that cannot answer at once is alive, too.
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+        raise OSError(errno.EADDRINUSE, "another process serves it")
 
-    `named_file` as for `config_file.load`.
-    """
+
+def _start(listener: socket.socket) -> None:
+    """Let clients connect. A connection that has gone must not block the others of `Server`."""
+    listener.setblocking(False)
+    listener.listen(_WAITING_CONNECTIONS)
+
+
+def load_certificates(config: HttpConfig, named_file: Path | None) -> "Tls | None":
+    """As `load_tls`, but raises ConfigError. `named_file` as for `config_file.load`."""
     try:
-        _tls(config)
+        return load_tls(config)
     except TlsError as error:
         file = named_file or DEFAULT_PATH
         file = origins(file).get(error.key, file)
@@ -276,8 +416,17 @@ class TlsError(DeviceError):
         self.reason = reason
 
 
-def _tls(config: HttpConfig) -> ssl.SSLContext | None:
-    """Raises TlsError."""
+@dataclass(frozen=True)
+class Tls:
+    """What the files of TLS hold."""
+
+    context: ssl.SSLContext
+    names: frozenset[str]
+    """The DNS names in the certificate, in lower case; "*." for any host of a domain."""
+
+
+def load_tls(config: HttpConfig) -> Tls | None:
+    """None without TLS. Raises TlsError if a file cannot be used."""
     if not config.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -303,7 +452,36 @@ def _tls(config: HttpConfig) -> ssl.SSLContext | None:
                 f"{config.tls_client_ca!r} cannot be used: {error}; it must be a PEM file",
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return Tls(context, _dns_names(Path(config.tls_certificate).read_text(errors="replace")))
+
+
+def _dns_names(pem: str) -> frozenset[str]:
+    """The dNSName entries of subjectAltName in the first certificate (RFC 5280, section 4.2.1.6).
+
+    The ssl module decodes only the certificates of peers and authorities.
+    """
+    certificate = _CERTIFICATE.search(pem)
+    der = ssl.PEM_cert_to_DER_cert(certificate[0]) if certificate else b""
+    extension = der.partition(_SUBJECT_ALT_NAME)[2]
+    # Its value, after the flag `critical`, if that is there.
+    value = next((content for tag, content in _elements(extension) if tag == _OCTET_STRING), b"")
+    return frozenset(
+        name.decode("ascii", "replace").lower()
+        for _, names in _elements(value)
+        for tag, name in _elements(names)
+        if tag == _DNS_NAME
+    )
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each element (X.690, section 8.1)."""
+    while len(der) > 1:
+        tag, length, begin = der[0], der[1], 2
+        if length > 127:
+            begin += length - 128
+            length = int.from_bytes(der[2:begin])
+        yield tag, der[begin : begin + length]
+        der = der[begin + length :]
 
 
 def _check_pem(key: str, file: Path) -> None:

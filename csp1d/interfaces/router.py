@@ -5,6 +5,9 @@ The standard library parses the request (RFC 9112), in memory. This module decid
 a few pages, by GET or HEAD, one request per connection. No response repeats any part of the
 request, and headers restrict what a browser may do with it (fetch.spec.whatwg.org,
 www.w3.org/TR/CSP3).
+
+A browser sends the name in its URL as Host. A name that is not this machine's is that of a web page
+whose DNS name was pointed here to read the pages (DNS rebinding): it is rejected.
 """
 
 import base64
@@ -20,6 +23,21 @@ from io import BytesIO
 MOST_HEAD_BYTES = 16 * 1024
 _MOST_LINE_BYTES = 4 * 1024
 """Limit for the request line, many times longer than any valid one."""
+
+_ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
+"""A request target with scheme and authority (RFC 9112, section 3.2.2)."""
+_HOST = re.compile(
+    r"(?:\[([0-9a-f:.]+(?:%[\w.~%-]+)?)\]|([\w.~!$&'()*+,;=%-]*))(?::\d{0,5})?", re.ASCII
+)
+"""An authority, and the value of Host: an IPv6 address in brackets, or another address or a name,
+and a port (RFC 3986, section 3.2.2)."""
+
+_REMEDIES = {
+    HTTPStatus.MISDIRECTED_REQUEST: "csp1d does not know the host name in this URL. Use an IP"
+    " address, localhost or the machine's\nname, or make the name known: as site.name in"
+    " csp1d.toml, or in the certificate.\n"
+}
+"""What the body of an error says besides the status."""
 
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """Content-Security-Policy that allows nothing: no loading, no scripts, no frames."""
@@ -60,21 +78,22 @@ class Router:
     """Responds to requests for `pages`, which are by path."""
 
     pages: Mapping[str, Page]
-    only_by_address: bool
-    """Reject a request unless its Host is an IP address or localhost. On a loopback address, any
-    other name comes from a web page whose DNS name was pointed here (DNS rebinding)."""
+    is_own_name: Callable[[str], bool]
+    """Whether a host name, in lower case, is one of this machine; localhost need not be."""
+    is_secure: bool = False
+    """Whether the requests arrive over TLS: others may not ask for an https URL (RFC 9110, 7.4)."""
 
     def answer(self, head: bytes) -> bytes:
         """The response to a request. `head` is what was received of it, up to the empty line.
 
         An empty request gets an empty response.
         """
-        return _Response(head, self.pages, self.only_by_address).written.getvalue()
+        return _Response(head, self).written.getvalue()
 
 
 def error_response(status: HTTPStatus) -> bytes:
     """The response to a request that could not be read or answered."""
-    response = _Response(b"", {}, False)
+    response = _Response(b"", Router({}, lambda name: False))
     response.send_error(status)
     return response.written.getvalue()
 
@@ -90,9 +109,9 @@ class _Response(BaseHTTPRequestHandler):
     # A request without a version gets a response with headers, too.
     default_request_version = "HTTP/1.0"
 
-    def __init__(self, head: bytes, pages: Mapping[str, Page], only_by_address: bool) -> None:
+    def __init__(self, head: bytes, router: Router) -> None:
         # The base class's __init__ needs a socket.
-        self.pages, self.only_by_address = pages, only_by_address
+        self.router = router
         self.rfile = BytesIO(head)
         self.wfile = self.written = BytesIO()
         self.command, self.requestline, self.request_version = "", "", "HTTP/1.0"
@@ -107,10 +126,11 @@ class _Response(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.BAD_REQUEST)
 
     def do_GET(self) -> None:
-        if status := self._misdirected():
+        path, status = self._locate()
+        if status:
             self.send_error(status)
             return
-        page = self.pages.get(self.path.partition("?")[0])
+        page = self.router.pages.get(path.partition("?")[0])
         if page is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
@@ -123,19 +143,39 @@ class _Response(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
     do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815
 
-    def _misdirected(self) -> HTTPStatus | None:
-        hosts = self.headers.get_all("Host", [])
+    def _locate(self) -> tuple[str, HTTPStatus | None]:
+        """The path of the request target, and the error if its host is missing or not this one."""
+        path, hosts = self.path, self.headers.get_all("Host", [])
         if len(hosts) > 1 or (not hosts and self.request_version != "HTTP/1.0"):
-            return HTTPStatus.BAD_REQUEST
-        if self.only_by_address and hosts and not _is_address(hosts[0]):
-            return HTTPStatus.MISDIRECTED_REQUEST
-        return None
+            return path, HTTPStatus.BAD_REQUEST
+        if absolute := _ABSOLUTE.fullmatch(path):
+            scheme, authority, path = absolute[1].lower(), absolute[2], absolute[3]
+            if not authority or (scheme == "https" and not self.router.is_secure):
+                return path, HTTPStatus.BAD_REQUEST
+            path = path if path.startswith("/") else f"/{path}"
+            hosts.append(authority)
+        valid = [match for host in hosts if (match := _HOST.fullmatch(host.strip(" \t").lower()))]
+        if len(valid) < len(hosts):
+            return path, HTTPStatus.BAD_REQUEST
+        # That of the target replaces the field Host.
+        if valid and not self._is_own(*valid[-1].groups()):
+            return path, HTTPStatus.MISDIRECTED_REQUEST
+        return path, None
+
+    def _is_own(self, ipv6: str | None, other: str | None) -> bool:
+        """Whether a host is an address, localhost or a name of this machine."""
+        try:
+            ipaddress.IPv6Address(ipv6) if ipv6 else ipaddress.IPv4Address(other or "")
+        except ValueError:
+            name = (other or "").removesuffix(".")
+            return name == "localhost" or (name != "" and self.router.is_own_name(name))
+        return True
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         # The base class's texts repeat parts of the request.
         status = HTTPStatus(code)
         allowed = {"Allow": "GET, HEAD"} if status is HTTPStatus.METHOD_NOT_ALLOWED else {}
-        body = f"{status.value} {status.phrase}\n".encode()
+        body = f"{status.value} {status.phrase}\n{_REMEDIES.get(status, '')}".encode()
         self._send(status, "text/plain; charset=utf-8", body, _NOTHING, allowed)
 
     def _send(
@@ -173,15 +213,3 @@ class _Response(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Nothing: the server logs, because it knows the client."""
-
-
-def _is_address(host: str) -> bool:
-    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*))(?::\d*)?", host.strip())
-    name = (match[1] or match[2] or "") if match else ""
-    if name.lower() == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 from csp1d import __version__
-from csp1d.config import Config
+from csp1d.config import Config, HttpConfig
 from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer, Tls
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.loop.device_slot import DeviceSlot
@@ -69,6 +69,7 @@ class Daemon:
         self._snapshot = take_snapshot(self._sampler, self._sender, self._indicators)
         self._pages = pages(lambda: self._snapshot)
         self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
+        self._socket = DeviceSlot[SocketServer]("HTTP socket", Event.HTTP_LOST, Event.HTTP_FOUND)
 
         # systemd receives readiness, the state as text, and a sign of life per search.
         self._service = ServiceManager()
@@ -175,13 +176,13 @@ class Daemon:
         self._service.reloading()
         # The zone may have changed (/etc/localtime); the C library reads it once otherwise.
         time.tzset()
-        if config := read_again(self._named_file):
-            self._reconfigure(config)
+        if read := read_again(self._named_file):
+            self._reconfigure(*read)
             Event.CONFIGURATION_RELOADED.log("configuration reloaded")
             log_doubts(self._named_file or DEFAULT_PATH)
         self._service.ready()
 
-    def _reconfigure(self, config: Config) -> None:
+    def _reconfigure(self, config: Config, tls: Tls | None) -> None:
         """Replace the configuration; parts that it does not affect continue."""
         parts = affected_parts(self._config, config)
         self._config = config
@@ -197,15 +198,23 @@ class Daemon:
             self._indicators.configure(config)
         if Part.HTTP in parts:
             self._http.reset()
-            self._serve_http()
+        if Part.SOCKET in parts:
+            self._socket.reset()
+        # With the certificates that have been checked: the files may have changed since.
+        self._serve_http(tls)
 
-    def _serve_http(self) -> None:
-        if self._config.http.listen:
-            self._http.ensure_open(lambda: HttpServer(self._config.http, self._pages))
+    def _serve_http(self, tls: Tls | None = None) -> None:
+        http = self._config.http
+        if http.listen:
+            self._http.ensure_open(lambda: HttpServer(http, self._pages, tls=tls))
+        is_of_service = self._hat.is_simulated and http.socket == HttpConfig().socket
+        if http.socket and not is_of_service:
+            self._socket.ensure_open(lambda: SocketServer(http.socket, self._pages))
 
     def _stop(self) -> None:
         self._sender.close()
         self._indicators.close()
         self._sampler.close()
         self._http.close()
+        self._socket.close()
         self._signals.close()

@@ -8,12 +8,12 @@ import enum
 from dataclasses import replace
 from pathlib import Path
 
-from csp1d.config import Config
+from csp1d.config import Config, HttpConfig
 from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import Event
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import check_certificates
+from csp1d.interfaces.http import Tls, load_certificates
 
 
 class Part(enum.Enum):
@@ -23,17 +23,17 @@ class Part(enum.Enum):
     SENDER = enum.auto()
     INDICATORS = enum.auto()
     HTTP = enum.auto()
+    SOCKET = enum.auto()
 
 
-def read_again(named_file: Path | None) -> Config | None:
-    """Return the new configuration, or None after logging why it is rejected.
+def read_again(named_file: Path | None) -> tuple[Config, Tls | None] | None:
+    """Return the new configuration and its certificates, or None after logging why it is rejected.
 
     A certificate that cannot be used is a reason: the server keeps the one that it has.
     """
     try:
         config = load(named_file)
-        check_certificates(config.http, named_file)
-        return config
+        return config, load_certificates(config.http, named_file)
     except ConfigError as error:
         journal.log_rejected(error, "keeping the previous configuration")
     except Exception:
@@ -60,9 +60,14 @@ def affected_parts(old: Config, new: Config) -> set[Part]:
         Part.SENDER: _telegrams(old) != _telegrams(new),
         Part.INDICATORS: old.leds != new.leds,
         # A certificate may have been renewed under the same name.
-        Part.HTTP: old.http != new.http or new.http.tls_certificate != "",
+        Part.HTTP: _network(old) != _network(new) or new.http.tls_certificate != "",
+        Part.SOCKET: old.http.socket != new.http.socket,
     }
     return {part for part, is_affected in affected.items() if is_affected}
+
+
+def _network(config: Config) -> HttpConfig:
+    return replace(config.http, socket="")
 
 
 def _telegrams(config: Config) -> tuple[object, ...]:

@@ -4,8 +4,6 @@
 Only `csp1ctl calibrate` writes it. It rewrites the file and keeps the values of other phases.
 """
 
-import errno
-import os
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,6 +12,7 @@ from pathlib import Path
 from csp1d.config_file import drop_in_folder, origins
 from csp1d.errors import ConfigError, Problem
 from csp1d.phase import Phase
+from csp1d.tool.output import replacing, sync_folder, write_fault
 
 _NAME = "50-calibration.toml"
 _KEYS = ("gain", "noise_floor_amperes")
@@ -44,35 +43,16 @@ class CalibrationFile:
         merged = dict(self._present)
         for phase, values in table.items():
             merged[phase] = {**merged.get(phase, {}), **values}
-        draft = self.path.with_name(f".{_NAME}.new")
         try:
             # Readable by the daemon's user, whatever the umask.
             if not self.path.parent.exists():
                 self.path.parent.mkdir()
                 self.path.parent.chmod(0o755)
-            with draft.open("w") as file:
-                file.write(toml(merged))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.chmod(0o644)
-            draft.replace(self.path)
+                sync_folder(self.path.parent.parent)
         except OSError as error:
             raise ConfigError([Problem(self.path, "", write_fault(error))]) from error
-
-
-def write_fault(error: OSError) -> str:
-    """Why a file cannot be written, with the remedy: to become root only where that can help."""
-    remedies = {
-        errno.EROFS: "; remount it read-write (mount -o remount,rw)",
-        errno.ENOENT: "; create its folder",
-        errno.ENOSPC: "; free some space",
-        errno.EDQUOT: "; free some space",
-    }
-    remedy = remedies.get(error.errno or 0, "")
-    if isinstance(error, PermissionError):
-        locked = "; root may not write it either: see lsattr and the mount options"
-        remedy = "; run csp1ctl as root (sudo)" if os.geteuid() else locked
-    return f"cannot be written: {error.strerror}{remedy}"
+        with replacing(self.path, ConfigError, mode=0o644) as file:
+            file.write(toml(merged).encode())
 
 
 def toml(table: Table) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from csp1d.config import Config
 from csp1d.config_file import read_regular
-from csp1d.errors import CaptureError, Problem, ScanFormatError
+from csp1d.errors import CaptureError, DeviceError, Problem, ScanFormatError
 from csp1d.loading import Loader, key, within
 from csp1d.measuring.replay import Replay
 from csp1d.measuring.scan import LARGEST, Channel, ScanFormat, Timestamp
+from csp1d.tool.output import replacing
 
 _CHUNK_BYTES = 1 << 18
 
@@ -53,9 +54,10 @@ class Capture:
 
 
 def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> int:
-    """Write NAME.json and NAME.bin, each chunk at once; returns the number of scans.
+    """Write NAME.json and NAME.bin; returns the number of scans.
 
-    Raises CaptureError if a file cannot be written.
+    Scans that came before a KeyboardInterrupt or a DeviceError of `chunks` are kept. Raises
+    CaptureError if a file cannot be written.
     """
     description = {
         "sampling_frequency_hz": scan_format.sampling_frequency_hz,
@@ -64,22 +66,18 @@ def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> 
         "timestamp": scan_format.timestamp and vars(scan_format.timestamp),
     }
     json_path, scans_path = _paths(name)
-    path, written = json_path, 0
-    try:
+    written, failure = 0, None
+    # The scans first: they are replaced before their description is.
+    with replacing(json_path, CaptureError) as text, replacing(scans_path, CaptureError) as file:
         # Only a ScanType is no type of JSON; its text is the kernel's notation.
-        json_path.write_text(json.dumps(description, indent=2, default=str) + "\n", "utf-8")
-        path = scans_path
-        with open(scans_path, "wb") as file:
+        text.write(f"{json.dumps(description, indent=2, default=str)}\n".encode())
+        try:
             for chunk in chunks:
                 written += file.write(chunk)
-    except OSError as error:
-        if error.errno is None:
-            raise  # A DeviceError of the source of the chunks.
-        raise _error(
-            path,
-            f"cannot be written: {error.strerror};"
-            " choose a NAME in an existing, writable folder with enough free space",
-        ) from error
+        except (KeyboardInterrupt, DeviceError) as error:
+            failure = error
+    if failure:
+        raise failure
     return written // scan_format.scan_bytes
 
 

@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the running daemon for its state, at http.listen of the configuration.
+"""Asks the running daemon for its state, at http.socket of the configuration.
 
-With TLS the daemon has to present exactly the certificate that the configuration names. So that
-certificate may be self-signed and have any name, and no other server can answer in its place.
+A process that could put a socket there could deceive an installer. So the server must run as csp1d,
+as root or as the user of this command (SO_PEERCRED, unix(7)), and its answer is limited in size and
+time.
 
 The HTTP is done here: importing http.client would take longer than all else in `csp1ctl status`.
 """
 
+import os
+import pwd
 import re
 import socket
+import struct
 import time
-from typing import TYPE_CHECKING
 
-from csp1d.config import HttpConfig, split_address
+from csp1d.config import HttpConfig
 from csp1d.errors import DeviceError
 from csp1d.status import Status, parse
 
-if TYPE_CHECKING:
-    import ssl
+_USER = "csp1d"
+"""The user and the group of the service."""
 
-_TIMEOUT_SECONDS = 3
+_TIMEOUT_SECONDS = 3.0
+"""From the connection to the end of the answer."""
 _MAX_BYTES = 1 << 20
 """Of an answer: many times what csp1d sends."""
-
-# csp1ctl connects to the loopback address if csp1d listens on all addresses.
-_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_RETRY_SECONDS = 0.05
+"""Interval of the attempts while too many clients wait for the daemon."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]*)?)\r\n")
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
@@ -35,27 +38,14 @@ class NoAnswerError(DeviceError):
 
 
 class Client:
-    """Raises DeviceError if this configuration allows no connection to the daemon.
+    """Raises DeviceError if the configuration has no socket."""
 
-    `certificate` and `key` are PEM files of a client; without `key`, the file of the certificate
-    holds it.
-    """
-
-    def __init__(self, config: HttpConfig, certificate: str = "", key: str = "") -> None:
-        if not config.listen:
+    def __init__(self, config: HttpConfig) -> None:
+        if not config.socket:
             raise DeviceError(
-                'http.listen is "": the HTTP server is disabled; set it and reload csp1d'
+                'http.socket is "": csp1ctl cannot connect to csp1d; set it and reload csp1d'
             )
-        host, self._port = split_address(config.listen)
-        if not self._port:
-            raise DeviceError(
-                f"http.listen {config.listen!r} lets the system choose a port that csp1ctl cannot "
-                "know; set a port and reload csp1d"
-            )
-        self._host = _LOOPBACK.get(host, host)
-        self._tls = _tls(config, certificate, key) if config.tls_certificate else None
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"{'https' if self._tls else 'http'}://{shown}:{self._port}/"
+        self.path = config.socket
 
     def status(self) -> Status:
         """Raises NoAnswerError."""
@@ -63,86 +53,90 @@ class Client:
             return parse(self.status_json())
         except ValueError as error:
             raise NoAnswerError(
-                f"the answer from {self.url} is {error}; restart csp1d if it is older than csp1ctl,"
-                " and check http.listen"
+                f"the answer from {self.path} is {error}; restart csp1d if it is older than csp1ctl"
             ) from error
 
     def status_json(self) -> bytes:
         """Raises NoAnswerError."""
         try:
             reply = self._exchange(b"GET /status.json HTTP/1.0\r\n\r\n")
+        except NoAnswerError:
+            raise
         except OSError as error:
-            reason = f"{error.strerror or error}{self._remedy(error)}"
-            raise NoAnswerError(f"no answer from {self.url}: {reason}") from error
+            reason = f"{error.strerror or error}; {_remedy(error)}"
+            raise NoAnswerError(f"no answer from {self.path}: {reason}") from error
         head, _, body = reply.partition(b"\r\n\r\n")
         status_line = _STATUS_LINE.match(reply)
         found = status_line[1].decode() if status_line else "its answer is not HTTP"
         if not found.startswith("200"):
             raise NoAnswerError(
-                f"the server at {self.url} is not csp1d: {found}; check http.listen"
+                f"the server at {self.path} is not csp1d: {found}; check http.socket"
             )
         length = _LENGTH.search(head + b"\r\n")
         if length and len(body) < int(length[1]):
-            raise NoAnswerError(f"incomplete answer from {self.url}")
+            raise NoAnswerError(f"incomplete answer from {self.path}; try again")
         return body
 
     def _exchange(self, request: bytes) -> bytes:
         """Send a request and read the whole answer, which with HTTP/1.0 ends the connection."""
         end, answer = time.monotonic() + _TIMEOUT_SECONDS, b""
-        with (
-            socket.create_connection((self._host, self._port), _TIMEOUT_SECONDS) as plain,
-            self._tls.wrap_socket(plain) if self._tls else plain as connection,
-        ):
+        with socket.socket(socket.AF_UNIX) as connection:
+            self._connect(connection, end)
+            self._check_peer(connection)
+            _wait_until(end, connection)
             connection.sendall(request)
-            # A timeout of the socket alone would begin again with each part.
             while part := connection.recv(65536):
                 answer += part
                 if len(answer) > _MAX_BYTES:
                     raise ConnectionError("the answer is too long")
-                if (left_seconds := end - time.monotonic()) <= 0:
-                    raise TimeoutError("timed out")
-                connection.settimeout(left_seconds)
+                _wait_until(end, connection)
         if not answer:
             raise ConnectionError("connection closed")
         return answer
 
-    def _remedy(self, error: OSError) -> str:
-        if self._tls:
-            import ssl
+    def _connect(self, connection: socket.socket, end: float) -> None:
+        while True:
+            _wait_until(end, connection)
+            try:
+                connection.connect(self.path)
+            except BlockingIOError:
+                # Its queue is full: the system does not wait, whatever the timeout is.
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
-            if isinstance(error, ssl.SSLCertVerificationError):
-                return "; reload csp1d if http.tls_certificate was renewed"
-            if isinstance(error, ssl.SSLError):
-                return "; check http.tls_certificate and http.tls_client_ca"
-        return "; is csp1d running with this configuration? (systemctl status csp1d)"
-
-
-def _tls(config: HttpConfig, certificate: str, key: str) -> "ssl.SSLContext":
-    import ssl
-
-    if config.tls_client_ca and not certificate:
-        raise DeviceError(
-            "csp1d requires a client certificate signed by http.tls_client_ca; give one with "
-            "--certificate and --key"
-        )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(config.tls_certificate)
-    except OSError as error:
-        remedy = "set http.tls_certificate to a PEM file of a certificate"
-        if isinstance(error, PermissionError):
-            remedy = "make it readable, or run csp1ctl as root"
-        raise DeviceError(
-            f"http.tls_certificate {config.tls_certificate!r}, which csp1d presents, cannot be "
-            f"used: {error}; {remedy}"
-        ) from error
-    if certificate:
+    def _check_peer(self, connection: socket.socket) -> None:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _, user_id, _ = struct.unpack("iII", credentials)
         try:
-            context.load_cert_chain(certificate, key or None)
-        except OSError as error:
-            raise DeviceError(
-                f"--certificate {certificate!r} or --key cannot be used: {error}"
-            ) from error
-    return context
+            name = pwd.getpwuid(user_id).pw_name
+        except KeyError:
+            name = str(user_id)
+        if user_id not in (0, os.geteuid()) and name != _USER:
+            raise NoAnswerError(
+                f"the server at {self.path} runs as the user {name}, not as {_USER}, root or you:"
+                " its answer is not trusted; check http.socket"
+            )
+
+
+def _wait_until(end: float, connection: socket.socket) -> None:
+    """Set the timeout of the next call to `end`: alone, it would start again with each call."""
+    left_seconds = end - time.monotonic()
+    if left_seconds <= 0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left_seconds)
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            user = "USER"
+        return (
+            f"run csp1ctl as root (sudo), or join the group {_USER}:"
+            f" sudo usermod -aG {_USER} {user}, then log in again"
+        )
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+        return "is csp1d running with this configuration? (sudo systemctl start csp1d)"
+    return "is csp1d busy or stuck? (systemctl status csp1d)"

@@ -13,7 +13,7 @@ from pathlib import Path
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, load
-from csp1d.errors import CaptureError, ConfigError, DeviceError, FileError
+from csp1d.errors import CaptureError, ConfigError, DeviceError, FileError, printable
 from csp1d.exits import CONFIGURATION, DEVICE_MISSING, INTERNAL, OK, USAGE, guarded
 from csp1d.phase import Phase
 
@@ -33,7 +33,7 @@ def _run() -> int:
         return int(import_module(f"csp1d.tool.commands.{arguments.command}").run(config, arguments))
     except (FileError, DeviceError) as error:
         for line in str(error).splitlines():
-            print(f"csp1ctl: {line}", file=sys.stderr)
+            print(f"csp1ctl: {printable(line)}", file=sys.stderr)
         if isinstance(error, ConfigError):
             return CONFIGURATION
         return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
@@ -90,20 +90,6 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help=f"configuration file (default {DEFAULT_PATH}; drop-ins in FILE.d/)",
     )
-    client = argparse.ArgumentParser(add_help=False)
-    client.add_argument(
-        "--certificate",
-        metavar="FILE",
-        default="",
-        help="client certificate (PEM), if csp1d requires one (http.tls_client_ca)",
-    )
-    client.add_argument(
-        "--key",
-        metavar="FILE",
-        default="",
-        help="private key (PEM), if not in the certificate file",
-    )
-    both = [common, client]
     parser = argparse.ArgumentParser(
         prog="csp1ctl", description="Set up, calibrate and watch csp1d.", parents=[common]
     )
@@ -117,12 +103,18 @@ def _parser() -> argparse.ArgumentParser:
             phase.lower(), metavar=phase, type=_AMPERES, help=f"current of {phase} in amperes"
         )
 
-    add("discover", help="find devices and print a configuration for them")
+    discover = add("discover", help="find devices and print a configuration for them")
+    discover.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write the configuration to this file, such as a drop-in",
+    )
 
-    status = add("status", parents=both, help="print the state of the running daemon")
+    status = add("status", help="print the state of the running daemon")
     status.add_argument("--json", action="store_true", help="print /status.json as served")
 
-    watch = add("watch", parents=both, help="show the state of the running daemon until Ctrl-C")
+    watch = add("watch", help="show the state of the running daemon until Ctrl-C")
     watch.add_argument(
         "--fuse",
         metavar="AMPERES",
@@ -135,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     yes = argparse.ArgumentParser(add_help=False)
     yes.add_argument("--yes", action="store_true", help="write the drop-in without confirmation")
     kinds = calibrate.add_subparsers(metavar="WHAT", dest="kind", required=True)
-    add_kind = partial(kinds.add_parser, parents=[*both, yes])
+    add_kind = partial(kinds.add_parser, parents=[common, yes])
     zero = add_kind("zero", help="find the noise floor, with no current flowing")
     zero.add_argument("phases", metavar="PHASE", nargs="*", type=_phase, help="default: all")
     gain = add_kind("gain", help="find the gain, against a reference meter")

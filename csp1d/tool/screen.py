@@ -12,7 +12,7 @@ from csp1d.status import LiveReading, Status, rows
 
 
 def screen(
-    url: str,
+    place: str,
     status: Status | None,
     telegrams_per_second: float | None,
     notes: Iterable[str],
@@ -20,7 +20,10 @@ def screen(
 ) -> RenderableType:
     """The content of the screen; a bar is full at `fuse_amperes`, and red from there on."""
     version = f" {status.version}" if status else ""
-    parts: list[RenderableType] = [Text.assemble((f"csp1d{version}", "bold"), f" at {url}"), Text()]
+    parts: list[RenderableType] = [
+        Text.assemble((f"csp1d{version}", "bold"), f" at {place}"),
+        Text(),
+    ]
     if status is None:
         parts.append(Text("no answer from csp1d; retrying", style="bold red"))
     else:

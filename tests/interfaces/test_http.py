@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import resource
 import select
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificates import make_certificate
@@ -28,7 +31,7 @@ from hypothesis import strategies as st
 from csp1d.config import HttpConfig
 from csp1d.errors import DeviceError
 from csp1d.interfaces import http
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.interfaces.router import Page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,6 +296,76 @@ def test_a_page_that_fails_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.text.count("a page cannot be built") == 1
 
 
+@pytest.mark.parametrize("address", ["localhost:0", ":0"])
+def test_localhost_and_a_port_alone_are_of_both_families(address: str) -> None:
+    server = HttpServer(HttpConfig(listen=address), PAGES)
+    try:
+        port = int(server.url.rstrip("/").rpartition(":")[2])
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), 5) as client:
+                client.sendall(GOOD)
+                assert answer(client).endswith(b"a 1\n")
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_a_machine_with_one_family_is_served_there(
+    family: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Machine(socket.socket):
+        def bind(self, address: Any) -> None:
+            if self.family in missing:
+                raise OSError(number, os.strerror(number))
+            super().bind(address)
+
+    monkeypatch.setattr(socket, "socket", Machine)
+    missing = {family}
+    server = HttpServer(HttpConfig(listen="localhost:0"), PAGES)
+    server.close()
+    assert ("[::1]" in server.url) == (family == socket.AF_INET)
+    missing = {socket.AF_INET, socket.AF_INET6}
+    with pytest.raises(DeviceError, match=f"'localhost:0': {os.strerror(number)}; set a free"):
+        HttpServer(HttpConfig(listen="localhost:0"), PAGES)
+
+
+def test_an_address_in_use_in_one_family_is_an_error() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(DeviceError, match=f"{address}': Address already in use"):
+            HttpServer(HttpConfig(listen=address), PAGES)
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "status"),
+    [
+        ("DNS:house-1.example", "House-1.example", b"200"),
+        ("IP:10.0.0.1,DNS:a,DNS:" + "b." * 60 + "example", "b." * 60 + "example", b"200"),
+        ("DNS:*.houses.example", "house-1.houses.example", b"200"),
+        ("DNS:*.houses.example", "a.house-1.houses.example", b"421"),
+        ("critical,DNS:house-1.example", "house-1.example", b"200"),
+        ("DNS:house-1.example", "house-2.example", b"421"),
+        ("DNS:house-1.example", "sensor", b"421"),
+        ("DNS:house-1.example", "north", b"200"),
+    ],
+)
+def test_a_name_of_the_certificate_or_the_site_is_a_host(
+    tmp_path: Path, names: str, host: str, status: bytes
+) -> None:
+    files = map(str, make_certificate(tmp_path, "sensor", names))
+    server = HttpServer(HttpConfig("127.0.0.1:0", "", *files), PAGES, site_name="North")
+    try:
+        with (
+            connect(server) as plain,
+            ssl._create_unverified_context().wrap_socket(plain) as client,
+        ):
+            client.sendall(f"GET https://{host}/metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert answer(client).startswith(b"HTTP/1.0 " + status)
+    finally:
+        server.close()
+
+
 def test_an_address_in_use_is_named(server: HttpServer) -> None:
     address = server.url.removeprefix("http://").rstrip("/")
     with pytest.raises(DeviceError, match=rf"cannot listen on http\.listen '{address}': "):
@@ -316,8 +389,105 @@ def test_a_server_without_a_thread_raises_and_releases_its_port(
     HttpServer(config, PAGES).close()
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "csp1d" / "http.sock"
+
+
+def ask_socket(path: Path, request: bytes = GOOD) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(path))
+        client.sendall(request)
+        return answer(client)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_root_and_the_group_can_connect_to_the_socket(path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        server = SocketServer(str(path), PAGES)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
+    assert ask_socket(path).endswith(b"\r\n\r\na 1\n")
+    # A browser comes here through a port that ssh forwards.
+    evil = GOOD.replace(b"localhost", b"evil.example")
+    assert ask_socket(path, evil).startswith(b"HTTP/1.0 421 ")
+    assert ask_socket(path, b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404 ")
+    server.close()
+    assert not path.exists()
+
+
+def test_the_socket_of_a_killed_process_is_replaced_and_no_other_file(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    server = SocketServer(str(path), PAGES)
+    try:
+        with pytest.raises(DeviceError, match=r"http\.sock': another process serves it; set a"):
+            SocketServer(str(path), PAGES)
+        assert ask_socket(path).endswith(b"a 1\n")
+        # Another process has its own there: it stays.
+        path.unlink()
+        other = SocketServer(str(path), PAGES)
+    finally:
+        server.close()
+    assert ask_socket(path).endswith(b"a 1\n")
+    other.close()
+
+    path.write_text("precious")
+    for file in (path, path.with_name("link"), path.with_name("dangling")):
+        if file != path:
+            file.symlink_to(path if file.name == "link" else "nothing")
+        with pytest.raises(DeviceError, match="there is another file; set a path that csp1d can"):
+            SocketServer(str(file), PAGES)
+    assert path.read_text() == "precious"
+
+
+def test_a_busy_server_is_not_taken_for_a_killed_one(path: Path) -> None:
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as clients:
+        busy.bind(str(path))
+        busy.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+        with pytest.raises(DeviceError, match="another process serves it"):
+            SocketServer(str(path), PAGES)
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("a/b", "No such file or directory"), ("file", "File exists")]
+)
+def test_a_socket_that_cannot_be_created_is_named(tmp_path: Path, folder: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=rf"http\.socket '.*/x': {reason}; set a path.* \"\" for"):
+        SocketServer(str(tmp_path / folder / "x"), PAGES)
+
+
+def test_slow_clients_of_the_socket_lose_their_slots(path: Path) -> None:
+    server = SocketServer(str(path), PAGES)
+    try:
+        with contextlib.ExitStack() as clients:
+            for _ in range(http.MOST_CONNECTIONS + 40):
+                client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(path))
+                client.sendall(GOOD[:10])
+            assert ask_socket(path).endswith(b"a 1\n")
+            assert client_threads() <= http.MOST_CONNECTIONS
+    finally:
+        server.close()
+    wait_for(lambda: client_threads() == 0)
+
+
 def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
-    config = HttpConfig("127.0.0.1:0", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
+    config = HttpConfig("127.0.0.1:0", "", str(tmp_path / "no.pem"), str(tmp_path / "no.key"))
     with pytest.raises(DeviceError, match=r"http\.tls_certificate .*no\.pem.* cannot be read"):
         HttpServer(config, PAGES)
 
@@ -328,7 +498,7 @@ def test_a_pipe_as_certificate_does_not_block(
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
     certificate, private_key = map(str, certificates["sensor"])
-    config = HttpConfig("127.0.0.1:0", certificate, private_key, certificate)
+    config = HttpConfig("127.0.0.1:0", "", certificate, private_key, certificate)
     with pytest.raises(DeviceError, match=rf"http\.{key} '.*fifo' is not a file; set it to a PEM"):
         HttpServer(dataclasses.replace(config, **{key: str(tmp_path / "fifo")}), PAGES)
 
@@ -342,7 +512,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
         "import os, sys; from csp1d.config import HttpConfig;"
         # OpenSSL would prompt on the first terminal that the session leader opens.
         "from csp1d.interfaces.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
-        "HttpServer(HttpConfig('127.0.0.1:0', *sys.argv[2:]), {})"
+        "HttpServer(HttpConfig('127.0.0.1:0', '', *sys.argv[2:]), {})"
     )
     terminal, terminal_name = os.openpty()
     result = subprocess.run(
@@ -365,7 +535,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
     both.write_bytes(
         b"# ENCRYPTED\n" + certificate.read_bytes() + Path(f"{key}.secret").read_bytes()
     )
-    HttpServer(HttpConfig("127.0.0.1:0", str(both), str(key)), PAGES).close()
+    HttpServer(HttpConfig("127.0.0.1:0", "", str(both), str(key)), PAGES).close()
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +547,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pa
 @pytest.fixture
 def secured(certificates: dict[str, tuple[Path, Path]]) -> Iterator[HttpServer]:
     files = (*certificates["sensor"], certificates["prometheus"][0])
-    server = HttpServer(HttpConfig("127.0.0.1:0", *map(str, files)), PAGES)
+    server = HttpServer(HttpConfig("127.0.0.1:0", "", *map(str, files)), PAGES)
     yield server
     server.close()
 

@@ -14,8 +14,8 @@ from csp1d.interfaces.router import Page, Router, error_response, html_page
 
 HTML = b"<style>p { margin: 0 }</style><script>\nlet a = 1;\n</script><script>b</script>"
 PAGES = {"/": html_page(HTML), "/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
-ANYWHERE = Router(PAGES, only_by_address=False)
-LOCAL = Router(PAGES, only_by_address=True)
+ANYWHERE = Router(PAGES, lambda name: True)
+CSP1 = Router(PAGES, lambda name: name == "csp1.local")
 
 
 def parts(reply: bytes) -> tuple[int, Message, bytes]:
@@ -64,7 +64,12 @@ def test_head_has_only_headers() -> None:
         (b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         (b"GET /metrics/ HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         (b"GET /../metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-        (b"GET http://x/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET http://x/other HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+        (b"GET http://x/metrics HTTP/1.1\r\n\r\n", 400),
+        (b"GET http:///metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET http://user@x/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET http://[::1/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET https://x/metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         *(
             (method + b" /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405)
             for method in b"POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split()
@@ -73,6 +78,22 @@ def test_head_has_only_headers() -> None:
         (b"get /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
         (b"GET /metrics HTTP/1.1\r\n\r\n", 400),
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        *(
+            (b"GET /metrics HTTP/1.1\r\nHost: " + host + b"\r\n\r\n", 400)
+            for host in (
+                b"[::1",
+                b"::1",
+                b"[]",
+                b"a:b",
+                b"a:80:80",
+                b"a b",
+                b"a/b",
+                b"u@a",
+                b"\xe9",
+            )
+        ),
         (b"GET /metrics HTTP/one\r\n\r\n", 400),
         (b"GET /metrics FTP/1.0\r\n\r\n", 400),
         (b"GET / metrics HTTP/1.1\r\n\r\n", 400),
@@ -101,42 +122,60 @@ def test_an_empty_request_gets_no_response() -> None:
     assert ANYWHERE.answer(b"") == b""
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "127.0.0.1:19510",
-        "[::1]",
-        "[::1]:19510",
-        "localhost:8080",
-        "LOCALHOST",
-        "10.1.2.3",
-    ],
-)
-def test_on_loopback_an_address_is_accepted_as_host(host: str) -> None:
-    assert ask(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), LOCAL)[0] == 200
-    assert ask(b"GET /metrics HTTP/1.0\r\n\r\n", LOCAL)[0] == 200
+HOSTS = {
+    "127.0.0.1": 200,
+    "127.0.0.1:19510": 200,
+    "127.0.0.1:": 200,
+    "10.1.2.3": 200,
+    "[::1]": 200,
+    "[::1]:19510": 200,
+    "[fe80::1%25eth0]:80": 200,
+    "[::ffff:10.1.2.3]": 200,
+    "localhost:8080": 200,
+    "LOCALHOST": 200,
+    "localhost.": 200,
+    "csp1.local": 200,
+    "CSP1.local.:19510": 200,
+    "evil.example": 421,
+    "evil.example:19510": 421,
+    "localhost.evil.example": 421,
+    "127.0.0.1.evil.example": 421,
+    "csp1.local.evil.example": 421,
+    "[csp1.local]": 400,
+    "[127.0.0.1]": 421,
+    "2130706433": 421,
+    "": 421,
+}
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil.example:19510",
-        "",
-        "localhost.evil.example",
-        "127.0.0.1.evil.example",
-        "[::1",
-        "::1",
-        "127.0.0.1:x",
-        "127.0.0.1:80:80",
-    ],
-)
-def test_on_loopback_another_name_is_rejected(host: str) -> None:
-    head = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-    assert ask(head, LOCAL)[0] == 421
-    # Elsewhere it may be the name that Prometheus uses.
-    assert ask(head)[0] == 200
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_is_an_address_or_a_name_of_the_machine(host: str) -> None:
+    """Another name is that of a web page whose DNS name points here."""
+    status, _, body = ask(f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode(), CSP1)
+    assert status == HOSTS[host]
+    assert (b"site.name" in body) == (status == 421)
+    assert host in ("", "localhost.") or host.encode() not in body
+
+
+@pytest.mark.parametrize("host", [host for host in HOSTS if host])
+def test_the_host_of_an_absolute_target_replaces_that_of_the_field(host: str) -> None:
+    for field, version in (("127.0.0.1", "1.1"), ("evil.example", "1.1"), ("evil.example", "1.0")):
+        head = f"GET HTTP://{host}/metrics?a=b HTTP/{version}\r\nHost: {field}\r\n\r\n"
+        assert ask(head.encode(), CSP1)[0] == HOSTS[host]
+
+
+def test_an_absolute_target_without_a_path_is_the_page() -> None:
+    for target in (b"http://[::1]:80", b"http://[::1]:80?a=b", b"http://[::1]:80/"):
+        assert ask(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n", CSP1)[2] == HTML
+
+
+def test_an_https_target_needs_tls() -> None:
+    secure = Router(PAGES, lambda name: True, is_secure=True)
+    assert ask(b"GET https://x/metrics HTTP/1.1\r\nHost: x\r\n\r\n", secure)[0] == 200
+
+
+def test_a_request_without_a_host_is_not_from_a_browser() -> None:
+    assert ask(b"GET /metrics HTTP/1.0\r\n\r\n", CSP1)[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from csp1d.loop.reload import Part, affected_parts, read_again
 
 BASE = Config()
 CERTIFICATE = replace(BASE, http=replace(BASE.http, tls_certificate="a.pem", tls_key="a.key"))
+OTHER_HTTP = replace(BASE, http=replace(CERTIFICATE.http, socket="other.sock"))
 
 
 def changed(table: str, base: Config = BASE, **values: object) -> Config:
@@ -48,11 +49,12 @@ CHANGES: dict[str, tuple[Config, Config, set[Part]]] = {
     "the address": (BASE, changed("http", listen=""), {Part.HTTP}),
     "nothing, but the certificate may be new": (CERTIFICATE, CERTIFICATE, {Part.HTTP}),
     "no certificate any more": (CERTIFICATE, BASE, {Part.HTTP}),
+    "the socket": (BASE, changed("http", socket=""), {Part.SOCKET}),
     "the log level": (BASE, changed("log", level="debug"), set()),
     "all": (
         BASE,
         changed(
-            "adc", changed("p1", changed("leds", CERTIFICATE, p1=""), flag_id="ABC"), device="x"
+            "adc", changed("p1", changed("leds", OTHER_HTTP, p1=""), flag_id="ABC"), device="x"
         ),
         set(Part),
     ),
@@ -70,7 +72,7 @@ def test_a_valid_file_is_read_and_a_rejected_one_is_an_event(
 ) -> None:
     file = tmp_path / "csp1d.toml"
     file.touch()
-    assert read_again(file) == Config()
+    assert read_again(file) == (Config(), None)
     file.write_text("[p1]\nflag = 3\ninterval_seconds = 0\n")
     assert caplog.messages == []
     assert read_again(file) is None

@@ -153,6 +153,22 @@ def test_the_drop_in_lies_beside_the_configuration_and_takes_effect(tmp_path: Pa
     assert [path.name for path in file.path.parent.iterdir()] == ["50-calibration.toml"]
 
 
+def test_names_that_others_have_prepared_are_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "c.toml.d"
+    folder.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (folder / ".50-calibration.toml.new").symlink_to(precious)
+    file = CalibrationFile(tmp_path / "c.toml", [])
+    file.write({Phase.L1: {"gain": 1.1}})
+    assert precious.read_text() == "precious"
+    file.path.unlink()
+    file.path.symlink_to(precious)
+    with pytest.raises(ConfigError, match=r"-calibration\.toml: cannot be written: it is not a"):
+        file.write({Phase.L1: {"gain": 1.2}})
+    assert precious.read_text() == "precious"
+
+
 def test_what_the_drop_in_holds_of_other_phases_stays(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     CalibrationFile(config, []).write({Phase.L2: {"gain": 1.1}, Phase.L1: {"gain": 1.2}})

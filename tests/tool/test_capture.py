@@ -282,11 +282,28 @@ def test_scans_that_change_or_vanish_during_the_replay(name: Path) -> None:
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"/x\.json: cannot be written: No such file"):
         save(tmp_path / "nothing/x", hat_format(), [])
-    (tmp_path / "x.bin").symlink_to("/dev/full")
+    (tmp_path / "x.bin").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(
-        CaptureError, match=r"/x\.bin: cannot be written: No space left .* free space"
+        CaptureError, match=r"/x\.bin: cannot be written: it is not a regular file; remove it, or"
     ):
         save(tmp_path / "x", hat_format(), [bytes(16)])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, DeviceError])
+def test_what_came_before_the_end_of_the_source_is_kept(
+    tmp_path: Path, end: type[BaseException]
+) -> None:
+    scans = bytes(hat_format().scan_bytes)
+
+    def chunks() -> Iterator[bytes]:
+        yield scans
+        assert sorted(path.suffix for path in tmp_path.glob("[!.]*")) == []
+        raise end("over")
+
+    with pytest.raises(end, match="over"):
+        save(tmp_path / "x", hat_format(), chunks())
+    assert b"".join(load(tmp_path / "x").chunks()) == scans
 
 
 def test_an_error_of_the_source_is_not_one_of_the_file(tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_client import free_port, serving
+from test_client import serving
 from test_status import STATUS
 
-from csp1d.config import HttpConfig
 from csp1d.interfaces.router import Page
 from csp1d.status import to_json
 
@@ -60,7 +59,7 @@ COMMANDS: dict[str, tuple[set[int], set[str]]] = {
     "discover": (
         {0, 69},
         CTL
-        | {"csp1d.tool.commands.discover", "csp1d.tool.suggest_config"}
+        | {"csp1d.tool.commands.discover", "csp1d.tool.output", "csp1d.tool.suggest_config"}
         | {"csp1d.hat", "csp1d.hat.adc_drivers", "csp1d.hat.gpio", "csp1d.hat.hardware"}
         | {"csp1d.hat.sysfs"},
     ),
@@ -69,11 +68,11 @@ COMMANDS: dict[str, tuple[set[int], set[str]]] = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_loads_only_what_it_needs(tmp_path: Path, command: str) -> None:
-    config = HttpConfig(listen=f"127.0.0.1:{free_port()}")
-    (tmp_path / "csp1d.toml").write_text(f'[http]\nlisten = "{config.listen}"\n')
+    path = tmp_path / "http.sock"
+    (tmp_path / "csp1d.toml").write_text(f'[http]\nsocket = "{path}"\n')
     page = Page("application/json", lambda: to_json(STATUS))
     # watch ends at once without an answer.
-    with serving(config, {} if command == "watch" else {"/status.json": page}):
+    with serving(path, {} if command == "watch" else {"/status.json": page}):
         done = subprocess.run(
             [*MEASURED_CTL, "--config", str(tmp_path / "csp1d.toml"), *command.split()],
             cwd=ROOT,

@@ -17,7 +17,7 @@ from csp1d.status import LiveReading, Status, parse, status_text, to_json
 from csp1d.tool.screen import screen
 from csp1d.tool.watch import Watch
 
-URL = "http://127.0.0.1:19510/"
+PLACE = "/run/csp1d/http.sock"
 
 
 def body(state: Snapshot) -> bytes:
@@ -54,8 +54,8 @@ def test_what_something_else_tells_is_not(body: bytes) -> None:
 
 
 def test_in_status_text() -> None:
-    assert status_text(STATUS, URL) == (
-        "csp1d 0.1.0 at http://127.0.0.1:19510/\n"
+    assert status_text(STATUS, PLACE) == (
+        "csp1d 0.1.0 at /run/csp1d/http.sock\n"
         "\n"
         "L1              24.00 A, peak   33.9 A\n"
         "L2               0.00 A, peak    0.1 A, overload: the reading is too low\n"
@@ -77,13 +77,13 @@ def test_a_phase_that_exports_is_told() -> None:
     assert STATUS.reading
     direction = DirectionReading(None, frozenset({Phase.L1}), "", None)
     exporting = replace(STATUS.reading, direction=direction)
-    text = status_text(replace(STATUS, reading=exporting), URL)
+    text = status_text(replace(STATUS, reading=exporting), PLACE)
     assert [line[:2] for line in text.splitlines() if line.endswith("exporting")] == ["L1"]
-    assert "exporting" not in status_text(STATUS, URL)
+    assert "exporting" not in status_text(STATUS, PLACE)
 
 
 def test_in_words_where_nothing_works() -> None:
-    assert status_text(parse(body(Snapshot())), URL).split("\n")[2:] == [
+    assert status_text(parse(body(Snapshot())), PLACE).split("\n")[2:] == [
         "reading       no current reading, no telegrams",
         "scans lost    0",
         "ADC           not found or not delivering data",
@@ -101,7 +101,7 @@ def test_in_words_where_nothing_works() -> None:
 def test_a_failed_input_is_told_instead_of_currents() -> None:
     status = parse(body(replace(MEASURING, reading=None, failed=FAILED)))
     assert status.reading is None
-    shown = status_text(status, URL)
+    shown = status_text(status, PLACE)
     assert "L2            input failed: current unknown, no telegrams; check its wiring\n" in shown
     assert "sudo journalctl -x" in shown
     assert body(MEASURING) == body(replace(MEASURING, failed=replace(FAILED, end_ns=0)))
@@ -168,7 +168,7 @@ def test_a_line_for_where_there_is_no_terminal() -> None:
 def shown(watch: Watch, fuse_amperes: float = 80.0, **console: Any) -> list[str]:
     """The lines on a terminal of 80 columns."""
     file = io.TextIOWrapper(io.BytesIO(), console.pop("encoding", "utf-8"))
-    content = screen(URL, watch.status, watch.telegrams_per_second, watch.notes, fuse_amperes)
+    content = screen(PLACE, watch.status, watch.telegrams_per_second, watch.notes, fuse_amperes)
     Console(file=file, width=80, **console).print(content)
     file.seek(0)
     return file.read().split("\n")
@@ -202,7 +202,7 @@ def test_the_screen_without_an_answer() -> None:
     watch.answered(STATUS, 0, "")
     watch.failed("no answer at all", "12:00:01")
     assert [line.rstrip() for line in shown(watch)] == [
-        f"csp1d at {URL}",
+        f"csp1d at {PLACE}",
         "",
         "no answer from csp1d; retrying",
         "",

@@ -43,7 +43,7 @@ Load = tuple[Phase, float]
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
-    client = Client(config.http, arguments.certificate, arguments.key)
+    client = Client(config.http)
     if arguments.kind == "zero":
         return zero(config, arguments.config, client, arguments.phases, arguments.yes)
     return gain(config, arguments.config, client, arguments.points, arguments.yes)

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 
 from csp1d.config import Config, is_current
+from csp1d.errors import ConfigError, printable
 from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.scan_type import ScanType
+from csp1d.tool.output import replacing
 from csp1d.tool.suggest_config import (
     ROLES,
     USB_CANNOT_FLUSH,
@@ -33,16 +35,23 @@ _NO_TRANSIENT = " (trigger transient missing: modprobe ledtrig-transient)"
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     hardware = find_hardware()
-    print("\n".join(report(hardware)), file=sys.stderr)
+    print("\n".join(map(printable, report(hardware))), file=sys.stderr)
     absent = missing(hardware)
     if absent:
         print(f"\nMissing: {', '.join(absent)}. The configuration is incomplete.", file=sys.stderr)
         if hardware.unseen and os.geteuid():
             print("Some devices are visible only to root: try again with sudo.", file=sys.stderr)
-    print(
-        f"\nConfiguration for {arguments.config} (standard output):\n", file=sys.stderr, flush=True
-    )
-    print(configuration(hardware), end="")
+    lines = configuration(hardware).split("\n")
+    text = "\n".join(map(printable, lines))
+    if arguments.output:
+        # Readable by the daemon's user, whatever the umask.
+        with replacing(arguments.output, ConfigError, mode=0o644) as file:
+            file.write(text.encode())
+        print(f"\nWrote {arguments.output}.", file=sys.stderr)
+    else:
+        place = f"Configuration for {arguments.config} (standard output)"
+        print(f"\n{place}:\n", file=sys.stderr, flush=True)
+        print(text, end="")
     return DEVICE_MISSING if absent else OK
 
 

@@ -17,7 +17,7 @@ _LINE_SECONDS = 1.0
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Show the state until Ctrl-C. Raises NoAnswerError if the daemon does not answer at first."""
-    client = Client(config.http, arguments.certificate, arguments.key)
+    client = Client(config.http)
     watch = Watch()
     watch.answered(client.status(), time.monotonic(), _time_of_day())
     try:
@@ -46,7 +46,7 @@ def _draw(client: Client, watch: Watch, fuse_amperes: float) -> None:
         for _ in _ticks(_REFRESH_SECONDS):
             _ask(client, watch)
             rate = watch.telegrams_per_second
-            content = screen(client.url, watch.status, rate, watch.notes, fuse_amperes)
+            content = screen(client.path, watch.status, rate, watch.notes, fuse_amperes)
             live.update(content, refresh=True)
 
 

@@ -36,9 +36,12 @@ REFERENCE_AMPERES = 10.0
 SCAN_TYPE, SCALE, NOISE_AMPERES = "be:u12/16>>4", 3300 / 4096, 0.08
 
 
-def csp1ctl(*arguments: str, user: str = "root") -> subprocess.CompletedProcess[str]:
-    """As this user types it, with both streams apart."""
-    command = ["runuser", "-u", user, "--", "csp1ctl", *arguments]
+def csp1ctl(
+    *arguments: str, user: str = "root", group: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """As this user types it, perhaps as a member of a group, with both streams apart."""
+    member = ["-G", group] if group else []
+    command = ["runuser", "-u", user, *member, "--", "csp1ctl", *arguments]
     return subprocess.run(
         command,
         capture_output=True,
@@ -108,12 +111,17 @@ def test_discover_finds_the_hat_and_its_configuration_measures(board: InstalledB
     check_unprivileged(int(show("MainPID")))
 
 
-def test_anybody_may_look(board: InstalledBoard) -> None:
-    status = csp1ctl("status", user="nobody")
-    assert status.returncode == 0
-    assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
-    assert "request line  high: requesting telegrams" in status.stdout
-    assert "LEDs          power on" in status.stdout
+def test_root_and_the_group_may_look(board: InstalledBoard) -> None:
+    for user, group in (("root", ""), ("nobody", "csp1d")):
+        status = csp1ctl("status", user=user, group=group)
+        assert status.returncode == 0, status.stderr
+        assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
+        assert "request line  high: requesting telegrams" in status.stdout
+        assert "LEDs          power on" in status.stdout
+    refused = csp1ctl("status", user="nobody")
+    assert refused.returncode == 69
+    assert "sudo usermod -aG csp1d nobody" in refused.stderr
+    assert run("stat", "--format=%U %G %a", "/run/csp1d/http.sock") == "csp1d csp1d 660\n"
     watch = run("timeout", "--signal=INT", "5", "csp1ctl", "watch", check=False)
     assert re.search(r"L1 24\.00 A  L2 10\.00 A  L3 3\.00 A  50\.0\d\d Hz  requesting", watch), (
         watch
