@@ -41,6 +41,7 @@ LED_OTHERS = "power/control uevent delay_on device_name"
 @pytest.mark.parametrize(
     ("subsystem", "written", "others"),
     [("iio", IIO_WRITTEN, IIO_OTHERS), ("leds", LED_WRITTEN, LED_OTHERS)],
+    ids=["iio", "leds"],
 )
 @pytest.mark.parametrize("name", ["device0", 'it\'s "$(touch x)"; touch y `touch z` '])
 def test_udev_gives_the_files_that_csp1d_writes_and_no_others(
