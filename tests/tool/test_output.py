@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that csp1ctl writes: complete or unchanged, and never through a name of somebody else."""
+"""Files that csp1ctl writes: complete or unchanged, and never through a name that others made."""
 
 import errno
 import os
