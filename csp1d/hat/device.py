@@ -147,7 +147,8 @@ def open_error(subject: str, error: OSError, if_busy: str) -> DeviceError:
     """A device node that cannot be opened, with the remedy; `if_busy` is that for EBUSY."""
     reasons = {
         errno.EBUSY: f"is in use by another process; {if_busy}",
-        errno.EACCES: "is not accessible; give the daemon's group access to it (udev rule)",
+        errno.EACCES: "is not accessible; give the daemon's group access to it (udev rule: see "
+        "DEVICES in csp1d(8))",
         errno.EPERM: "is blocked by the service's device policy; restart csp1d (the driver was "
         "loaded later)",
     }

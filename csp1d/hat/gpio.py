@@ -10,7 +10,6 @@ ENXIO, `lineevent_create` and `edge_detector_setup` in drivers/gpio/gpiolib-cdev
 whose interrupts do not fit. Its line is requested without them, and read at short intervals.
 """
 
-import contextlib
 import logging
 import os
 from pathlib import Path
@@ -20,7 +19,7 @@ from periphery import GPIO, GPIOError
 from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
-from csp1d.hat.device import Driver
+from csp1d.hat.device import Driver, open_error
 from csp1d.units import MS_NS
 
 log = logging.getLogger("csp1d")
@@ -114,23 +113,29 @@ def _find_chip(chip: str, dev: Path) -> tuple[Path, sysfs.GpioLines]:
             return Path(chip), sysfs.gpio_chip(Path(chip))[1]
         except FileNotFoundError as error:
             raise DeviceAbsentError(f"{chip} not found; {remedy}") from error
-        except PermissionError:
-            # Requesting the line fails with a better message.
-            return Path(chip), []
+        except PermissionError as error:
+            raise open_error(chip, error, "") from error
         except OSError as error:
             raise DeviceError(f"{chip} is not a GPIO chip: {error.strerror}; {remedy}") from error
     chips: dict[str, list[tuple[Path, sysfs.GpioLines]]] = {}
+    denied: list[tuple[str, OSError]] = []
     for node in sorted(dev.glob("gpiochip*")):
         # A link is another name of a chip, such as gpiochip4 on the Raspberry Pi 5.
         if not node.is_symlink():
-            with contextlib.suppress(OSError):
+            try:
                 label, lines = sysfs.gpio_chip(node)
                 chips.setdefault(label, []).append((node, lines))
+            except PermissionError as error:
+                denied.append((str(node), error))
+            except OSError:
+                continue
     if chip not in chips:
-        raise DeviceAbsentError(
-            f"no GPIO chip has the label {chip!r}; readable labels: "
-            f"{', '.join(sorted(chips)) or 'none'}"
-        )
+        known = ", ".join(sorted(chips)) or "none"
+        reason = f"no GPIO chip has the label {chip!r}; readable labels: {known}"
+        if denied:
+            nodes = ", ".join(name for name, _ in denied)
+            reason += f"; {open_error(nodes, denied[0][1], '')}"
+        raise DeviceAbsentError(reason)
     if len(chips[chip]) > 1:
         raise DeviceError(
             f"GPIO chip label {chip!r} is ambiguous ({len(chips[chip])} chips: "

@@ -311,6 +311,7 @@ class IioAdc(Driver):
                     errno.EEXIST: "; another trigger has this name: choose another",
                     errno.ENOENT: ": load the module iio-trig-hrtimer and mount configfs",
                     errno.EACCES: "; restart csp1d: its service makes the folder writable",
+                    errno.EROFS: "; restart csp1d: its service makes the folder writable",
                 }
                 raise DeviceError(
                     f"{self._name}: adc.trigger {trigger!r} cannot be created "

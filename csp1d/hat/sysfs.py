@@ -64,7 +64,7 @@ def is_read_only(file: Path) -> bool:
 def write_remedy(error: OSError) -> str:
     """The remedy for an attribute that cannot be written, "" where none is known."""
     if isinstance(error, PermissionError):
-        return "; give the daemon's group write access (udev rule)"
+        return "; give the daemon's group write access (udev rule: see DEVICES in csp1d(8))"
     # As an unprivileged container has it.
     return "; mount /sys writable" if error.errno == errno.EROFS else ""
 

@@ -132,7 +132,11 @@ def test_simulated_port_and_line_survive_their_close() -> None:
     ("number", "reason"),
     [
         (errno.EBUSY, "is in use by another process; stop it"),
-        (errno.EACCES, "is not accessible; give the daemon's group access to it (udev rule)"),
+        (
+            errno.EACCES,
+            "is not accessible; give the daemon's group access to it (udev rule: see DEVICES in"
+            " csp1d(8))",
+        ),
         (
             errno.EPERM,
             "is blocked by the service's device policy; restart csp1d (the driver was loaded"

@@ -65,6 +65,20 @@ def test_a_missing_chip_is_named(tmp_path: Path) -> None:
         GpioLine(RequestConfig(chip="hat"), tmp_path)
 
 
+@pytest.mark.parametrize("chip", ["hat", "{}/gpiochip0"])
+def test_a_chip_without_access_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chip: str
+) -> None:
+    def refuse(node: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "gpiochip0").touch()
+    monkeypatch.setattr(sysfs, "gpio_chip", refuse)
+    remedy = r"gpiochip0 is not accessible; give .* access to it \(udev rule: see DEVICES in csp1d"
+    with pytest.raises(DeviceError, match=remedy):
+        GpioLine(RequestConfig(chip=chip.format(tmp_path)), tmp_path)
+
+
 def chips(root: Path, monkeypatch: pytest.MonkeyPatch, labels: Mapping[str, str]) -> None:
     """Chips with these labels by node, each with two lines named TWICE; lines can be requested."""
     lines = [(0, "TWICE", None), (1, "P1_REQUEST", None), (2, "TWICE", None)]

@@ -59,7 +59,8 @@ COMMANDS: dict[str, tuple[set[int], set[str]]] = {
     "discover": (
         {0, 69},
         CTL
-        | {"csp1d.tool.commands.discover", "csp1d.tool.output", "csp1d.tool.suggest_config"}
+        | {"csp1d.tool.access", "csp1d.tool.commands.discover", "csp1d.tool.output"}
+        | {"csp1d.tool.suggest_config"}
         | {"csp1d.hat", "csp1d.hat.adc_drivers", "csp1d.hat.gpio", "csp1d.hat.hardware"}
         | {"csp1d.hat.sysfs"},
     ),

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """`csp1ctl discover`: the devices of this machine, and a configuration for them.
 
-The configuration goes to standard output, to be saved; the report on the devices to standard error.
+The configuration goes to standard output or to a new file, the report on the devices to standard
+error. With a drop-in of the service, csp1d is given access to the devices.
 """
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from csp1d.config import Config, is_current
+from csp1d.config_file import DEFAULT_PATH, drop_in_folder, load
 from csp1d.errors import ConfigError, printable
 from csp1d.exits import DEVICE_MISSING, OK
 from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, IioDevice, SerialPort, find_hardware
 from csp1d.scan_type import ScanType
+from csp1d.tool import access
 from csp1d.tool.output import replacing
 from csp1d.tool.suggest_config import (
     ROLES,
@@ -44,15 +49,37 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     lines = configuration(hardware).split("\n")
     text = "\n".join(map(printable, lines))
     if arguments.output:
-        # Readable by the daemon's user, whatever the umask.
-        with replacing(arguments.output, ConfigError, mode=0o644) as file:
-            file.write(text.encode())
-        print(f"\nWrote {arguments.output}.", file=sys.stderr)
+        _save(text, arguments.output, arguments.config, hardware)
     else:
         place = f"Configuration for {arguments.config} (standard output)"
         print(f"\n{place}:\n", file=sys.stderr, flush=True)
         print(text, end="")
     return DEVICE_MISSING if absent else OK
+
+
+def _save(text: str, path: Path, config_path: Path, hardware: Hardware) -> None:
+    """Write the configuration unless the file exists, give csp1d access to the devices that the
+    service's configuration then names, and say what to do next.
+    """
+    if os.path.lexists(path):
+        print(f"\n{path} exists and is not changed; remove it to get a new one.", file=sys.stderr)
+    else:
+        # Readable by the daemon's user, whatever the umask.
+        with replacing(path, ConfigError, mode=0o644) as file:
+            file.write(text.encode())
+        print(f"\nWrote {path}.", file=sys.stderr)
+    is_default = config_path == DEFAULT_PATH
+    is_drop_in = path.parent.absolute() == drop_in_folder(config_path).absolute()
+    if is_drop_in and is_default and access.grant(load(None), hardware):
+        print(f"Wrote {access.RULES}: udev gives csp1d the devices.", file=sys.stderr)
+    chosen = config_path if is_drop_in else path
+    option = "" if chosen == DEFAULT_PATH else f" --config {shlex.quote(str(chosen))}"
+    after = "\n    sudo systemctl reload csp1d" if is_drop_in and is_default else ""
+    print(
+        "Compare input, ct_ratio, burden_ohms and active_low in it with the wiring, then:\n"
+        f"    csp1d{option} --check-config{after}",
+        file=sys.stderr,
+    )
 
 
 def report(hardware: Hardware) -> Iterator[str]:

@@ -185,6 +185,22 @@ def check_devices(hat: Hat) -> None:
     ):
         status = path.stat()
         assert (status.st_gid, bool(status.st_mode & 0o020)) == (group, True), path
+    check_other_devices(group)
+
+
+def check_other_devices(group: int) -> None:
+    """The group has no LED, chip or file in sysfs beside those."""
+    written = (
+        r"enable|length|watermark|in_\w+_en|current_(timestamp_clock|trigger)|\w*sampling_frequency"
+    )
+    given = run("find", "/sys/devices", "-group", str(group)).split()
+    for path in map(Path, given):
+        if "/leds/" in str(path):
+            assert "/leds/csp1:" in str(path), path
+        else:
+            assert re.fullmatch(written, path.name), path
+    chips = [chip for chip in Path("/dev").glob("gpiochip*") if chip.stat().st_gid == group]
+    assert chips == [Path("/dev/csp1d/request").resolve()]
 
 
 def measuring_again(board: Board, since_ns: int, seconds: float = 5) -> None:

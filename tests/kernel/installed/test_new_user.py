@@ -30,6 +30,8 @@ from .service import (
     show,
 )
 
+HAT_FILE = Path("/etc/csp1d/csp1d.toml.d/10-hat.toml")
+ACCESS = Path("/etc/udev/rules.d/39-csp1d.rules")
 CALIBRATION = Path("/etc/csp1d/csp1d.toml.d/50-calibration.toml")
 GAIN_ERROR = 1.037
 REFERENCE_AMPERES = 10.0
@@ -60,15 +62,25 @@ def good(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def discover() -> subprocess.CompletedProcess[str]:
+    """As the handbook has it, with a new file."""
+    HAT_FILE.unlink(missing_ok=True)
+    done = csp1ctl("discover", "--output", str(HAT_FILE))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.fixture(scope="module")
 def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
     """The package as installed, on a HAT that is not configured."""
     restore(hat)
-    as_installed = CONFIG.read_text()
     hat.line.set(True)
     yield InstalledBoard(hat, feeder)
-    CONFIG.write_text(as_installed)
+    assert run("dpkg", "--verify", "csp1d") == "", "the conffile is as shipped"
+    HAT_FILE.unlink(missing_ok=True)
     CALIBRATION.unlink(missing_ok=True)
+    ACCESS.unlink(missing_ok=True)
+    run("udevadm", "control", "--reload")
     hat.adc.configure(scan_type="le:s16/16>>0", scale=3300 / 65536)
     feeder.set(amperes=AMPERES, noise=0.0)
     run("systemctl", "restart", UNIT)
@@ -89,21 +101,24 @@ def test_discover_as_an_ordinary_user_says_who_sees_more(board: InstalledBoard) 
 
 
 def test_discover_finds_the_hat_and_its_configuration_measures(board: InstalledBoard) -> None:
-    found = csp1ctl("discover")
-    assert found.returncode == 0, found.stderr
+    found = discover()
     for line in (
         "  + iio:device0: csp1-hat-adc, label csp1-hat",
         "      inputs: voltage0, voltage1, voltage2, voltage3 (le:s16/16>>0)",
         "  triggers: csp1-hat-trigger",
         "  + /dev/ttyHAT0: free",
-        "    + 0 P1_REQUEST: in use by csp1d",
+        "    + 0 P1_REQUEST: free",
         *(f"  + csp1:yellow:{role}" for role in ("power", "current", "p1")),
     ):
         assert line in found.stderr.splitlines(), found.stderr
     assert re.search(r"- /dev/ttyS0: not usable: kernel console", found.stderr)
     assert re.search(r"/dev/gpiochip\d+: csp1-hat, 4 lines, 1 named", found.stderr)
 
-    CONFIG.write_text(found.stdout)
+    # No device tree names its chip, so csp1d needs a rule; the other devices have their names.
+    assert f"\nWrote {HAT_FILE}.\nWrote {ACCESS}: " in found.stderr
+    assert ACCESS.read_text().splitlines()[1:] == [
+        'SUBSYSTEM=="gpio", KERNELS=="csp1_hat", ENV{CSP1D_ACCESS}="1"'
+    ]
     assert run("csp1d", "--check-config") == f"{CONFIG}: OK\n"
     board.hat.tty.clear()
     run("systemctl", "reload", UNIT)
@@ -155,15 +170,14 @@ def test_an_adc_that_wants_a_trigger_is_given_its_own(board: InstalledBoard) -> 
     board.hat.adc.configure(triggered=True)
     try:
         run("udevadm", "settle")
-        found = csp1ctl("discover")
-        assert 'trigger = "csp1-hat-trigger"' in found.stdout
-        CONFIG.write_text(found.stdout)
+        discover()
+        assert 'trigger = "csp1-hat-trigger"' in HAT_FILE.read_text()
         run("systemctl", "reload", UNIT)
         board.wait_until_measuring(AMPERES)
     finally:
         board.hat.adc.configure(triggered=False)
     run("udevadm", "settle")
-    CONFIG.write_text(csp1ctl("discover").stdout)
+    discover()
     run("systemctl", "reload", UNIT)
 
 
