@@ -173,6 +173,33 @@ def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:
         assert {report["leds_ms_per_second"]["current"] for report in reports} == {100}
 
 
+def test_dropped_telegrams_are_a_problem_while_they_are_dropped(tmp_path: Path) -> None:
+    def telegram_row() -> bool:
+        return next(bool(r["good"]) for r in daemon.status()["rows"] if r["name"] == "telegrams")
+
+    with running(tmp_path, "--simulate", "L1=5") as daemon:
+        # A pty that is not read takes a few telegrams.
+        daemon.wait_for("telegram dropped: the serial port did not transmit it within one second")
+        time.sleep(0.5)
+        status = daemon.status()
+        (problem,) = status["problems"]
+        assert (problem["event"], problem["device"]) == ("telegram-dropped", "P1 port")
+        assert f"WARNING {problem['reason']}\n" in daemon.log(), "the journal's own words"
+        assert problem["since"] == pytest.approx(time.time(), abs=3)
+        assert problem["chapter"] == "no-telegrams"
+        assert status["headline"] == f"T{problem['reason'][1:]}"
+        assert not telegram_row()
+        labels = 'device="P1 port",event="telegram-dropped"'
+        assert daemon.metrics()[f"csp1d_problem{{{labels}}}"] == 1
+        # It is read again.
+        daemon.receive(12)
+        status = daemon.status()
+        assert (status["problems"], status["headline"]) == ([], "Measuring, no problems")
+        assert status["telegrams"]["dropped"] >= 1
+        assert telegram_row(), "a loss in the past is no problem"
+        assert not any(name.startswith("csp1d_problem") for name in daemon.metrics())
+
+
 def test_a_low_line_gets_nothing(tmp_path: Path) -> None:
     steps = scenario(tmp_path, 'amperes = { L1 = 5 }\nrequest = "low"')
     with running(tmp_path, "--simulate", steps) as daemon:

@@ -42,8 +42,8 @@ RECOVERY_SECONDS = 90
 FUSES = (25, 16, 35, 63)
 """main_fuse_amperes of the devices, in turn."""
 NOT_MEASURING, ABOVE_FUSE = "Csp1dNotMeasuring", "Csp1dAboveMainFuse"
-EMPTY_PANELS = {"Active current", "Down"}
-"""Empty panels of the dashboard: no device here has a [direction], and none is down."""
+EMPTY_PANELS = {"Active current", "Down", "Failed inputs", "Rejected reloads"}
+"""Empty panels of the dashboard: none here has a [direction], is down or misconfigured."""
 
 FIGURES = """\
 time series | sum(scrape_samples_post_metric_relabeling{job="csp1d"})

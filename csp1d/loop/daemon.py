@@ -16,7 +16,7 @@ from pathlib import Path
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
 from csp1d.interfaces.http import HttpServer
@@ -26,7 +26,7 @@ from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Part, Reloads, affected_parts
-from csp1d.loop.report import take_snapshot
+from csp1d.loop.report import active_problems, take_snapshot
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 from csp1d.loop.signals import Signals
@@ -71,7 +71,8 @@ class Daemon:
 
         # HTTP threads serve metrics and pages from the latest snapshot, and see nothing else.
         self._http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
-        self._snapshot = self._take_snapshot(time.monotonic_ns())
+        self._problems: tuple[ActiveProblem, ...] = ()
+        self._snapshot = self._take_snapshot()
         self._pages = pages(lambda: self._snapshot)
 
         # systemd receives readiness, the state as text, and a sign of life per search.
@@ -126,18 +127,22 @@ class Daemon:
             self._indicators.reopen_missing(again=changed)
             self._serve_http()
             self._service.alive()
+            self._problems = active_problems(*self._parts(), now_ns)
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)
         if self._signals.reload and not self._waits_for_telegram():
             self._signals.reload = False
             self._reload()
-        self._snapshot = self._take_snapshot(now_ns)
+        self._snapshot = self._take_snapshot()
         self._service.status(status_line(self._snapshot, now_ns))
 
-    def _take_snapshot(self, now_ns: int) -> Snapshot:
-        parts = (self._sampler, self._sender, self._indicators, self._http, self._reloads)
-        return take_snapshot(*parts, self._config.site, now_ns)
+    def _parts(self) -> tuple[Sampler, Sender, Indicators, DeviceSlot[HttpServer], Reloads]:
+        """The parts that are reported."""
+        return self._sampler, self._sender, self._indicators, self._http, self._reloads
+
+    def _take_snapshot(self) -> Snapshot:
+        return take_snapshot(*self._parts(), self._config.site, self._problems)
 
     def _check_sleep(self) -> None:
         """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""

@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 from csp1d.config import SiteConfig
+from csp1d.events import ActiveProblem
 from csp1d.interfaces.http import HttpServer
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
@@ -13,16 +14,15 @@ from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 
 
-def take_snapshot(
+def active_problems(
     sampler: Sampler,
     sender: Sender,
     indicators: Indicators,
     http: DeviceSlot[HttpServer],
     reloads: Reloads,
-    site: SiteConfig,
     now_ns: int,
-) -> Snapshot:
-    """Copy the state of the parts. Later turns of the loop do not change the copy."""
+) -> tuple[ActiveProblem, ...]:
+    """The faults of all parts that last, the most important first."""
     problems = [
         *sampler.problems(now_ns),
         *sender.problems(now_ns),
@@ -30,10 +30,23 @@ def take_snapshot(
         http.problem,
         *indicators.problems(now_ns),
     ]
+    return tuple(problem for problem in problems if problem)
+
+
+def take_snapshot(
+    sampler: Sampler,
+    sender: Sender,
+    indicators: Indicators,
+    http: DeviceSlot[HttpServer],
+    reloads: Reloads,
+    site: SiteConfig,
+    problems: tuple[ActiveProblem, ...],
+) -> Snapshot:
+    """Copy the state of the parts. Later turns of the loop do not change the copy."""
     return Snapshot(
         site=site,
         p1=sender.p1,
-        problems=tuple(problem for problem in problems if problem),
+        problems=problems,
         reading=sampler.reading,
         failed=sampler.failed,
         reading_timestamp_seconds=sampler.reading_timestamp_seconds,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from csp1d.config import Config, SiteConfig
+from csp1d.config import Config
 from csp1d.errors import DeviceError
 from csp1d.events import CHAPTERS, ActiveProblem, Event
 from csp1d.hat.scenario import parse
@@ -25,7 +25,7 @@ from csp1d.interfaces.http import HttpServer
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Reloads
-from csp1d.loop.report import take_snapshot
+from csp1d.loop.report import active_problems
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
@@ -93,7 +93,7 @@ class Bench:
     @property
     def problems(self) -> tuple[ActiveProblem, ...]:
         parts = (self.sampler, self.sender, self.indicators, self.http, self.reloads)
-        return take_snapshot(*parts, SiteConfig(), self.now_ns).problems
+        return active_problems(*parts, self.now_ns)
 
     def read(
         self,

@@ -4,7 +4,7 @@
 import time
 
 from csp1d.config import Config, P1Config, RequestConfig
-from csp1d.events import Event
+from csp1d.events import ActiveProblem, Event
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.interfaces.http import HttpServer
@@ -17,6 +17,7 @@ from csp1d.loop.sender import Sender
 from csp1d.measuring.reading import PhaseCurrent, Reading
 from csp1d.phase import Phase
 
+PROBLEMS = (ActiveProblem(Event.ADC_LOST, "ADC", "gone", 0),)
 CONFIG = Config(p1=P1Config(request=RequestConfig(always=True)))
 
 
@@ -26,8 +27,9 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     indicators = Indicators(hat, CONFIG)
     http = DeviceSlot[HttpServer]("HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND)
     parts = (sampler, sender, indicators, http, Reloads())
-    before = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
+    before = take_snapshot(*parts, CONFIG.site, PROBLEMS)
     assert before.reading is None
+    assert before.problems is PROBLEMS
     assert before.site is CONFIG.site
     assert before.p1.serial.startswith("XMXCQA"), "that of this machine"
     assert not before.adc_up
@@ -41,7 +43,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     sender.on_reading(reading)
     indicators.on_request(True)
     indicators.on_reading(60.0)
-    after = take_snapshot(*parts, CONFIG.site, time.monotonic_ns())
+    after = take_snapshot(*parts, CONFIG.site, PROBLEMS)
     assert after.reading is reading
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None
