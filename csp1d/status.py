@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from csp1d.loading import Loader
+from csp1d.loading import Loader, key, within
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
@@ -42,10 +42,10 @@ class Problem:
     """The device, phase or part concerned."""
     reason: str
     """The message in the journal: reason and remedy."""
-    since: float
-    """Unix time of its beginning, in seconds."""
     chapter: str
     """The anchor in docs/troubleshoot.md."""
+    since: float = key(within(-1e10, 1e11))
+    """Unix time of its beginning, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from csp1d.measuring.scan import Channel, ScanFormat, Timestamp
 from csp1d.p1.telegram import crc16_arc, encode
 from csp1d.phase import Phase
 from csp1d.scan_type import ScanType
-from csp1d.status import LiveReading, parse, status_text, to_json
+from csp1d.status import LiveReading, Problem, parse, status_text, to_json
 from csp1d.tool import capture
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +220,9 @@ SEEDS: dict[str, list[bytes]] = {
         to_json(
             replace(
                 Snapshot().status(0, 0.0),
+                problems=(
+                    Problem("adc-lost", "ADC", "ADC missing; plug it in", "no-current", 1e9),
+                ),
                 reading=LiveReading(
                     *(7, 0.4, 1.0, 49.98, 4000, 2),
                     {Phase.L1: PhaseCurrent(24.1, 34.0, 0.2, 0)},

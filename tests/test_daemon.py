@@ -169,8 +169,9 @@ def test_a_polling_charge_point_gets_its_telegrams(tmp_path: Path) -> None:
             reports.append(daemon.status())
             daemon.receive(0.1)
         assert {report["p1_requested"] for report in reports} == {True}
-        assert all(0 < report["leds_ms_per_second"]["p1"] < 1000 for report in reports)
-        assert {report["leds_ms_per_second"]["current"] for report in reports} == {100}
+        assert any(0 < report["leds_ms_per_second"]["p1"] < 1000 for report in reports)
+        shown = {r["leds_ms_per_second"]["current"] for r in reports if r["reading"]}
+        assert shown == {100}, "although the LED blinks"
 
 
 def test_dropped_telegrams_are_a_problem_while_they_are_dropped(tmp_path: Path) -> None:

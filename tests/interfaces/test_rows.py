@@ -144,8 +144,8 @@ def test_the_headline_is_the_first_problem(
 def test_a_problem_has_its_event_its_words_its_beginning_and_its_chapter() -> None:
     status = status_of(replace(MEASURING, problems=(OVERLOAD, DROPPED)))
     assert status.problems == (
-        Problem("clipping", "L2", OVERLOAD.reason, UNIX_SECONDS - 3600, "clipping"),
-        Problem("telegram-dropped", "P1 port", DROPPED.reason, UNIX_SECONDS - 20, "no-telegrams"),
+        Problem("clipping", "L2", OVERLOAD.reason, "clipping", UNIX_SECONDS - 3600),
+        Problem("telegram-dropped", "P1 port", DROPPED.reason, "no-telegrams", UNIX_SECONDS - 20),
     )
     assert parse(to_json(status)) == status
 

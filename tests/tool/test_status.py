@@ -2,6 +2,7 @@
 """The state of the daemon: from JSON, as text, and watched over time."""
 
 import io
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_what_the_daemon_tells_is_understood() -> None:
         == STATUS
     )
     assert parse(body(Snapshot())).reading is None
+
+
+@pytest.mark.parametrize("since", [b"1e300", b"-1e12", b"NaN", b"null"])
+def test_a_problem_has_a_time_that_can_be_shown(since: bytes) -> None:
+    good = body(replace(MEASURING, problems=(DROPPED,)))
+    bad = re.sub(rb'"since": \d+', b'"since": ' + since, good)
+    assert bad != good
+    with pytest.raises(ValueError, match="not the status of this version of csp1d"):
+        parse(bad)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"reading": 3}'])
