@@ -188,9 +188,10 @@ class Device:
             while os.read(consumer, 65536):
                 pass
 
-    def stop(self) -> int:
+    def stop(self) -> None:
         self.process.terminate()
-        return self.process.wait(60)
+        if code := self.process.wait(60):
+            raise SystemExit(f"the device at {self.address} ended with {code}")
 
 
 def free_port() -> int:
@@ -269,7 +270,7 @@ class Run:
         )
         self._names = [f"house-{number:04}" for number in range(count * copies)]
         self._folder = folder
-        self._rows: list[tuple[str, str]] = []
+        self._rows = [("date", time.strftime("%Y-%m-%d"))]
         self.problems: list[str] = []
 
     def play(self) -> str:
@@ -302,11 +303,8 @@ class Run:
             expected = {(fault, name) for fault, name in faults if fault}
             fired = self._watch(receiver, fault_at, fault_at + FAULT_SECONDS - 5)
             for alert in (NOT_MEASURING, ABOVE_FUSE):
-                waits = [seconds for (name, _), seconds in fired.items() if name == alert]
-                self._row(
-                    f"`{alert}` fires after",
-                    f"{min(waits, default=0):.0f} to {max(waits, default=0):.0f} s",
-                )
+                waits = [after for (name, _), after in fired.items() if name == alert] or [0.0]
+                self._row(f"`{alert}` fires after", f"{min(waits):.0f} to {max(waits):.0f} s")
             self._expect("alerts firing while some are faulty", set(fired), expected)
             self._dashboard(receiver, self._names[-1])
 
@@ -314,10 +312,8 @@ class Run:
             end = fault_at + FAULT_SECONDS + RECOVERY_SECONDS
             while (firing := receiver.alerts("firing")) and time.monotonic() < end:
                 time.sleep(2)
-            self._row(
-                "no alert firing, after the end of the faults",
-                f"{time.monotonic() - fault_at - FAULT_SECONDS:.0f} s",
-            )
+            ended = time.monotonic() - fault_at - FAULT_SECONDS
+            self._row("no alert firing, after the end of the faults", f"{ended:.0f} s")
             self._expect("alerts firing at the end", firing, set())
             self._figures(receiver, time.monotonic() - up_at)
         return "| | |\n|---|---|\n" + "".join(
@@ -381,10 +377,9 @@ class Run:
             found = {series["metric"]["instance"] for series in receiver.query(expression)}
             self._expect(name, found, set())
         groups = receiver.get("rules")["groups"]
-        bad = {
-            rule["name"] for group in groups for rule in group["rules"] if rule["health"] != "ok"
-        }
-        self._row("rules", str(sum(len(group["rules"]) for group in groups)))
+        rules = [rule for group in groups for rule in group["rules"]]
+        self._row("rules", str(len(rules)))
+        bad = {rule["name"] for rule in rules if rule["health"] != "ok"}
         self._expect("rules with errors", bad, set())
         for line in FIGURES.splitlines():
             name, _, expression = line.partition(" | ")
