@@ -25,6 +25,9 @@ from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
 from csp1d.phase import Phase
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
+import fleet  # noqa: E402
+
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "csp1d.rules.yml"
 RULES_TEST = MONITORING / "csp1d.rules.test.yml"
@@ -32,11 +35,12 @@ DASHBOARD = MONITORING / "csp1d-dashboard.json"
 FLEET = ROOT / "docs" / "fleet.md"
 
 
-def promtool(*arguments: str | Path, given: str = "") -> None:
+def promtool(*arguments: str | Path, given: str = "") -> str:
     # tools/environment installs it next to Python.
     command = [str(Path(sys.executable).with_name("promtool")), *map(str, arguments)]
     ran = subprocess.run(command, input=given, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def rule_names(kind: str, file: Path = RULES) -> list[str]:
@@ -110,12 +114,39 @@ def test_each_event_that_lasts_has_one_alert() -> None:
     }
 
 
-def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check config prometheus.yml",
+        "check config --agent agent.yml",
+        "check config receiver.yml",
+        "check web-config web.yml",
+    ],
+)
+def test_prometheus_accepts_the_examples(command: str, tmp_path: Path) -> None:
     shutil.copytree(MONITORING, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "tls").mkdir()
-    for name in ("ca.pem", "prometheus.pem", "prometheus.key"):
-        (tmp_path / "tls" / name).touch()
-    promtool("check", "config", tmp_path / "prometheus.yml")
+    fleet.make_certificates(tmp_path / "tls")
+    *words, file = command.split()
+    promtool(*words, tmp_path / file)
+
+
+def test_each_device_belongs_to_one_agent(tmp_path: Path) -> None:
+    names = {f"house-{number}" for number in range(40)}
+    entries = [
+        {"targets": [f"{name}.example:19510"], "labels": {"instance": name}} for name in names
+    ]
+    # JSON is YAML.
+    (tmp_path / "csp1d.targets.yml").write_text(json.dumps(entries))
+    fleet.make_certificates(tmp_path / "tls")
+    agent, kept = tmp_path / "agent.yml", list[str]()
+    for regex in ('regex: "0"', 'regex: "1"'):
+        agent.write_text((MONITORING / "agent.yml").read_text().replace('regex: "0"', regex))
+        shown = promtool("check", "service-discovery", "--timeout=1s", agent, "csp1d")
+        targets = json.loads(shown[shown.index("[\n") :])
+        share = [target["labels"]["instance"] for target in targets if target["labels"]]
+        assert 10 < len(share) < 30
+        kept += share
+    assert sorted(kept) == sorted(names)
 
 
 @pytest.mark.parametrize("page", ["measuring", "stalled", "failed", "starting"])
