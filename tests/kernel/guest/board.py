@@ -78,6 +78,8 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers over HTTP."""
+        # For http.socket, as RuntimeDirectory= of the unit.
+        Path("/run/csp1d").mkdir(exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "csp1d", "--config", str(self.config)],
