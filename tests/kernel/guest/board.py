@@ -62,6 +62,8 @@ class Daemon:
         self.config = directory / "csp1d.toml"
         self.log_file = directory / "csp1d.log"
         self.config.write_text(configuration)
+        # For http.socket, as RuntimeDirectory= of the unit.
+        Path("/run/csp1d").mkdir(exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Daemon:
@@ -78,8 +80,6 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers over HTTP."""
-        # For http.socket, as RuntimeDirectory= of the unit.
-        Path("/run/csp1d").mkdir(exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "csp1d", "--config", str(self.config)],
