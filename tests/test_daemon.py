@@ -671,7 +671,7 @@ class Clients:
         while not self._stop.is_set():
             with contextlib.ExitStack() as clients, contextlib.suppress(OSError):
                 for _ in range(MOST_CONNECTIONS):
-                    client = clients.enter_context(socket.socket())
+                    client = clients.enter_context(socket.socket(self._family))
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                     client.settimeout(1)
                     client.connect(self._address)

@@ -58,7 +58,7 @@ def test_csp1d_plays_it_in_a_loop(name: Path) -> None:
     ("change", "message"),
     [
         ("remove", "house.json: No such file or directory; a capture consists of"),
-        ("cut", "house.bin: 96005 bytes are not a whole number of scans"),
+        ("cut", "house.bin: 97205 bytes are not a whole number of scans"),
         ("shorten", "house.bin: 0.5 s are too short to be played; record 1 s or more"),
     ],
 )

@@ -4,8 +4,9 @@
 
     tools/example.py NAME
 
-Three inputs of 16 bits at 2000 scans per second, with timestamps, for the default configuration
-(2000:1, 20 ohms). The package builds it, so this needs only the standard library.
+Three inputs of 16 bits, with timestamps, for the default configuration (2000:1, 20 ohms), at 2025
+scans per second: a small multiple of the mains frequency would fold harmonics (docs/accuracy.md).
+The package builds it, so this needs only the standard library.
 """
 
 import json
@@ -14,7 +15,7 @@ import struct
 import sys
 from pathlib import Path
 
-SECONDS, HERTZ, MAINS_HERTZ = 3, 2000, 49.98
+SECONDS, HERTZ, MAINS_HERTZ = 3, 2025, 49.98
 MILLIVOLTS_PER_CODE = 3300 / 65536
 MIDDLE = 32768
 MILLIVOLTS_PER_AMPERE = 20 / 2000 * 1000

@@ -35,11 +35,12 @@ def recent(seconds: int) -> RecentScans:
     """Scans of 5, 10 and 20 A."""
     made = hat_format()
     recent = RecentScans(made, 0)
+    start_ns = time.monotonic_ns() - (seconds - 1) * SECOND_NS
     for second in range(seconds):
         times = second + np.arange(4000) / 4000
         rows = [codes_of(current(times, 50.0, amperes)) for amperes in (5.0, 10.0, 20.0)]
-        now_ns = time.monotonic_ns() - (seconds - 1 - second) * SECOND_NS
-        recent = recent.append(pack(made, rows, stamps_of(times)), now_ns)
+        read_ns = start_ns + second * SECOND_NS
+        recent = recent.append(pack(made, rows, stamps_of(times)), read_ns)
     return recent
 
 
@@ -119,7 +120,7 @@ def test_all_of_a_running_daemon_is_in_it(
     config = load_config(tmp_path / "r/configuration.toml")
     assert config == load_config(tmp_path / "c.toml")
     readings = list(capture.replay(capture.load("r/capture"), config))
-    assert len(readings) == 9
+    assert len(readings) == 10
     # With the configured gain.
     assert readings[-1].amperes(next(iter(readings[-1].phases))) == pytest.approx(7.5, rel=1e-3)
     shown = capsys.readouterr().out
