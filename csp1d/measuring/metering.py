@@ -46,7 +46,7 @@ class Metering:
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._phases = list(channels)
-        self._is_noisy = all(ct.is_noisy for ct in self._cts)
+        self._is_never_quiet = all(ct.is_never_quiet for ct in self._cts)
         checked = [ct.check_range(measurement.no_load_amperes) for ct in self._cts]
         self.range_doubts = tuple(filter(None, checked))
         """Why the range of the ADC is probably wrong, for each such channel."""
@@ -114,7 +114,7 @@ class Metering:
             )
             for ct, codes, moments, code in rows
         }
-        if self._is_noisy and freezes(centered[: len(phases)]):
+        if self._is_never_quiet and freezes(centered[: len(phases)]):
             phases = {phase: replace(found, is_still=True) for phase, found in phases.items()}
         direction, stop = None, end - int(span.positions[0])
         if self._direction:
