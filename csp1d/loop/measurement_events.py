@@ -33,7 +33,7 @@ class MeasurementEvents:
         self._unstamped = Fault()
         self._rate_refused = Fault()
         self._rate_wrong = Fault()
-        self._rate_folds = Fault()
+        self._rate_folds = Fault(QUIET_NS)
         self._slow = Fault()
         self._scale = Fault()
         self._stall = Fault(QUIET_NS)
