@@ -360,6 +360,15 @@ def test_the_manuals_budget_adds_up(manual: str) -> None:
     assert np.sqrt(np.sum(np.square(causes), axis=0)) == pytest.approx(likely, abs=0.005)
 
 
+def test_the_manuals_nonlinearity_is_that_of_the_codes() -> None:
+    """Of 1, 2 and 1 codes beside the peak of 16 A."""
+    codes = ((3300 / 2**12, 19.5), (2 * 1800 / 2**12, 10.0), (1024 / 2**15, 13.5))
+    shares = [f"{volts / (16 * 2**0.5 * ohms / 2) * 100:.2f}" for volts, ohms in codes]
+    row = re.search(r"^\| nonlinearity [^|]+\|(.+)\|$", (ROOT / "docs/buy.md").read_text(), re.M)
+    assert row
+    assert row[1].split(" | ")[::2] == [f" {shares[0]}", *shares[1:]]
+
+
 def test_each_overlay_is_tested() -> None:
     assert {hat.overlay for hat in HATS} == {*OVERLAYS.glob("*.dts")}
 

@@ -319,7 +319,7 @@ class IioAdc(Driver):
                 ) from error
         # The number in the name of an own trigger is that of the IIO device, which may change.
         own = {_without_numbers(own): own for own in self._own_triggers}
-        if trigger == name:
+        if trigger == name and name not in self._own_triggers:
             name = own.get(_without_numbers(name), name)
         triggers = sysfs.triggers(self._bus)
         current = self._folder / "trigger/current_trigger"

@@ -33,7 +33,7 @@ class MeasurementEvents:
         self._unstamped = Fault(Event.ADC_UNSTAMPED, "ADC")
         self._rate_refused = Fault(Event.ADC_RATE_REFUSED, "ADC")
         self._rate_wrong = Fault(Event.ADC_RATE_REFUSED, "ADC")
-        self._rate_folds = Fault(Event.ADC_RATE_DOUBTFUL, "ADC")
+        self._rate_folds = Fault(Event.ADC_RATE_DOUBTFUL, "ADC", QUIET_NS)
         self._slow = Fault(Event.ADC_SLOW, "ADC")
         self._scale: dict[str, Fault] = {}
         """By doubt."""

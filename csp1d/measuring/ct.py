@@ -21,6 +21,10 @@ _NOISY_BITS = 16
 """A signed input with at least this many bits always has noise of a code or more. An unsigned one
 that does not answer stands at an end of its range."""
 
+_NEVER_QUIET_BITS = 18
+"""A signed input with at least this many bits does not repeat a code for some milliseconds either.
+One of 16 bits may when the load is switched off: its noise can be a sixth of a code."""
+
 _NEARLY_ALL = 0.98
 """An alternating current with this share of a cycle at the ends of the range exceeds it more than
 twenty times: there is none, but the reference or a bias is missing."""
@@ -92,6 +96,8 @@ class Ct:
             raise ValueError(f"{key}: {error}") from error
         self.is_noisy = channel.type.signed and channel.type.bits >= _NOISY_BITS
         """Whether a working ADC never delivers one code for a whole reading."""
+        self.is_never_quiet = channel.type.signed and channel.type.bits >= _NEVER_QUIET_BITS
+        """Whether it never does so for a part of a reading."""
         self._offset = channel.offset
         self._gain = config.gain
         self._noise_floor_amperes = config.noise_floor_amperes

@@ -50,7 +50,7 @@ class Metering:
         self._format = scan_format
         self._cts = [Ct(scan_format, phase, config) for phase, config in channels.items()]
         self._phases = list(channels)
-        self._is_noisy = all(ct.is_noisy for ct in self._cts)
+        self._is_never_quiet = all(ct.is_never_quiet for ct in self._cts)
         limits = (measurement.no_load_amperes, main_fuse_amperes)
         checked = [ct.check_range(*limits) for ct in self._cts]
         self.range_doubts = tuple(filter(None, checked))
@@ -119,7 +119,7 @@ class Metering:
             )
             for ct, codes, moments, code in rows
         }
-        if self._is_noisy and freezes(centered[: len(phases)]):
+        if self._is_never_quiet and freezes(centered[: len(phases)]):
             phases = {phase: replace(found, is_still=True) for phase, found in phases.items()}
         direction, stop = None, end - int(span.positions[0])
         if self._direction:

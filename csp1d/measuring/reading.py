@@ -34,8 +34,9 @@ class PhaseCurrent:
     """More than half of the samples are at the same end, or nearly all of a cycle at either, which
     no alternating current causes: the input has failed and the current is unknown."""
     is_still: bool = False
-    """All samples have the same code, although an ADC with this many bits has more noise; or all
-    phases have, for a 40th of the window. If all phases are still, the ADC does not answer."""
+    """All samples have the same code, although an ADC with this many bits has more noise; or, from
+    18 bits on, all phases have for a 40th of the window. If all phases are still, the ADC does not
+    answer."""
     is_noise: bool = False
     """A current of at least 10 A, most of it above the low harmonics of the mains: the samples are
     misread, or the input is not that of a transformer. Not detected below some 1600 scans/s."""

@@ -304,3 +304,24 @@ def test_the_rate_and_its_choices_are_found_at_different_levels(
     )
     (adc,) = machine.find().adcs
     assert (adc.sampling_frequency_hz, adc.available_frequencies) == (2000, "1000 2000")
+
+
+@pytest.mark.parametrize(
+    ("adc", "trigger", "is_own"),
+    [
+        ("spi0.0/iio:device0", "spi0.0/trigger0", True),
+        ("spi0.0/iio:device0", "spi0.0/iio:device0/trigger0", True),
+        ("spi0.0/iio:device0", "spi0.1/trigger0", False),
+        ("spi0.0/iio:device0", "trigger0", False),
+        # An ADC without hardware beside a timer of the kernel.
+        ("iio:device0", "trigger0", False),
+    ],
+)
+def test_own_triggers_are_those_of_the_same_hardware(
+    tmp_path: Path, adc: str, trigger: str, is_own: bool
+) -> None:
+    for name in (adc, trigger):
+        (tmp_path / "devices" / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "devices" / trigger / "name").write_text("timer\n")
+    (tmp_path / "bus").symlink_to(tmp_path / "devices" / adc)
+    assert list(sysfs.own_triggers(tmp_path / "bus")) == (["timer"] if is_own else [])

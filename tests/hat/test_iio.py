@@ -458,14 +458,16 @@ def test_a_buffer_that_takes_too_much_memory_is_named_with_the_keys(
 HARDWARE = "devices/spi0.0"
 
 
-def own_trigger(tree: Tree, name: str) -> None:
-    """A trigger below the hardware of the ADC, on the bus as well."""
+def own_trigger(tree: Tree, *names: str) -> None:
+    """Triggers below the hardware of the ADC, on the bus as well."""
     folder = tree.folder.parent / HARDWARE
-    tree.put(folder / "trigger7/name", name)
+    for number, name in enumerate(names, 7):
+        tree.put(folder / f"trigger{number}/name", name)
     tree.folder.rename(folder / tree.folder.name)
     tree.folder.symlink_to(folder / tree.folder.name)
     tree.bus.mkdir()
-    (tree.bus / "trigger7").symlink_to(folder / "trigger7")
+    for number in range(7, 7 + len(names)):
+        (tree.bus / f"trigger{number}").symlink_to(folder / f"trigger{number}")
     tree.put(tree.folder / "trigger/current_trigger", "")
 
 
@@ -474,6 +476,13 @@ def test_an_own_trigger_is_found_although_the_device_has_another_number_now(tree
     own_trigger(tree, "mcp3912-dev1")
     tree.open(AdcConfig(trigger="mcp3912-dev0"))
     assert tree.read("trigger/current_trigger") == "mcp3912-dev1"
+
+
+@pytest.mark.parametrize("name", ["timer1", "timer2"])
+def test_one_of_several_own_triggers_is_attached_by_its_exact_name(tree: Tree, name: str) -> None:
+    own_trigger(tree, "timer1", "timer2")
+    tree.open(AdcConfig(trigger=name))
+    assert tree.read("trigger/current_trigger") == name
 
 
 def test_an_adc_that_refuses_the_trigger_of_another_names_its_own(

@@ -333,7 +333,7 @@ class Emulation:
         return [*command, "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]
 
     def request(self, requested: bool) -> None:
-        """Drive the request line as the charge point's opto-coupler does: low is a request."""
+        """Drive the request line as the charge point's optocoupler does: low is a request."""
         line = self.board.request
         if self.board.request_registers is None:
             self._ask(f"set_irq_in {self._gpio} unnamed-gpio-in {line} {int(not requested)}")

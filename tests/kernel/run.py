@@ -15,6 +15,9 @@ kernel, boot, load the module, run pytest in the guest.  The suites run side by 
 this number of faults into csp1d without each safeguard of campaign/mutants.py in turn: the judge
 must detect it.  ``--soak`` runs the service for this number of minutes without a fault.
 
+``--stock`` tests the kernel's own ADC drivers alone, with faults of this number of seconds
+(otherwise 2.5), and over a boot.
+
 Nothing is skipped here: a machine that cannot be built or booted, a skipped test, a run without
 tests and a kernel warning all count as failures.  The last line before the verdict is ``N
 passed, N failed`` over all suites.
@@ -198,13 +201,14 @@ class Guest:
         self._say = say
 
     def test_tree(self) -> None:
-        """csp1d from the source tree: with the virtual HAT, or with the kernel's own ADC drivers,
-        over a boot.
+        """csp1d from the source tree: with the virtual HAT, and with the kernel's own ADC drivers;
+        with long faults, the latter alone, and over a boot.
         """
         machine, seconds = self._machine, self._task.fault_seconds
         machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
         if not seconds:
             self._pytest("guest")
+            self._pytest("stock")
             return
         self._pytest("stock", f"--fault-seconds={seconds}")
         self.keep_log()

@@ -111,8 +111,12 @@ STORIES: dict[str, tuple[list[Step], list[str]]] = {
         ["adc-rate-refused", "adc-rate-taken"],
     ),
     "the rate folds harmonics, then not": (
-        [*[measured(1000 + n, True) for n in range(9)], *[measured(860, False)] * 9],
+        [*[measured(1000 + n, True) for n in range(9)], *[measured(860, False)] * 20],
         ["adc-rate-doubtful", "adc-rate-plausible"],
+    ),
+    "the rate is at the edge": (
+        [*[measured(1004.9, True), measured(1005.1, False)] * 20],
+        ["adc-rate-doubtful"],
     ),
     "an input fails": (
         [fed(), *[fed(L2=4000)] * 5, *[fed()] * 20],

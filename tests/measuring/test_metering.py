@@ -334,6 +334,21 @@ def test_an_adc_that_stands_still_for_a_part_of_a_reading_has_failed(
         assert reading.failed_phases == (tuple(Phase) if failed else ())
 
 
+@pytest.mark.parametrize(("bits", "failed"), [(16, False), (18, True), (24, True)])
+def test_a_quiet_16_bit_adc_whose_load_is_switched_off_has_not_failed(
+    bits: int, failed: bool
+) -> None:
+    """An ADS1115 has noise of a sixth of a code, and so repeats one code without a load. With more
+    bits, it is the ADC that does not answer any more."""
+    type_ = ScanType.parse(f"le:s{bits}/32>>0")
+    made = ScanFormat(860, (Channel("voltage0", L1, 0, type_, 0.03125),), None)
+    times = seconds(1, 860)
+    load = np.where(times < 0.5, 1000 * np.sin(2 * np.pi * 50.02 * times), 0.2)
+    codes = np.rint(load + np.random.default_rng(1).normal(scale=0.15, size=860)).astype(int)
+    (reading,) = metering_of(made).feed(pack(made, [codes]))
+    assert reading.is_frozen == failed
+
+
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_an_adc_without_its_reference_has_failed(share: float) -> None:
     """Each code is at the end of its sign, for a part of a reading or all of it."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from csp1d.measuring.window import Window, without_gaps
+from csp1d.measuring.window import Window, pieces, without_gaps
 
 LOSSES = st.lists(st.sampled_from([0, 0, 0, 0, 1, 3]), min_size=1, max_size=12)
 """Samples lost before each sample."""
@@ -112,3 +112,14 @@ def test_lost_samples_are_copied_from_whole_cycles_away(case: str) -> None:
     samples[1] *= 10
     series = without_gaps(samples, np.array(positions), cycle)
     assert series.tolist() == [expected, [10 * value for value in expected]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "shape"),
+    [(4000, (3, 40, 100)), (4039, (3, 40, 100)), (860, (3, 34, 25)), (200, (3, 8, 25))],
+)
+def test_a_piece_is_a_40th_but_of_enough_samples(samples: int, shape: tuple[int, ...]) -> None:
+    rows = np.arange(3.0 * samples).reshape(3, samples)
+    found = pieces(rows)
+    assert found.shape == shape
+    assert (found.reshape(3, -1) == rows[:, : shape[1] * shape[2]]).all()

@@ -18,9 +18,10 @@ from guest.chip import Chip
 from guest.hat import Feeder, Hat
 
 AMPERES = (24.0, 10.0, 3.0)
+RETURN_SECONDS = 5
 NEW_KERNEL = tuple(map(int, platform.release().split(".")[:2])) >= (6, 12)
 # The driver of Linux 6.1 knows the MCP3911 alone.
-MODELS = ["mcp3912", "mcp3911"] if NEW_KERNEL else ["mcp3911"]
+MODEL = "mcp3912" if NEW_KERNEL else "mcp3911"
 # Configurations that outlive a boot.
 KEPT = Path("/var/lib/csp1d-test")
 

@@ -9,21 +9,18 @@ import pytest
 from guest.chip import Chip, StaticAdc
 from guest.hat import Hat
 
-from .conftest import AMPERES, KEPT, MODELS, NEW_KERNEL, Stock, discovered, expected
+from .conftest import AMPERES, KEPT, MODEL, NEW_KERNEL, Stock, discovered, expected
 
 
 @pytest.mark.usefixtures("quiet_line")
-@pytest.mark.parametrize("model", MODELS)
-def test_discovered_configurations_outlive_a_boot(
-    hat: Hat, chip: Chip, tmp_path: Path, model: str
-) -> None:
-    chip.plug(model)
+def test_discovered_configurations_outlive_a_boot(hat: Hat, chip: Chip, tmp_path: Path) -> None:
+    chip.plug(MODEL)
     chip.play(AMPERES[: chip.inputs])
-    fresh, used = (KEPT / f"{model}-{state}.toml" for state in ("fresh", "used"))
+    fresh, used = (KEPT / f"{MODEL}-{state}.toml" for state in ("fresh", "used"))
     assert discovered() == fresh.read_text(), "the first boot and this one are alike"
     for configuration in {fresh.read_text(), used.read_text()}:
         with Stock.running(hat, tmp_path, configuration) as stock:
-            assert stock.first_telegram() == expected(model)
+            assert stock.first_telegram() == expected(MODEL)
 
 
 if NEW_KERNEL:  # Debian's 6.1 has no hrtimer trigger.
