@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""csp1d with the kernel's own ADC driver, and each fault of the chip behind it.
+"""csp1d with the kernel's own ADC driver, and each fault of its chip.
 
 A charge point must never receive a wrong current, so each telegram of a test is compared, also
 those around the beginning and the end of a fault.
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quiet_line")
 
 # How long a reading that was complete when the fault came may take to the wire.
 UNDER_WAY_NS = SECOND // 4
-# A fault is told once; it has ended after this time without it.
+# A fault is reported once; it has ended after this time without it.
 QUIET_SECONDS = 10
 
 
@@ -41,9 +41,9 @@ def faulty_board(hat: Hat, chip: Chip, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def told() -> set[str]:
-    """The events of the faults so far, of which the next ones are told no more.  That ends when a
-    fault was absent for ten seconds, which only long runs wait for.
+def reported() -> set[str]:
+    """The events of the faults so far: they are not reported again. That ends when a fault was
+    absent for ten seconds, which only long runs wait for.
     """
     return set()
 
@@ -106,7 +106,7 @@ SATURATED = "input saturated"
 )
 def test_a_fault_is_silence_and_never_a_wrong_current(
     faulty_board: Stock,
-    told: set[str],
+    reported: set[str],
     chip: Chip,
     fault: Callable[[Chip], None],
     event: str,
@@ -145,12 +145,12 @@ def test_a_fault_is_silence_and_never_a_wrong_current(
 
     assert during == []
     assert {telegram.amperes for telegram in stock.complete()} == {right}
-    is_told = event not in told
-    told.add(event)
+    is_reported = event not in reported
+    reported.add(event)
     if fault_seconds >= QUIET_SECONDS:
         end = "data again" if event == SILENT else "input OK again"
         daemon.wait_for_log(end, QUIET_SECONDS + 5, after=log)
-        told.clear()
+        reported.clear()
     lines = [line for line in daemon.log[log:].splitlines() if " WARNING " in line]
     # What was lost meanwhile is counted.
     lines = [line for line in lines if "ADC scans lost" not in line]
@@ -158,12 +158,12 @@ def test_a_fault_is_silence_and_never_a_wrong_current(
     used = ["L1", "L2", "L3"][: min(3, chip.inputs)]
     failed = used[:1] if fault is overdrive else used
     if event == SILENT:
-        assert len(lines) == is_told
+        assert len(lines) == is_reported
         assert metrics["csp1d_adc_up"] == 0
         assert "ADC not found or not delivering data" in [row["fault"] for row in status["rows"]]
         assert "not delivering data" in shown
     else:
-        assert len(lines) == len(failed) * is_told
+        assert len(lines) == len(failed) * is_reported
         assert all(f" {phase}: " in line for phase, line in zip(failed, lines, strict=False))
         assert status["failed_phases"] == failed
         for phase in failed:
