@@ -165,6 +165,8 @@ RASPBERRY = Board(
     (
         *("root=/dev/mmcblk0", "rootwait", "console=tty0", "maxcpus=1"),
         *("earlycon=bcm2835aux,mmio32,0x3f215040", "keep_bootcon"),
+        # The driver of the firmware of the VideoCore crashes without it.
+        "module_blacklist=vchiq",
     ),
     "bcm2835_gpio",
     request=17,
