@@ -140,7 +140,7 @@ def test_a_chip_that_stands_still_gives_no_scan(chip: Chip, fault: str) -> None:
     assert len(capture(chip, 0.1)[0]) > 300
 
 
-@pytest.mark.parametrize("ratio", [128, 1024])
+@pytest.mark.parametrize("ratio", [512, 1024])
 def test_oversampling_sets_the_rate(chip: Chip, ratio: int) -> None:
     chip.plug(MODEL)
     chip.play_nanovolts(staircase())
