@@ -7,7 +7,7 @@ believed. Both discovery and capture use this table.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from csp1d.scan_type import ScanType
@@ -171,3 +171,15 @@ _UNLISTED = AdcDriver(source="", names="")
 def driver_of(name: str) -> AdcDriver:
     """The driver of the IIO device with this name."""
     return next((driver for driver in DRIVERS if re.fullmatch(driver.names, name)), _UNLISTED)
+
+
+def own_trigger(wanted: str, own: Collection[str]) -> str:
+    """The one of an ADC's `own` triggers with the `wanted` name, or with that name but for its
+    numbers: they are those of IIO devices, which may change. Otherwise `wanted`."""
+    if wanted in own:
+        return wanted
+    return {_without_numbers(name): name for name in own}.get(_without_numbers(wanted), wanted)
+
+
+def _without_numbers(trigger: str) -> str:
+    return re.sub(r"\d+", "", trigger)

@@ -18,7 +18,6 @@ import contextlib
 import errno
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 from csp1d.config import HRTIMER_PREFIX, ChannelConfig, Config, is_current
 from csp1d.errors import DeviceAbsentError, DeviceError
 from csp1d.hat import sysfs
-from csp1d.hat.adc_drivers import driver_of
+from csp1d.hat.adc_drivers import driver_of, own_trigger
 from csp1d.hat.device import Driver, open_error
 from csp1d.measuring.scan import SLOWEST_HERTZ, Channel, ScanFormat, Timestamp
 from csp1d.scan_type import ScanType
@@ -317,10 +316,8 @@ class IioAdc(Driver):
                     f"{self._name}: adc.trigger {trigger!r} cannot be created "
                     f"({error.strerror}){remedies.get(error.errno or 0, '')}"
                 ) from error
-        # The number in the name of an own trigger is that of the IIO device, which may change.
-        own = {_without_numbers(own): own for own in self._own_triggers}
-        if trigger == name and name not in self._own_triggers:
-            name = own.get(_without_numbers(name), name)
+        if trigger == name:
+            name = own_trigger(name, self._own_triggers)
         triggers = sysfs.triggers(self._bus)
         current = self._folder / "trigger/current_trigger"
         reason = ""
@@ -362,10 +359,6 @@ class IioAdc(Driver):
         return DeviceError(
             f"{self._name}: {file} rejects {value!r}: {error.strerror}{sysfs.write_remedy(error)}"
         )
-
-
-def _without_numbers(trigger: str) -> str:
-    return re.sub(r"\d+", "", trigger)
 
 
 def find_adc(wanted: str, bus: Path = sysfs.IIO_DEVICES) -> Path:

@@ -26,8 +26,8 @@ _NEVER_QUIET_BITS = 18
 One of 16 bits may when the load is switched off: its noise can be a sixth of a code."""
 
 _NEARLY_ALL = 0.98
-"""An alternating current with this share of a cycle at the ends of the range exceeds it more than
-twenty times: there is none, but the reference or a bias is missing."""
+"""An alternating current with this share of some cycles at the ends of the range exceeds it about
+twenty times, or twice at 200 scans/s: there is none, but the reference or a bias is missing."""
 
 _LARGE_AMPERES = 10.0
 _SLOW_SHARE = 0.25

@@ -7,8 +7,8 @@
     tests/kernel/run --package DIR --only [--campaign FAULTS] [--seed N] [--mutants FAULTS]
                      [--soak MINUTES] [SUITE...]
 
-For each suite: take its image (built when missing), compile the virtual HAT's module for its
-kernel, boot, load the module, run pytest in the guest.  The suites run side by side.
+For each suite: take its image (built when missing), compile the modules of virtual hardware for
+its kernel, boot, load that of the HAT, run pytest in the guest.  The suites run side by side.
 
 ``--campaign`` injects this number of faults into the installed package, after its tests or (with
 ``--only``) instead of them, and judges every byte sent (campaign/judge.py).  ``--mutants`` injects
