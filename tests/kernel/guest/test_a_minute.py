@@ -160,7 +160,7 @@ def test_request_led_follows_the_line(minute: Minute) -> None:
 
 
 def test_real_uart(own_board: Board) -> None:
-    """A minute on a 16550, judged by what its wire brought out of the machine."""
+    """A while on a 16550, judged by what its wire brought out of the machine."""
     board = own_board
     with open("/results/ttyS1", "rb") as witness:
         witness.seek(0, 2)
@@ -169,13 +169,13 @@ def test_real_uart(own_board: Board) -> None:
         board.wait_until_measuring(AMPERES)
         board.hat.line.set(True)
         before = board.daemon.metrics()
-        time.sleep(60)
+        time.sleep(15)
         board.hat.line.set(False)
         after = board.daemon.metrics()
         time.sleep(1.5)  # Nothing may be sent after the fall, so there is no event to wait for.
         data = witness.read()
     *telegrams, last = split(data)
-    assert 59 <= len(telegrams) <= 61
+    assert 14 <= len(telegrams) <= 16
     assert after["csp1d_scans_lost_total"] == before["csp1d_scans_lost_total"]
     for telegram in telegrams:
         telegram.check()

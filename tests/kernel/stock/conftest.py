@@ -9,6 +9,7 @@ import contextlib
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,11 +96,13 @@ def expected(model: str, amperes: tuple[float, ...] = AMPERES) -> tuple[int, ...
 
 
 def discovered() -> str:
-    """What `csp1ctl discover` proposes, with nothing missing."""
-    command = [sys.executable, "-m", "csp1d.tool.ctl", "discover"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """The drop-in that `csp1ctl discover --output` writes, with nothing missing."""
+    with tempfile.TemporaryDirectory() as directory:
+        drop_in = Path(directory) / "hat.toml"
+        command = [sys.executable, "-m", "csp1d.tool.ctl", "discover", "--output", str(drop_in)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return drop_in.read_text()
 
 
 @pytest.fixture
