@@ -200,8 +200,11 @@ def local_time_of(unix_seconds: float) -> time.struct_time:
     """
     local_time = time.localtime(unix_seconds)
     year_begin = unix_seconds - (local_time.tm_yday - 1) * _DAY_SECONDS
-    weeks = (time.localtime(year_begin + week * 7 * _DAY_SECONDS) for week in range(53))
-    is_summer = local_time.tm_gmtoff > min(week.tm_gmtoff for week in weeks)
+    # The shortest standard time of a zone is that of Africa/Casablanca, in Ramadan: five weeks.
+    is_summer = any(
+        local_time.tm_gmtoff > time.localtime(year_begin + day * _DAY_SECONDS).tm_gmtoff
+        for day in range(0, 365, 28)
+    )
     return time.struct_time((*local_time[:8], int(is_summer)))
 
 
