@@ -43,11 +43,19 @@ line = "P1_REQUEST"
 
 
 def wait_for(what: str, condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until ``condition`` holds; AssertionError with ``what`` when it does not."""
+    """Wait until ``condition`` holds; AssertionError with ``what`` when it does not.
+
+    One that takes long, such as a scrape, is evaluated less often: it would keep the only processor
+    busy, and under emulation the whole machine would be slow.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
+    while True:
+        begin = time.monotonic()
+        if condition():
+            return
+        end = time.monotonic()
+        assert end < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(max(0.02, 3 * (end - begin)))
 
 
 def sleep_until(ns: int) -> None:
