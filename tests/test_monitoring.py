@@ -186,6 +186,23 @@ def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     promtool("check", "rules", "--lint=none", file)
 
 
+@pytest.mark.parametrize(
+    ("panel", "alert"),
+    [
+        ("Down", "Csp1dDown"),
+        ("Not measuring", "Csp1dNotMeasuring"),
+        ("Rejected reloads", "Csp1dReloadRejected"),
+    ],
+)
+def test_a_number_of_devices_is_that_of_the_alert(panel: str, alert: str) -> None:
+    """One fault counts in one panel."""
+    rule = re.search(
+        rf"- alert: {alert}\n +expr: (?:\|\n)?(.*?)\n +for:", RULES.read_text(), re.DOTALL
+    )
+    assert rule
+    assert queries()[f"{panel}, A"] == f"count({' '.join(rule[1].split())})"
+
+
 def test_the_dashboard_is_identified_and_portable() -> None:
     loaded = dashboard()
     ids = [panel["id"] for panel in loaded["panels"]]
