@@ -110,7 +110,7 @@ def test_each_event_that_lasts_has_one_alert() -> None:
     assert others == {
         *("adc-lost", "adc-stalled", "adc-slow", "readings-lost", "input-failed", "clipping"),
         *("scans-lost", "p1-port-lost", "request-line-lost", "telegram-dropped"),
-        *("configuration-rejected", "wiring-doubtful"),
+        *("telegrams-aborted", "configuration-rejected", "wiring-doubtful"),
     }
 
 
