@@ -236,7 +236,7 @@ class Sender:
             if self._aborted_in_row >= _MANY_ABORTED and self._aborts.observe(now_ns):
                 self._aborts.log(
                     "the request ended during each of the last %d telegrams; check the charge"
-                    " point, the request line and p1.request.debounce_ms",
+                    " point, the request line, p1.request.debounce_ms and the serial port",
                     _MANY_ABORTED,
                 )
 

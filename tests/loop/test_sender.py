@@ -221,7 +221,7 @@ def test_requests_that_end_too_early_are_logged_once_and_their_end_once(
     request(20, is_short=True)
     assert caplog.messages == [
         "the request ended during each of the last 10 telegrams; check the charge point, the"
-        " request line and p1.request.debounce_ms"
+        " request line, p1.request.debounce_ms and the serial port"
     ]
     request(3, is_short=False)
     assert caplog.messages[1:] == ["telegrams are complete again"]
