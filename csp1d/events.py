@@ -60,6 +60,8 @@ class Event(enum.Enum):
     P1_PORT_CANNOT_FLUSH = "p1-port-cannot-flush", "a6124f5be25c4074a6c032ca272fa519", WARNING
     TELEGRAM_DROPPED = "telegram-dropped", "64deb061b3044d8a93b5af4d34239630", WARNING
     TELEGRAMS_RESUMED = "telegrams-resumed", "70985584daf542919cece63ce9619070", INFO
+    TELEGRAMS_ABORTED = "telegrams-aborted", "c037f1a1e50b4b17a97824cc5c144f04", WARNING
+    TELEGRAMS_COMPLETE = "telegrams-complete", "b6640f6d476b44b590fad5ad176cd827", INFO
     REQUEST_LINE_LOST = "request-line-lost", "d477b364a78d403c9ee29a3c8610caf5", WARNING
     REQUEST_LINE_FOUND = "request-line-found", "55fc072695b84b358559e306aa9e3b32", INFO
 
@@ -135,6 +137,8 @@ CHAPTERS: Mapping[Event, str | None] = {
     Event.P1_PORT_CANNOT_FLUSH: None,
     Event.TELEGRAM_DROPPED: "no-telegrams",
     Event.TELEGRAMS_RESUMED: None,
+    Event.TELEGRAMS_ABORTED: "no-telegrams",
+    Event.TELEGRAMS_COMPLETE: None,
     Event.REQUEST_LINE_LOST: "no-telegrams",
     Event.REQUEST_LINE_FOUND: None,
     Event.LED_LOST: "leds",

@@ -90,6 +90,7 @@ _ROWS = {
     "scans-lost": "scans lost",
     "readings-lost": "scans lost",
     "telegram-dropped": "telegrams",
+    "telegrams-aborted": "telegrams",
     "led-lost": "LEDs",
     "led-trigger-lost": "LEDs",
 }

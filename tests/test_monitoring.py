@@ -110,7 +110,7 @@ def test_each_event_that_lasts_has_one_alert() -> None:
     assert others == {
         *("adc-lost", "adc-stalled", "adc-slow", "readings-lost", "input-failed", "clipping"),
         *("scans-lost", "p1-port-lost", "request-line-lost", "telegram-dropped"),
-        *("configuration-rejected", "wiring-doubtful"),
+        *("telegrams-aborted", "configuration-rejected", "wiring-doubtful"),
     }
 
 
@@ -184,6 +184,23 @@ def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     # JSON is YAML.
     file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     promtool("check", "rules", "--lint=none", file)
+
+
+@pytest.mark.parametrize(
+    ("panel", "alert"),
+    [
+        ("Down", "Csp1dDown"),
+        ("Not measuring", "Csp1dNotMeasuring"),
+        ("Rejected reloads", "Csp1dReloadRejected"),
+    ],
+)
+def test_a_number_of_devices_is_that_of_the_alert(panel: str, alert: str) -> None:
+    """One fault counts in one panel."""
+    rule = re.search(
+        rf"- alert: {alert}\n +expr: (?:\|\n)?(.*?)\n +for:", RULES.read_text(), re.DOTALL
+    )
+    assert rule
+    assert queries()[f"{panel}, A"] == f"count({' '.join(rule[1].split())})"
 
 
 def test_the_dashboard_is_identified_and_portable() -> None:

@@ -17,14 +17,16 @@ from pathlib import Path
 
 import pytest
 from certificates import make_certificate
+from states import DROPPED, END_NS, FAILED, MEASURING, READING, UNIX_SECONDS
 from test_commands import csp1ctl, put
-from test_daemon import ROOT, Running, running
+from test_daemon import ROOT, Running, get, running
 
 from csp1d import __version__
 from csp1d.config_file import load
 from csp1d.interfaces.http import SocketServer
 from csp1d.interfaces.router import Page
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.measuring.reading import DirectionReading
 from csp1d.status import to_json
 
 # Three ADC inputs of 12 bits, with a noise of a whole code: 0.08 A.
@@ -152,6 +154,9 @@ def test_the_tools_work_whatever_the_network_gets(
         with Terminal(tmp_path, "watch") as terminal:
             terminal.shows(r"L1[^\n]* (10\.0|9\.9)\d A")
         ctl(tmp_path, "calibrate", "gain", "--yes", "L1=9")
+        ctl(tmp_path, "record", "1", str(tmp_path / "house"))
+        # As forwarded by ssh.
+        assert b"<title>csp1d</title>" in get(tmp_path / "http.sock", "/")
     assert load(tmp_path / "csp1d.toml").channels.L1.gain == pytest.approx(0.9, rel=2e-3)
 
 
@@ -166,7 +171,7 @@ def test_without_a_daemon_or_without_its_socket_there_is_nothing_to_ask(
     assert ctl(tmp_path, *command, code=69).startswith(b'csp1ctl: http.socket is ""')
 
 
-class Hostile:
+class Answering:
     """A server that answers on http.sock for csp1d, as the user of the tests."""
 
     def __init__(self, folder: Path, body: bytes) -> None:
@@ -178,6 +183,35 @@ class Hostile:
 
     def __exit__(self, *raised: object) -> None:
         self._server.close()
+
+
+DOUBTFUL = DirectionReading(None, frozenset(), "", "swap L1 and L2")
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "line"),
+    [
+        (MEASURING, 0, "telegrams     2 sent, 1 aborted, 1 dropped; requests: 4"),
+        (replace(MEASURING, problems=(DROPPED,)), 1, "- telegram dropped: port stuck"),
+        (
+            replace(MEASURING, reading=None, failed=FAILED),
+            1,
+            "L2            input failed: current unknown, no telegrams",
+        ),
+        (
+            replace(MEASURING, reading=replace(READING, direction=DOUBTFUL)),
+            0,
+            "wiring        swap L1 and L2",
+        ),
+    ],
+    ids=["a loss in the past", "a problem", "a failed input", "a wiring that may be right"],
+)
+def test_status_fails_while_there_is_a_problem(
+    tmp_path: Path, config: str, state: Snapshot, code: int, line: str
+) -> None:
+    put(tmp_path, "csp1d.toml", config)
+    with Answering(tmp_path, to_json(state.status(END_NS, UNIX_SECONDS))):
+        assert line in ctl(tmp_path, "status", code=code).decode().splitlines()
 
 
 CONTROL = "\x1b]0;title\x07\x1b[2J\r\x9b1A\u202e"
@@ -195,7 +229,7 @@ def test_no_control_character_reaches_the_terminal(
     # There is no reading.
     good = 0 if command == ["watch"] else 1
     for served, code in ((body, good), (wrong, 69), (raw, 69)):
-        with Hostile(tmp_path, served):
+        with Answering(tmp_path, served):
             if command == ["watch"] and not code:
                 with Terminal(tmp_path, "watch") as terminal:
                     terminal.shows("csp1d 0\\.1.]0;title..\\[2J")

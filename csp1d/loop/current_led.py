@@ -2,20 +2,21 @@
 """Timing of the current LED, without I/O: lit 20 ms per second and ampere.
 
 Each reading lights the LED for its own time, so the LED goes dark when the readings stop. From 50 A
-on that time extends past the next reading, and the LED stays lit. Readings are not punctual: after
-a late one, the next would come before its light has ended and fill the gap between the two. So a
-light that would begin early waits until one second after the previous one began.
+on that time extends just past the next reading, and the LED stays lit. Readings are not punctual:
+after a late one, the next would come before its light has ended and fill the gap between the two.
+So a light that would begin early waits until one second after the previous one began.
 
 The kernel ends the light, whatever the daemon is busy with. But the longer a kernel timer, the
 later it may fire: at 250 Hz, 4 ms for up to a quarter of a second, 32 ms for two seconds
 (kernel/time/timer.c, "Level Offset Granularity"). So the last `_TRIM_MS` are set again.
 """
 
-from csp1d.measuring.reading import SHOWN_NS
 from csp1d.units import MS_NS, SECOND_NS
 
 _MS_PER_AMPERE = 20
 _CONTINUOUS_AMPERES = 50
+_CONTINUOUS_MS = 1200
+"""One second until the next reading, one mains cycle, a block of the ADC (0.1 s), and a margin."""
 _TRIM_MS = 200
 _EARLY_NS = 8 * MS_NS
 """A light that begins at most this early does not wait: the difference is not visible."""
@@ -42,7 +43,7 @@ class CurrentLed:
         """A reading of L1+L2+L3 is ready: call `start()` at `start_ns`, which may be now."""
         self.on_ms = round(total_amperes * _MS_PER_AMPERE)
         if total_amperes >= _CONTINUOUS_AMPERES:
-            self.on_ms = SHOWN_NS // MS_NS
+            self.on_ms = _CONTINUOUS_MS
         self.start_ns = now_ns
         if self._lit_ns is not None:
             second_ns = self._lit_ns + SECOND_NS - _EARLY_NS

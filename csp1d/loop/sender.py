@@ -27,6 +27,9 @@ from csp1d.units import SECOND_NS
 _REQUESTED_NS = 10 * SECOND_NS
 """A charge point that polls lowers the line between telegrams: it requests them all the same."""
 
+_MANY_ABORTED = 10
+"""Aborted telegrams are reported when that many came in a row: a few are normal."""
+
 
 class Sender:
     """Sends each reading at most once, while the charge point requests telegrams."""
@@ -41,6 +44,8 @@ class Sender:
         self._config = config
         self._clock = clock
         self._stuck = Fault(Event.TELEGRAM_DROPPED, "P1 port", QUIET_NS)
+        self._aborts = Fault(Event.TELEGRAMS_ABORTED, "P1 port")
+        self._aborted_in_row = 0
         self._time = TelegramTime()
         self._cannot_flush = Fault(Event.P1_PORT_CANNOT_FLUSH, "P1 port")
         self.line = DeviceSlot[RequestLine](
@@ -66,6 +71,8 @@ class Sender:
         self.port.reset()
         self._cannot_flush.reset_reasons()
         self._stuck.reset_reasons()
+        self._aborts.reset_reasons()
+        self._aborted_in_row = 0
         self._config = config
         self._start()
 
@@ -94,7 +101,8 @@ class Sender:
         """The active problems of port and request line; None stands for none."""
         # A port that is stuck drops a telegram per interval.
         within_ns = QUIET_NS + self._config.p1.interval_seconds * SECOND_NS
-        return [self.port.problem, self._stuck.recent(now_ns, within_ns), self.line.problem]
+        telegrams = [fault.recent(now_ns, within_ns) for fault in (self._stuck, self._aborts)]
+        return [self.port.problem, *telegrams, self.line.problem]
 
     def descriptors(self) -> dict[int, int]:
         """The descriptors that wake the loop, with their selector events."""
@@ -214,7 +222,23 @@ class Sender:
         except OSError as error:
             self._lose_port(error)
             return
+        self._log_aborted(before, now_ns)
         self._log_dropped(before, now_ns)
+
+    def _log_aborted(self, before: PortCounts, now_ns: int) -> None:
+        """Log that all telegrams are aborted, or no longer are."""
+        if self.counts.sent > before.sent:
+            self._aborted_in_row = 0
+            if self._aborts.clear(now_ns):
+                Event.TELEGRAMS_COMPLETE.log("telegrams are complete again", device="P1 port")
+        elif aborted := self.counts.aborted - before.aborted:
+            self._aborted_in_row += aborted
+            if self._aborted_in_row >= _MANY_ABORTED and self._aborts.observe(now_ns):
+                self._aborts.log(
+                    "the request ended during each of the last %d telegrams; check the charge"
+                    " point, the request line, p1.request.debounce_ms and the serial port",
+                    _MANY_ABORTED,
+                )
 
     def _log_dropped(self, before: PortCounts, now_ns: int) -> None:
         """Log that the port is stuck, or no longer is; the loss of the port is logged elsewhere."""

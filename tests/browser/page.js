@@ -295,7 +295,7 @@ describe("the page", { concurrency: false }, () => {
       const plain = await (await other.newContext({ javaScriptEnabled: false })).newPage();
       await plain.goto(daemon.url);
       assert.match(await plain.locator("body").innerText(),
-        /^csp1d\s+This page needs JavaScript\. Without it, sudo csp1ctl status on the board shows .*; status\.json has both/);
+        /^csp1d\s+This page needs JavaScript: allow it in the browser\. Without it, status\.json has .* the problems;/);
       assert.ok(await plain.locator("body noscript").isVisible());
       assert.ok(await plain.locator("main").isHidden());
       assert.ok(await plain.locator("#pause").isHidden());

@@ -228,6 +228,11 @@ def test_the_page_is_one_file_that_may_run_its_own_script() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", HTML)
 
 
+def test_the_page_sends_no_one_to_the_terminal_of_root() -> None:
+    """It is read on a phone: the reasons and remedies are on it."""
+    assert not re.search(r"sudo|journalctl", HTML)
+
+
 def test_the_page_explains_every_object_of_a_telegram() -> None:
     described = {*re.findall(r'"(\d-\d:[\d.]+)": "', HTML)}
     phase_codes = {*re.findall(r'"(\d\.\d+\.0)": "', HTML)}

@@ -44,11 +44,12 @@ def test_the_remaining_light_is_right_however_late_it_is_asked_for(
 
 
 @pytest.mark.parametrize("amperes", [50.0, 60.0, 2997.0])
-def test_from_fifty_amperes_the_light_extends_past_the_next_reading(amperes: float) -> None:
+def test_from_fifty_amperes_the_light_extends_just_past_the_next_reading(amperes: float) -> None:
     led = CurrentLed()
-    # Readings come a mains cycle around a second apart.
     led.on_reading(amperes, 0)
-    assert led.start(0) > 1020
+    # Readings come a mains cycle and a block of the ADC around a second apart. When they stop, the
+    # LED must not say for longer that it measures.
+    assert 1120 < led.start(0) < 1250
     assert led.trim_ns is None
 
 

@@ -69,7 +69,7 @@ def test_no_current_ends_the_light_of_the_reading_before(turns_off_alone: bool) 
     hat = LedHat(turns_off_alone)
     indicators = Indicators(hat, Config())
     indicators.on_reading(60.0)
-    assert hat.leds["current"].shows == 1500
+    assert hat.leds["current"].shows == 1200
     indicators.on_reading(0.0)
     assert hat.leds["current"].shows is False
     assert indicators.ms_per_second["current"] == 0
@@ -107,7 +107,7 @@ def test_leds_that_were_unplugged_show_their_state_again() -> None:
     indicators.reopen_missing(again=True)
     shown = hat.shown()
     assert (shown["power"], shown["p1"]) == (True, True)
-    assert 1000 < (shown["current"] or 0) <= 1500
+    assert 1000 < (shown["current"] or 0) <= 1200
 
 
 def test_an_led_that_cannot_be_set_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -163,6 +163,15 @@ def dropped(bench: Bench) -> None:
     bench.sender._dispatch(event)
 
 
+def aborted(bench: Bench) -> None:
+    def event(now_ns: int, waiting: int) -> list[Action]:
+        bench.sender.counts.aborted += 1
+        return []
+
+    for _ in range(10):
+        bench.sender._dispatch(event)
+
+
 def sent(bench: Bench) -> None:
     def event(now_ns: int, waiting: int) -> list[Action]:
         bench.sender.counts.sent += 1
@@ -261,6 +270,7 @@ STORIES: dict[Event, tuple[str, Step, Step]] = {
     ),
     Event.P1_PORT_LOST: ("P1 port", *loses("P1 port", lambda b: b.sender.reopen_missing())),
     Event.TELEGRAM_DROPPED: ("P1 port", dropped, sent),
+    Event.TELEGRAMS_ABORTED: ("P1 port", aborted, sent),
     Event.REQUEST_LINE_LOST: (
         "request line",
         *loses("request line", lambda b: b.sender.reopen_missing()),
@@ -331,7 +341,11 @@ def test_while_the_adc_is_missing_nothing_else_is_known_of_it(bench: Bench) -> N
 
 
 @pytest.mark.parametrize(
-    "event", [Event.INPUT_FAILED, Event.CLIPPING, Event.WIRING_DOUBTFUL, Event.TELEGRAM_DROPPED]
+    "event",
+    [
+        *(Event.INPUT_FAILED, Event.CLIPPING, Event.WIRING_DOUBTFUL),
+        *(Event.TELEGRAM_DROPPED, Event.TELEGRAMS_ABORTED),
+    ],
 )
 def test_what_is_not_observed_any_more_is_no_problem(event: Event, bench: Bench) -> None:
     bench.repeat(STORIES[event][1], 3)

@@ -197,6 +197,37 @@ def test_only_a_telegram_that_was_sent_ends_the_fault(
     assert len(caplog.messages) == 2
 
 
+def test_requests_that_end_too_early_are_logged_once_and_their_end_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench(Config())
+    counts = bench.sender.counts
+
+    def request(seconds: int, is_short: bool) -> None:
+        """A request for each reading; of a telegram in a short one, some bytes have not left."""
+        bench.board.port.is_stuck = is_short
+        for _ in range(seconds):
+            bench.board.line.set(True)
+            bench.seconds(1)
+            bench.board.line.set(False)
+            bench.sender.reopen_missing()
+
+    request(9, is_short=True)
+    request(1, is_short=False)
+    request(9, is_short=True)
+    assert (counts.sent, counts.aborted) == (1, 18)
+    assert caplog.messages == [], "a few are normal"
+    request(20, is_short=True)
+    assert caplog.messages == [
+        "the request ended during each of the last 10 telegrams; check the charge point, the"
+        " request line, p1.request.debounce_ms and the serial port"
+    ]
+    request(3, is_short=False)
+    assert caplog.messages[1:] == ["telegrams are complete again"]
+    assert counts.dropped == 0
+
+
 @pytest.mark.parametrize("fault", ["is_gone", "fails_to_flush"])
 def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     bench: Bench, caplog: pytest.LogCaptureFixture, fault: str

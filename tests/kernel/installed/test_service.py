@@ -238,7 +238,7 @@ def test_reload_with_a_bad_file(board: InstalledBoard) -> None:
 
 
 def test_listen_is_the_one_place_that_says_who_may_scrape(board: InstalledBoard) -> None:
-    configure('\n[http]\nlisten = "0.0.0.0:19510"\n')
+    configure('\n[http]\nlisten = ":19510"\n')
     try:
         run("systemctl", "reload", UNIT)
         run("ip", "address", "replace", "192.0.2.1/32", "dev", "lo")
