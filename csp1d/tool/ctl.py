@@ -4,6 +4,7 @@
 import argparse
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,10 @@ from csp1d.phase import Phase
 
 def main() -> int:
     """Run `csp1ctl`; the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C, so that no draft of a file stays and a screen is left. nohup(1) ignores SIGHUP.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     return guarded("csp1ctl", _run)
 
 
