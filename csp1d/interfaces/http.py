@@ -269,11 +269,17 @@ class SocketServer(Server):
         # A port that ssh forwards here is within reach of a browser.
         super().__init__("http.socket", [listener], Router(pages, is_machine_name))
 
+    def is_in_place(self) -> bool:
+        """Whether clients find this socket at its path, where another process may remove it."""
+        with contextlib.suppress(OSError):
+            return os.lstat(self._path).st_ino == self._inode
+        return False
+
     def close(self) -> None:
         super().close()
-        with contextlib.suppress(OSError):
-            # Another csp1d may have its own there by now.
-            if os.lstat(self._path).st_ino == self._inode:
+        # Another csp1d may have its own there by now.
+        if self.is_in_place():
+            with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
 
