@@ -324,8 +324,8 @@ def test_a_signal_ends_a_recording_as_ctrl_c_does(
 ) -> None:
     daemon.run(20)
     (tmp_path / "c.toml").write_text(f'[http]\nsocket = "{daemon.config.http.socket}"\n')
-    command = [sys.executable, "-m", "csp1d.tool.ctl", "--config", tmp_path / "c.toml"]
-    process = subprocess.Popen([*command, "record", "30", tmp_path / "x"])
+    command = [sys.executable, "-m", "csp1d.tool.ctl", "--config", f"{tmp_path}/c.toml"]
+    process = subprocess.Popen([*command, "record", "30", f"{tmp_path}/x"])
     end = time.monotonic() + 20
     while not any(path.stat().st_size for path in tmp_path.glob(".x.bin.*")):
         assert time.monotonic() < end
