@@ -366,6 +366,16 @@ def test_a_name_of_the_certificate_or_the_site_is_a_host(
         server.close()
 
 
+@pytest.mark.parametrize("before", ["# -----BEGIN CERTIFICATE----- of the sensor\n", "\r\n"])
+def test_what_precedes_a_certificate_is_skipped(tmp_path: Path, before: str) -> None:
+    certificate, key = make_certificate(tmp_path, "sensor", "DNS:house-1.example")
+    certificate.write_text(before + certificate.read_text())
+    tls = http.load_tls(HttpConfig("", "", str(certificate), str(key)))
+    assert tls
+    assert tls.names == {"house-1.example"}
+    assert tls.expiry_seconds == pytest.approx(time.time() + 2 * 86400, abs=60)
+
+
 def test_an_address_in_use_is_named(server: HttpServer) -> None:
     address = server.url.removeprefix("http://").rstrip("/")
     with pytest.raises(DeviceError, match=rf"cannot listen on http\.listen '{address}': "):
