@@ -87,6 +87,10 @@ def load(name: str | Path) -> Capture:
         raise _error(Path(error.filename or json_path), reason) from error
     except (ValueError, RecursionError) as error:
         raise _error(json_path, f"is not JSON ({error}); record the capture again") from error
+    if not scans_path.is_file():
+        raise _error(
+            scans_path, "is not a regular file; a capture consists of NAME.json and NAME.bin"
+        )
     scan_format = parse_format(document, json_path)
     if rest := scans_length % scan_format.scan_bytes:
         raise _error(

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -304,6 +305,16 @@ def test_what_came_before_the_end_of_the_source_is_kept(
     with pytest.raises(end, match="over"):
         save(tmp_path / "x", hat_format(), chunks())
     assert b"".join(load(tmp_path / "x").chunks()) == scans
+
+
+def test_scans_in_a_pipe_are_rejected(name: Path) -> None:
+    scans = Path(f"{name}.bin")
+    scans.unlink()
+    os.mkfifo(scans)
+    with pytest.raises(
+        CaptureError, match=r"house\.bin: is not a regular file; a capture consists"
+    ):
+        load(name)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, DeviceError, None])
