@@ -318,9 +318,17 @@ def test_an_internal_error_is_printed_without_a_journal(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "command", ["csp1d --version", "csp1d --check-config", "csp1d.tool.ctl telegram 1 2 3"]
+    "command",
+    [
+        "csp1d --version",
+        "csp1d --config c --check-config",
+        "csp1d.tool.ctl --config c telegram 1 2 3",
+    ],
 )
-def test_an_output_that_cannot_be_written_is_no_bug(command: str, unbuffered: str) -> None:
+def test_an_output_that_cannot_be_written_is_no_bug(
+    tmp_path: Path, command: str, unbuffered: str
+) -> None:
+    put(tmp_path, "c", "")
     program = "csp1ctl" if "ctl" in command else "csp1d"
     reader, closed = os.pipe()
     os.close(reader)
@@ -332,9 +340,9 @@ def test_an_output_that_cannot_be_written_is_no_bug(command: str, unbuffered: st
             [sys.executable, "-m", *command.split()],
             stdout=output,
             stderr=subprocess.PIPE,
-            cwd=ROOT,
+            cwd=tmp_path,
             check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
         )
         os.close(output)
         expected = f"{program}: {message}\n" if message else ""

@@ -29,6 +29,7 @@ from csp1d.tool.client import Client, NoAnswerError
 from csp1d.tool.scan_source import ScanSource, open_source
 from csp1d.units import SECOND_NS
 
+ROOT = Path(__file__).parents[2]
 FORMAT = hat_format(rate=1000)
 SIZE = FORMAT.scan_bytes
 RATE = 1000
@@ -325,7 +326,7 @@ def test_a_signal_ends_a_recording_as_ctrl_c_does(
     daemon.run(20)
     (tmp_path / "c.toml").write_text(f'[http]\nsocket = "{daemon.config.http.socket}"\n')
     command = [sys.executable, "-m", "csp1d.tool.ctl", "--config", f"{tmp_path}/c.toml"]
-    process = subprocess.Popen([*command, "record", "30", f"{tmp_path}/x"])
+    process = subprocess.Popen([*command, "record", "30", f"{tmp_path}/x"], cwd=ROOT)
     end = time.monotonic() + 20
     while not any(path.stat().st_size for path in tmp_path.glob(".x.bin.*")):
         assert time.monotonic() < end
