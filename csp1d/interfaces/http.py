@@ -369,8 +369,10 @@ def _bind(host: str, port: int, is_only: bool) -> socket.socket:
 def _listen_on_socket(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
-        # The service manager creates that of the service.
-        Path(path).parent.mkdir(exist_ok=True)
+        # The service manager creates that of the service. The group must reach the socket.
+        if not (folder := Path(path).parent).exists():
+            folder.mkdir()
+            folder.chmod(0o755)
         _remove_stale(path)
         umask = os.umask(0o117)
         try:
