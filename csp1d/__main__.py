@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from csp1d import __version__
 from csp1d.config import Config
-from csp1d.config_file import DEFAULT_PATH, doubts, load
+from csp1d.config_file import DEFAULT_PATH, doubts, drop_in_folder, load, origins
 from csp1d.errors import ConfigError
-from csp1d.exits import CONFIGURATION, OK, USAGE, guarded
+from csp1d.exits import CONFIGURATION, OK, USAGE, guarded, printing
 
 if TYPE_CHECKING:
     from csp1d.hat.simulated import SimulatedHat
@@ -35,23 +35,25 @@ def main() -> int:
 
 
 def _run() -> int:
-    arguments = _parser().parse_args()
-    named: Path | None = arguments.config
-    try:
-        config = load(named)
-        if arguments.check_config and config.http.tls_certificate:
-            from csp1d.interfaces.http import load_certificates
+    with printing("csp1d"):
+        arguments = _parser().parse_args()
+        named: Path | None = arguments.config
+        try:
+            config = load(named)
+            if arguments.check_config and config.http.tls_certificate:
+                from csp1d.interfaces.http import load_certificates
 
-            load_certificates(config.http, named)
-    except ConfigError as error:
-        _report_rejected(error, arguments.check_config)
-        return CONFIGURATION
-    if arguments.check_config:
-        file = named or DEFAULT_PATH
-        for doubt in doubts(file):
-            print(f"csp1d: warning: {doubt}", file=sys.stderr)
-        print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults")
-        return OK
+                load_certificates(config.http, named)
+        except ConfigError as error:
+            _report_rejected(error, arguments.check_config)
+            return CONFIGURATION
+        if arguments.check_config:
+            file = named or DEFAULT_PATH
+            for doubt in doubts(file):
+                print(f"csp1d: warning: {doubt}", file=sys.stderr)
+            others = f" and {drop_in_folder(file)}" if origins(file) else ""
+            print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults{others}")
+            return OK
     return _serve(config, named, arguments.simulate)
 
 

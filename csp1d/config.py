@@ -319,7 +319,7 @@ def split_address(listen: str) -> tuple[tuple[str, ...], int]:
     import ipaddress  # Only now: many configurations leave the address out.
 
     match = re.fullmatch(
-        r"(?:\[([\w.%]*:[\w:.%]*)\]|([\d.]*|localhost)):(\d{1,5})", listen, re.ASCII
+        r"(?:\[([\w.%]*:[\w:.%~-]*)\]|([\d.]*|localhost)):(\d{1,5})", listen, re.ASCII
     )
     host = (match[1] or match[2]) if match else ""
     try:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exit codes of the commands (2 as in argparse, the others from sysexits(3))."""
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 OK = 0
 PROBLEM = 1
@@ -32,3 +34,26 @@ def guarded(
             message = "internal error, please report it with the lines above"
             print(f"{program}: {message}", file=sys.stderr)
         return INTERNAL
+
+
+@contextlib.contextmanager
+def printing(program: str) -> Iterator[None]:
+    """Exit if standard output cannot be written: with the reason, or without a word if its reader
+    has left, as `head` does.
+
+    Any other OSError must be handled in the block.
+    """
+    try:
+        try:
+            yield
+        finally:
+            # Also of argparse, which prints and exits; None: it was closed before the start.
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        # The interpreter must not flush to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(OK)
+        print(f"{program}: cannot write the output: {error.strerror}", file=sys.stderr)
+        sys.exit(INTERNAL)

@@ -19,7 +19,8 @@ from systemd import id128
 _APPLICATION = UUID("2a4cce25-01b3-4990-99fd-19876b7085a5")
 """Another value would give every device a new identity."""
 
-_HOSTS, _RESOLVER = Path("/etc/hosts"), Path("/etc/resolv.conf")
+_HOSTNAME, _HOSTS = Path("/etc/hostname"), Path("/etc/hosts")
+_RESOLVER = Path("/etc/resolv.conf")
 
 
 def identified(config: P1Config) -> P1Config:
@@ -48,11 +49,20 @@ def is_machine_name(name: str) -> bool:
     The domain is that of hosts(5), or one that resolv.conf(5) searches. No name server is asked:
     its answer could take long, and be false.
     """
-    hostname = os.uname().nodename.lower()
-    host = hostname.partition(".")[0]
-    if name in (hostname, host, f"{host}.local"):
-        return True
-    return name.startswith(f"{host}.") and name in _qualified(host)
+    for hostname in _hostnames():
+        host = hostname.partition(".")[0]
+        if name in (hostname, host, f"{host}.local"):
+            return True
+        if name.startswith(f"{host}.") and name in _qualified(host):
+            return True
+    return False
+
+
+def _hostnames() -> Iterator[str]:
+    yield os.uname().nodename.lower()
+    # A service does not see a new hostname (ProtectHostname=, systemd.exec(5)): the file has it.
+    for name, *_ in _fields(_HOSTNAME):
+        yield name
 
 
 def _qualified(host: str) -> Iterator[str]:

@@ -316,6 +316,54 @@ def test_an_internal_error_is_printed_without_a_journal(
     assert output.endswith("csp1d: internal error, please report it with the lines above\n")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "csp1d --version",
+        "csp1d --config c --check-config",
+        "csp1d.tool.ctl --config c telegram 1 2 3",
+    ],
+)
+def test_an_output_that_cannot_be_written_is_no_bug(
+    tmp_path: Path, command: str, unbuffered: str
+) -> None:
+    put(tmp_path, "c", "")
+    program = "csp1ctl" if "ctl" in command else "csp1d"
+    reader, closed = os.pipe()
+    os.close(reader)
+    for output, code, message in (
+        (os.open("/dev/full", os.O_WRONLY), 70, "cannot write the output: No space left on device"),
+        (closed, 0, ""),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *command.split()],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        )
+        os.close(output)
+        expected = f"{program}: {message}\n" if message else ""
+        assert (done.returncode, done.stderr.decode()) == (code, expected)
+
+
+def test_a_check_without_a_file_names_what_applies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "csp1d.toml"
+    for module in ("csp1d.__main__", "csp1d.config_file"):
+        monkeypatch.setattr(f"{module}.DEFAULT_PATH", file)
+    monkeypatch.setattr(sys, "argv", ["csp1d", "--check-config"])
+    assert main() == 0
+    assert capsys.readouterr().out == f"{file} not found, using defaults\n"
+    (tmp_path / "csp1d.toml.d").mkdir()
+    put(tmp_path, "csp1d.toml.d/10-hat.toml", "[adc]\ndevice = 'x'\n")
+    assert main() == 0
+    assert capsys.readouterr().out == f"{file} not found, using defaults and {file}.d\n"
+
+
 @pytest.mark.parametrize("program", [csp1d, csp1ctl])
 def test_version(tmp_path: Path, program: type[object]) -> None:
     assert program(tmp_path, "--version").stdout.split()[1] == b"0.1.0"  # type: ignore[call-arg,attr-defined]

@@ -554,6 +554,7 @@ def test_an_unreadable_file_is_reported(file: Path, make: Any, reason: str) -> N
         (":9100", ("0.0.0.0", "::"), 9100),
         ("localhost:0", ("127.0.0.1", "::1"), 0),
         ("[fe80::1%eth0]:80", ("fe80::1%eth0",), 80),
+        ("[fe80::1%br-lan.7]:80", ("fe80::1%br-lan.7",), 80),
     ],
 )
 def test_addresses(listen: str, hosts: tuple[str, ...], port: int) -> None:

@@ -513,6 +513,9 @@ def test_the_socket_is_served_whatever_listen_is(tmp_path: Path, listen: str) ->
         daemon.process.send_signal(signal.SIGHUP)
         wait_for(moved.exists)
         assert not path.exists()
+        moved.unlink()
+        wait_for(moved.exists)
+        assert b"csp1d_current_amperes" in get(moved, "/metrics")
         daemon.process.terminate()
         assert daemon.process.wait(5) == 0
         assert not moved.exists()

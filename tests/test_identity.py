@@ -82,7 +82,7 @@ def test_the_names_of_a_machine_are_found_without_a_name_server(
     own: list[str],
     foreign: list[str],
 ) -> None:
-    for name in ("_HOSTS", "_RESOLVER"):
+    for name in ("_HOSTNAME", "_HOSTS", "_RESOLVER"):
         monkeypatch.setattr(identity, name, tmp_path / name)
     machine = os.uname_result(("Linux", hostname, "6", "1", "x"))
     monkeypatch.setattr(os, "uname", lambda: machine)
@@ -94,3 +94,15 @@ def test_the_names_of_a_machine_are_found_without_a_name_server(
     (tmp_path / "_RESOLVER").write_text("nameserver 10.0.0.1\n\ndomain lan\nsearch a fritz.box.\n")
     assert [name for name in own if not is_machine_name(name)] == []
     assert [name for name in foreign if is_machine_name(name)] == []
+
+
+def test_a_machine_that_was_renamed_has_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostname").write_text("# hostname(5)\n\nHouse-12\n")
+    monkeypatch.setattr(identity, "_HOSTNAME", tmp_path / "hostname")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "debian", "6", "1", "x")))
+    for name in ("house-12", "house-12.local", "debian", "debian.local"):
+        assert is_machine_name(name)
+    assert not is_machine_name("house-12.evil.example")
+    assert not is_machine_name("hostname(5)")

@@ -15,7 +15,8 @@ from csp1d.measuring.arrays import Integers, Rows
 from csp1d.measuring.scan import ScanFormat
 from csp1d.units import SECOND_NS
 
-_SHORTEST_SECONDS = 1.0
+_SHORTEST_SECONDS = 0.95
+"""A little less than one: an ADC may be faster than it declares."""
 _CYCLE_SECONDS = 0.02
 """One mains cycle or a little more."""
 _MOST_COMPARED = 1000
@@ -38,14 +39,17 @@ class Recording:
         self._records = np.frombuffer(data, scan_format.record)
         self._stamps = scans.timestamps
         times_ns = self._find_times()
-        seconds = int(times_ns[-1]) / SECOND_NS if len(times_ns) else 0.0
+        periods = max(1, len(times_ns) - 1)
+        period_ns = int(times_ns[-1]) / periods if len(times_ns) else 0.0
+        seconds = len(times_ns) * period_ns / SECOND_NS
         if seconds < _SHORTEST_SECONDS:
-            reason = f"{seconds:.1f} s are too short to be played; record {_SHORTEST_SECONDS:g} s"
-            raise _error(path, f"{reason} or more")
-        self.hertz = len(times_ns) / seconds
+            raise _error(path, f"{seconds:.1f} s are too short to be played; record 1 s or more")
+        self.hertz = SECOND_NS / period_ns
         """Scans per second."""
-        self._loop_scans = _find_end(scans.codes, round(self.hertz * _CYCLE_SECONDS))
+        self._loop_scans = _find_end(scans.codes, max(1, round(self.hertz * _CYCLE_SECONDS)))
         self._loop_ns = int(times_ns[self._loop_scans])
+        if self._loop_ns <= 0:
+            raise _error(path, "its timestamps stand still; record it again")
         self._times_ns = times_ns[: self._loop_scans]
 
     def count(self, elapsed_ns: int) -> int:
@@ -97,7 +101,8 @@ def _find_end(codes: Rows, cycle: int) -> int:
         return sum(float(np.sum(part * part)) for part in parts)
 
     last = len(signals[0]) - cycle
-    return min(range(last, last - _SEARCHED_CYCLES * cycle - 1, -step), key=difference)
+    first = max(1, last - _SEARCHED_CYCLES * cycle)
+    return min(range(last, first - 1, -step), key=difference)
 
 
 def _error(path: Path, reason: str) -> CaptureError:

@@ -57,7 +57,9 @@ _ENCRYPTED = re.compile(rb"^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED", re.M
 _MOST_PEM_BYTES = 1 << 20
 """Limit for the search for that mark."""
 
-_CERTIFICATE = re.compile(r"-BEGIN (?:X509 |TRUSTED )?CERTIFICATE-+(.*?)-+END ", re.DOTALL)
+_CERTIFICATE = re.compile(
+    r"^-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)^-----END ", re.DOTALL | re.MULTILINE
+)
 _SUBJECT_ALT_NAME = b"\x06\x03\x55\x1d\x11"
 """Its object identifier, 2.5.29.17 in DER."""
 _OCTET_STRING, _UTC_TIME, _DNS_NAME, _VERSION = 0x04, 0x17, 0x82, 0xA0
@@ -269,11 +271,17 @@ class SocketServer(Server):
         # A port that ssh forwards here is within reach of a browser.
         super().__init__("http.socket", [listener], Router(pages, is_machine_name))
 
+    def is_in_place(self) -> bool:
+        """Whether clients find this socket at its path, where another process may remove it."""
+        with contextlib.suppress(OSError):
+            return os.lstat(self._path).st_ino == self._inode
+        return False
+
     def close(self) -> None:
         super().close()
-        with contextlib.suppress(OSError):
-            # Another csp1d may have its own there by now.
-            if os.lstat(self._path).st_ino == self._inode:
+        # Another csp1d may have its own there by now.
+        if self.is_in_place():
+            with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
 
@@ -361,8 +369,10 @@ def _bind(host: str, port: int, is_only: bool) -> socket.socket:
 def _listen_on_socket(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
-        # The service manager creates that of the service.
-        Path(path).parent.mkdir(exist_ok=True)
+        # The service manager creates that of the service. The group must reach the socket.
+        if not (folder := Path(path).parent).exists():
+            folder.mkdir()
+            folder.chmod(0o755)
         _remove_stale(path)
         umask = os.umask(0o117)
         try:
@@ -459,13 +469,21 @@ def load_tls(config: HttpConfig) -> Tls | None:
                 f"{config.tls_client_ca!r} cannot be used: {error}; it must be a PEM file",
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
-    text = Path(config.tls_certificate).read_text("latin-1")
-    match = _CERTIFICATE.search(text)
-    der = base64.b64decode(match[1]) if match else b""
+    der = _first_certificate(Path(config.tls_certificate).read_text("latin-1"))
     return Tls(context, _dns_names(der), _expiry_seconds(der))
 
 
 # The ssl module decodes only the certificates of peers and authorities.
+
+
+def _first_certificate(text: str) -> bytes:
+    """In DER; b"" where OpenSSL reads what is not PEM by RFC 7468."""
+    match = _CERTIFICATE.search(text)
+    try:
+        return base64.b64decode(match[1]) if match else b""
+    except ValueError as error:
+        log.debug("http.tls_certificate cannot be decoded: %s", error)
+        return b""
 
 
 def _dns_names(der: bytes) -> frozenset[str]:

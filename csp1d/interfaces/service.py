@@ -53,8 +53,8 @@ class ServiceManager:
         """Set the text of `systemctl status`; sent only when it changes."""
         if text != self._status:
             self._status = text
-            # An assignment ends at the end of the line.
-            self._notify(f"STATUS={' '.join(text.splitlines())}")
+            # An assignment ends at the end of the line. systemd ignores a message above 4 KiB.
+            self._notify(f"STATUS={' '.join(text.splitlines())[:1000]}")
 
     def alive(self) -> None:
         """Reset the watchdog, if the unit has one."""
@@ -70,6 +70,7 @@ class ServiceManager:
         # A leading @ stands for an abstract address.
         address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
         try:
-            self._socket.sendto(state.encode(), address)
+            # The name of a file need not be UTF-8.
+            self._socket.sendto(state.encode(errors="replace"), address)
         except OSError as error:
             log.debug("cannot notify the service manager of %r: %s", state, error)

@@ -225,6 +225,8 @@ class Daemon:
                 lambda: HttpServer(http, self._pages, self._config.site.name, tls)
             )
         is_of_service = self._hat.is_simulated and http.socket == HttpConfig().socket
+        if self._socket.device and not self._socket.device.is_in_place():
+            self._socket.close()
         if http.socket and not is_of_service:
             self._socket.ensure_open(lambda: SocketServer(http.socket, self._pages))
 

@@ -33,7 +33,7 @@ _NUMBER = within(-LARGEST, LARGEST)
 class Channel:
     """One element of a scan besides the timestamp."""
 
-    id: str
+    id: str = key(matches("[!-~]+", "an IIO channel id"))
     """IIO channel id, such as "voltage0"."""
     phase: str = key(matches("L[123]|reference", "one of 'L1', 'L2', 'L3', 'reference'"))
     index: int = key(_NUMBER)

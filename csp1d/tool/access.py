@@ -58,12 +58,14 @@ def grant(config: Config, hardware: Hardware) -> bool:
 
     Raises ConfigError if the file cannot be written.
     """
-    present = RULES.read_text() if RULES.exists() else _HEADING
-    missing = [rule for rule in rules(config, hardware) if rule not in present.splitlines()]
+    present = RULES.read_text(errors="surrogateescape") if RULES.exists() else _HEADING
+    lines = present.removesuffix("\n").split("\n")
+    missing = [rule for rule in rules(config, hardware) if rule not in lines]
     if not missing:
         return False
     with replacing(RULES, ConfigError, mode=0o644) as file:
-        file.write("".join([present, *(f"{rule}\n" for rule in missing)]).encode())
+        text = "".join(f"{line}\n" for line in [*lines, *missing])
+        file.write(text.encode(errors="surrogateescape"))
     subsystems = [f"--subsystem-match={name}" for name in ("iio", "gpio", "leds")]
     for command in (["control", "--reload"], ["trigger", *subsystems], ["settle", "--timeout=10"]):
         # In a chroot, udev does not run.

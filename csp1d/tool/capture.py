@@ -55,19 +55,22 @@ class Capture:
 def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> int:
     """Write NAME.json and NAME.bin; returns the number of scans.
 
-    Scans that came before a KeyboardInterrupt or a DeviceError of `chunks` are kept. Raises
-    CaptureError if a file cannot be written.
+    Scans that came before a KeyboardInterrupt or a DeviceError of `chunks` are kept; without any,
+    the files are unchanged. Raises CaptureError if a file cannot be written.
     """
     json_path, scans_path = _paths(name)
     written, failure = 0, None
     # The scans first: they are replaced before their description is.
     with replacing(json_path, CaptureError) as text, replacing(scans_path, CaptureError) as file:
         text.write(f"{json.dumps(scan_format.description(), indent=2)}\n".encode())
+        text.flush()  # A disk that the scans fill has its place already.
         try:
             for chunk in chunks:
                 written += file.write(chunk)
         except (KeyboardInterrupt, DeviceError) as error:
             failure = error
+        if not written:
+            raise failure or DeviceError("the ADC has delivered no scans; check its trigger")
     if failure:
         raise failure
     return written // scan_format.scan_bytes
@@ -84,6 +87,10 @@ def load(name: str | Path) -> Capture:
         raise _error(Path(error.filename or json_path), reason) from error
     except (ValueError, RecursionError) as error:
         raise _error(json_path, f"is not JSON ({error}); record the capture again") from error
+    if not scans_path.is_file():
+        raise _error(
+            scans_path, "is not a regular file; a capture consists of NAME.json and NAME.bin"
+        )
     scan_format = parse_format(document, json_path)
     if rest := scans_length % scan_format.scan_bytes:
         raise _error(

@@ -29,7 +29,7 @@ _MAX_BYTES = 1 << 20
 _RETRY_SECONDS = 0.05
 """Interval of the attempts while too many clients wait for the daemon."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]*)?)\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}(?: [ -~]{0,60})?)\r\n")
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d{1,9})\r\n", re.IGNORECASE)
 
 
@@ -87,7 +87,8 @@ class Client:
         found = status_line[1].decode() if status_line else "its answer is not HTTP"
         if not found.startswith("200"):
             refusal = NoAnswerError(
-                f"the server at {self.path} is not csp1d: {found}; check http.socket"
+                f"no page of csp1d from {self.path}: {found}; see journalctl -u csp1d, or check"
+                " http.socket"
             )
             refusal.http_status = int(found[:3]) if status_line else None
             raise refusal

@@ -3,7 +3,7 @@
 
 import argparse
 import math
-import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -14,37 +14,36 @@ from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, load
 from csp1d.errors import CaptureError, ConfigError, DeviceError, FileError, printable
-from csp1d.exits import CONFIGURATION, DEVICE_MISSING, INTERNAL, OK, USAGE, guarded
+from csp1d.exits import CONFIGURATION, DEVICE_MISSING, USAGE, guarded, printing
 from csp1d.phase import Phase
 
 
 def main() -> int:
     """Run `csp1ctl`; the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C, so that no draft of a file stays and a screen is left. nohup(1) ignores SIGHUP.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     return guarded("csp1ctl", _run)
 
 
 def _run() -> int:
-    arguments = _parser().parse_args()
-    named = getattr(arguments, "config", None)
-    arguments.config = named or DEFAULT_PATH
-    try:
-        # discover makes a configuration, and report reads it: the present one may be wrong.
-        is_needed = arguments.command not in ("discover", "report")
-        config = load(named) if is_needed else Config()
-        return int(import_module(f"csp1d.tool.commands.{arguments.command}").run(config, arguments))
-    except (FileError, DeviceError) as error:
-        for line in str(error).splitlines():
-            print(f"csp1ctl: {printable(line)}", file=sys.stderr)
-        if isinstance(error, ConfigError):
-            return CONFIGURATION
-        return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
-    except BrokenPipeError:
-        # The reader of the output has left, as `head` does. The interpreter must not flush to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except OSError as error:
-        print(f"csp1ctl: cannot write the output: {error}", file=sys.stderr)
-        return INTERNAL
+    with printing("csp1ctl"):
+        arguments = _parser().parse_args()
+        named = getattr(arguments, "config", None)
+        arguments.config = named or DEFAULT_PATH
+        try:
+            # discover makes a configuration, and report reads it: the present one may be wrong.
+            is_needed = arguments.command not in ("discover", "report")
+            config = load(named) if is_needed else Config()
+            command = import_module(f"csp1d.tool.commands.{arguments.command}")
+            return int(command.run(config, arguments))
+        except (FileError, DeviceError) as error:
+            for line in str(error).splitlines():
+                print(f"csp1ctl: {printable(line)}", file=sys.stderr)
+            if isinstance(error, ConfigError):
+                return CONFIGURATION
+            return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
 
 
 def _number(meaning: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from csp1d.errors import FileError, Problem
+from csp1d.errors import DeviceError, FileError, Problem
 
 
 @contextlib.contextmanager
@@ -46,6 +46,8 @@ def replacing(
                 draft.unlink()
             raise
         sync_folder(path.parent)
+    except DeviceError:
+        raise  # of what makes the content, not of the file
     except OSError as error:
         raise error_class([Problem(path, "", write_fault(error))]) from error
 

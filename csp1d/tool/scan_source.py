@@ -59,10 +59,13 @@ def open_source(config: Config) -> Iterator[ScanSource]:
     except NoDaemonError:
         source = None
     except NoAnswerError as error:
-        # A daemon that has none does not use the ADC.
         if error.http_status != HTTPStatus.SERVICE_UNAVAILABLE:
             raise
-        source = None
+        # An ADC that is open here could not be opened by the daemon.
+        raise DeviceError(
+            "csp1d runs and has had no scans since its start: see csp1ctl status; to record from"
+            " the ADC itself, stop csp1d first"
+        ) from error
     if source:
         yield source
         return

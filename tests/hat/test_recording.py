@@ -110,6 +110,29 @@ def test_a_rate_that_was_not_declared_is_that_of_the_stamps(tmp_path: Path) -> N
         recording(tmp_path, scan_format=ScanFormat(0, CHANNELS))
 
 
+def test_stamps_that_stand_still_are_reported(tmp_path: Path) -> None:
+    path = recording(tmp_path).path
+    records = np.fromfile(path, FORMAT.record)
+    records["timestamp"][:-1], records["timestamp"][-1] = 0, 3 * 10**9
+    path.write_bytes(records.tobytes())
+    with pytest.raises(CaptureError, match=r"x\.bin: its timestamps stand still; record it again"):
+        Recording(FORMAT, path)
+
+
+@pytest.mark.parametrize("hertz", [1, 2, 10, 24, 26, 40])
+@pytest.mark.parametrize("seconds", [1, 2, 30])
+def test_a_rate_below_the_mains_can_be_played(tmp_path: Path, hertz: int, seconds: int) -> None:
+    slow = ScanFormat(hertz, CHANNELS)
+    if (scans := seconds * hertz) > 1:
+        playing = recording(tmp_path, scans / RATE, scan_format=slow)
+        assert playing.hertz == pytest.approx(hertz)
+        assert playing.count(10**9 * seconds) == pytest.approx(scans, abs=2)
+
+
+def test_a_second_is_long_enough(tmp_path: Path) -> None:
+    assert recording(tmp_path, 1.0).hertz == pytest.approx(RATE)
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0.0"), (0.0005, "0.0"), (0.9, "0.9")])
 def test_a_short_recording_is_rejected(tmp_path: Path, seconds: float, shown: str) -> None:
     with pytest.raises(CaptureError, match=rf"x\.bin: {shown} s are too short to be played; reco"):

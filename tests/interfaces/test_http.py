@@ -366,6 +366,16 @@ def test_a_name_of_the_certificate_or_the_site_is_a_host(
         server.close()
 
 
+@pytest.mark.parametrize("before", ["# -----BEGIN CERTIFICATE----- of the sensor\n", "\r\n"])
+def test_what_precedes_a_certificate_is_skipped(tmp_path: Path, before: str) -> None:
+    certificate, key = make_certificate(tmp_path, "sensor", "DNS:house-1.example")
+    certificate.write_text(before + certificate.read_text())
+    tls = http.load_tls(HttpConfig("", "", str(certificate), str(key)))
+    assert tls
+    assert tls.names == {"house-1.example"}
+    assert tls.expiry_seconds == pytest.approx(time.time() + 2 * 86400, abs=60)
+
+
 def test_an_address_in_use_is_named(server: HttpServer) -> None:
     address = server.url.removeprefix("http://").rstrip("/")
     with pytest.raises(DeviceError, match=rf"cannot listen on http\.listen '{address}': "):
@@ -411,6 +421,7 @@ def test_root_and_the_group_can_connect_to_the_socket(path: Path, umask: int) ->
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
     assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
     assert ask_socket(path).endswith(b"\r\n\r\na 1\n")
     # A browser comes here through a port that ssh forwards.
@@ -463,7 +474,7 @@ def test_a_busy_server_is_not_taken_for_a_killed_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "reason"), [("a/b", "No such file or directory"), ("file", "File exists")]
+    ("folder", "reason"), [("a/b", "No such file or directory"), ("file", "Not a directory")]
 )
 def test_a_socket_that_cannot_be_created_is_named(tmp_path: Path, folder: str, reason: str) -> None:
     (tmp_path / "file").touch()

@@ -67,3 +67,25 @@ def test_the_watchdog_is_fed_if_it_is_this_process_s(
         manager.close()
         received = [receiver.recv(100) for _ in range(1 + is_fed)]
     assert received == [*([b"WATCHDOG=1"] if is_fed else []), b"READY=1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("a\nb", b"a b"),
+        # As the name of a drop-in that is not UTF-8, in the reason of a rejection.
+        (os.fsdecode(b"caf\xe9.toml: adc"), b"caf?.toml: adc"),
+        ("\U0001f50c" * 5000, "\U0001f50c".encode() * 1000),
+    ],
+)
+def test_any_text_can_be_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sent: bytes
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        manager = ServiceManager()
+        manager.status(text)
+        manager.close()
+        assert receiver.recv(1 << 16) == b"STATUS=" + sent

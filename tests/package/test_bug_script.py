@@ -21,7 +21,7 @@ exec "$SCRIPT" 3>"$REPORT"
 """
 
 
-@pytest.mark.parametrize("answer", ["", "yep", "nop", "yep, but it fails"])
+@pytest.mark.parametrize("answer", ["", "yep", "nop", "yep, but it fails", "yep, but no folder"])
 def test_reportbug_attaches_the_archive(tmp_path: Path, answer: str) -> None:
     program = tmp_path / "csp1ctl"
     program.write_text('#!/bin/sh\n[ "$1" = report ] && $RUNS && echo archive >"$2"\n')
@@ -35,12 +35,12 @@ def test_reportbug_attaches_the_archive(tmp_path: Path, answer: str) -> None:
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "SCRIPT": str(ROOT / "debian/csp1d.bug-script"),
             "REPORT": str(tmp_path / "report"),
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(tmp_path / ("nothing" if "folder" in answer else "")),
             "RUNS": "false" if "fails" in answer else "true",
         },
         capture_output=True,
     )
-    assert done.stderr == ""
+    assert (done.stderr == "") == ("folder" not in answer)
     lines = (tmp_path / "report").read_text().splitlines()
     if answer in ("", "yep"):
         begin, attached, end = lines

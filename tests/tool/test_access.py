@@ -247,15 +247,16 @@ def test_a_file_elsewhere_gives_no_access(
     assert not access.RULES.exists()
 
 
-def test_rules_of_the_admin_stay(machine: Path) -> None:
-    mine = 'SUBSYSTEM=="leds", KERNEL=="mine", ENV{CSP1D_ACCESS}="1"\n'
-    access.RULES.write_text(mine)
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_rules_of_the_admin_stay(machine: Path, end: bytes) -> None:
+    mine = b'# \xe9\n\nSUBSYSTEM=="leds", KERNEL=="mine", ENV{CSP1D_ACCESS}="1"'
+    access.RULES.write_bytes(mine + end)
     assert access.grant(ON_BOARD, BOARD)
-    written = access.RULES.read_text()
-    assert written.startswith(mine)
-    assert written.count("\n") == 5
+    written = access.RULES.read_bytes()
+    assert written.startswith(mine + b"\n")
+    assert written.count(b"\n") == 7
     assert not access.grant(ON_BOARD, BOARD)
-    assert access.RULES.read_text() == written
+    assert access.RULES.read_bytes() == written
     access.RULES.unlink()
     access.RULES.mkdir()
     with pytest.raises((ConfigError, IsADirectoryError)):

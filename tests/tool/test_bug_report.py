@@ -2,6 +2,7 @@
 """The archive for a bug report: what is in it, what is not, and why."""
 
 import os
+import subprocess
 import sys
 import tarfile
 import time
@@ -220,6 +221,24 @@ def test_what_cannot_be_written_leaves_no_file(
     message = "csp1ctl: r.tar.gz: cannot be written: No space left on device; free some space\n"
     assert capsys.readouterr().err == message
     assert not (tmp_path / "r.tar.gz").exists()
+
+
+def test_a_command_that_a_driver_holds_does_not_hold_up_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a process (in state D, proc(5)) does not end when it is killed."""
+    journalctl(tmp_path, "exec sleep 60")
+    held: list[subprocess.Popen[bytes]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "kill", held.append)
+        patched.setattr(report, "_COMMAND_SECONDS", 0.2)
+        begin = time.monotonic()
+        assert run(monkeypatch, "r.tar.gz") == 0
+        assert time.monotonic() - begin < 30
+    for process in held:
+        process.kill()
+        process.communicate()
+    assert b"timed out after 0.2 seconds" in contents()["journal-missing.txt"]
 
 
 def test_a_bug_of_a_part_is_reported_with_the_others(

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -95,7 +96,7 @@ def test_without_a_timestamp_but_with_a_reference(tmp_path: Path) -> None:
         8000,
         (Channel("voltage0", "L2", 0, type_, 0.1), Channel("voltage3", "reference", 3, type_, 1.0)),
     )
-    save(tmp_path / "x", made, [])
+    save(tmp_path / "x", made, [bytes(made.scan_bytes)])
     assert json.loads((tmp_path / "x.json").read_text())["timestamp"] is None
     assert load(tmp_path / "x").format == made
     assert list(replay(load(tmp_path / "x"), ALL, MEASUREMENT)) == []
@@ -304,6 +305,42 @@ def test_what_came_before_the_end_of_the_source_is_kept(
     with pytest.raises(end, match="over"):
         save(tmp_path / "x", hat_format(), chunks())
     assert b"".join(load(tmp_path / "x").chunks()) == scans
+
+
+def test_scans_in_a_pipe_are_rejected(name: Path) -> None:
+    scans = Path(f"{name}.bin")
+    scans.unlink()
+    os.mkfifo(scans)
+    with pytest.raises(
+        CaptureError, match=r"house\.bin: is not a regular file; a capture consists"
+    ):
+        load(name)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, DeviceError, None])
+def test_a_recording_without_scans_leaves_the_capture_that_is_there(
+    name: Path, end: type[BaseException] | None
+) -> None:
+    before = {path: path.read_bytes() for path in name.parent.iterdir()}
+
+    def chunks() -> Iterator[bytes]:
+        yield b""
+        if end:
+            raise end("over")
+
+    reason = "over" if end else "the ADC has delivered no scans; check its trigger"
+    with pytest.raises(end or DeviceError, match=reason):
+        save(name, hat_format(), chunks())
+    assert {path: path.read_bytes() for path in name.parent.iterdir()} == before
+
+
+def test_the_description_has_its_place_on_the_disk_before_the_scans(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        (draft,) = tmp_path.glob(".x.json.*")
+        assert json.loads(draft.read_text()) == hat_format().description()
+        yield bytes(16)
+
+    save(tmp_path / "x", hat_format(), chunks())
 
 
 def test_an_error_of_the_source_is_not_one_of_the_file(tmp_path: Path) -> None:

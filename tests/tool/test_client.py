@@ -147,7 +147,10 @@ def test_another_server_is_reported(path: Path) -> None:
         pytest.raises(NoAnswerError, match="is not the status of this version of csp1d"),
     ):
         client.status()
-    with serving(path, {}) as client, pytest.raises(NoAnswerError, match="is not csp1d: 404"):
+    with (
+        serving(path, {}) as client,
+        pytest.raises(NoAnswerError, match=": 404 Not Found; see jou"),
+    ):
         client.status()
 
 
@@ -155,15 +158,16 @@ def test_another_server_is_reported(path: Path) -> None:
     ("answer", "problem"),
     [
         (b"", r"no answer from .*: connection closed; is csp1d busy or stuck"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "is not csp1d: its answer is not HTTP; check http.socket"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ": its answer is not HTTP; see .*, or check http.socket"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "incomplete answer from /"),
-        (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", "is not csp1d: its answer is not HTTP"),
+        (b"HTTP/1.0 500 \x1b[2J\r\n\r\n", ": its answer is not HTTP"),
+        (b"HTTP/1.0 500 " + b"A" * 61 + b"\r\n\r\n", ": its answer is not HTTP"),
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "is not the status of this version of csp1d"),
         (
             b'HTTP/1.0 200 OK\r\n\r\n{"version": "\\ud800"}',
             "is not the status of this version of csp1d",
         ),
-        (b"HTTP/1.0 2001\r\n\r\n{}", "is not csp1d: its answer is not HTTP"),
+        (b"HTTP/1.0 2001\r\n\r\n{}", ": its answer is not HTTP"),
         (
             b"HTTP/1.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}",
             "is not the status of this version of csp1d",

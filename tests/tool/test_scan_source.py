@@ -3,7 +3,10 @@
 
 import contextlib
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +29,7 @@ from csp1d.tool.client import Client, NoAnswerError
 from csp1d.tool.scan_source import ScanSource, open_source
 from csp1d.units import SECOND_NS
 
+ROOT = Path(__file__).parents[2]
 FORMAT = hat_format(rate=1000)
 SIZE = FORMAT.scan_bytes
 RATE = 1000
@@ -136,11 +140,14 @@ def test_a_rate_that_the_driver_does_not_report_is_measured(
     assert recorded(daemon, 3)[0] == list(range(3000))
 
 
-def test_a_daemon_that_has_no_scans_does_not_use_the_adc(
+def test_the_adc_of_a_daemon_that_has_no_scans_yet_is_left_to_it(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_adc(daemon.config, monkeypatch) as source:
-        assert source.format.sampling_frequency_hz == 4000
+    with (
+        pytest.raises(DeviceError, match="no scans since its start: see csp1ctl status; to record"),
+        own_adc(daemon.config, monkeypatch),
+    ):
+        pytest.fail("not refused")
 
 
 def test_a_daemon_with_another_configuration_says_so(daemon: FakeDaemon) -> None:
@@ -309,4 +316,22 @@ def test_record_keeps_what_came_before_the_end(
     code, messages = record(30)
     assert (code, messages.count("\n")) == (69, 1)
     assert messages.startswith("csp1ctl: the ADC has delivered nothing for 5 s")
+    assert numbers(load(tmp_path / "x").chunks()) == list(range(10_000, 20_000))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_recording_as_ctrl_c_does(
+    daemon: FakeDaemon, tmp_path: Path, number: signal.Signals
+) -> None:
+    daemon.run(20)
+    (tmp_path / "c.toml").write_text(f'[http]\nsocket = "{daemon.config.http.socket}"\n')
+    command = [sys.executable, "-m", "csp1d.tool.ctl", "--config", f"{tmp_path}/c.toml"]
+    process = subprocess.Popen([*command, "record", "30", f"{tmp_path}/x"], cwd=ROOT)
+    end = time.monotonic() + 20
+    while not any(path.stat().st_size for path in tmp_path.glob(".x.bin.*")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(10) == 130
+    assert sorted(path.name for path in tmp_path.glob("*x*")) == ["x.bin", "x.json"]
     assert numbers(load(tmp_path / "x").chunks()) == list(range(10_000, 20_000))

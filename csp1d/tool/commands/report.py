@@ -205,37 +205,42 @@ def _discover() -> Files:
     root = Path(csp1d.__file__).parents[1]
     # -P: as root, no module is loaded from the present folder.
     command = (sys.executable, "-P", "-m", "csp1d.tool.ctl", "discover")
-    done = _run(*command, PYTHONPATH=str(root))
-    return {"discover.txt": done.stdout}
+    _, output = _run(*command, PYTHONPATH=str(root))
+    return {"discover.txt": output}
 
 
 def _journal() -> Files:
-    done = _run(
+    code, output = _run(
         *("journalctl", "--unit=csp1d.service", f"--lines={_JOURNAL_LINES}"),
         *("--no-pager", "--output=short-iso-precise"),
         LC_ALL="C",
     )
-    if done.returncode or done.stdout.endswith(b"-- No entries --\n"):
-        text = done.stdout.decode(errors="replace").strip().splitlines()
+    if code or output.endswith(b"-- No entries --\n"):
+        text = output.decode(errors="replace").strip().splitlines()
         remedy = "as root (sudo), or as a member of the group systemd-journal"
         raise DeviceError(
             f"the journal shows no message of csp1d.service ({'; '.join(text)});"
             f" run csp1ctl report {remedy}"
         )
-    return {"journal.txt": done.stdout[-_MOST_TEXT_BYTES:]}
+    return {"journal.txt": output[-_MOST_TEXT_BYTES:]}
 
 
-def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command; its errors are part of its output."""
-    return subprocess.run(
+def _run(*command: str, **environment: str) -> tuple[int, bytes]:
+    """Exit code and output of a command; its errors are part of the output."""
+    process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=_COMMAND_SECONDS,
-        check=False,
         env={**os.environ, **environment},
     )
+    try:
+        output, _ = process.communicate(timeout=_COMMAND_SECONDS)
+    except BaseException:
+        # Not waited for: a process that a driver holds does not end.
+        process.kill()
+        raise
+    return process.returncode, output
 
 
 def _capture(config: Config) -> Files:
