@@ -25,7 +25,7 @@ from csp1d.hat.simulated import (
     SimulatedPort,
 )
 from csp1d.hat.tty import TtyPort
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Reloads
@@ -95,6 +95,9 @@ class Bench:
         self.http = DeviceSlot[HttpServer](
             "HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND, self.clock
         )
+        self.socket = DeviceSlot[SocketServer](
+            "HTTP socket", Event.HTTP_LOST, Event.HTTP_FOUND, self.clock
+        )
         self.reloads = Reloads()
         self.file = folder / "csp1d.toml"
         self.file.touch()
@@ -111,7 +114,7 @@ class Bench:
     @property
     def problems(self) -> tuple[ActiveProblem, ...]:
         parts = (self.sampler, self.sender, self.indicators, self.http, self.reloads)
-        return active_problems(*parts, self.now_ns)
+        return active_problems(*parts, self.socket, self.now_ns)
 
     def read(
         self,
