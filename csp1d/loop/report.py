@@ -59,7 +59,6 @@ def take_snapshot(
         clipped_samples_total=dict(sampler.clipped_samples),
         history=sampler.history,
         charge_coulombs_total=dict(sampler.charge_coulombs),
-        last_minute=sampler.last_minute,
         reload_successful=reloads.successful,
         reload_success_timestamp_seconds=reloads.success_timestamp_seconds,
         certificate_expiry_seconds=http.device.certificate_expiry_seconds if http.device else None,

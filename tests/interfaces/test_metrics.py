@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 
 def scrape(state: Snapshot, now_ns: int) -> str:
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: state, lambda: now_ns, 1_699_980_000.0))
+    clocks = [lambda: now_ns] * 2
+    registry.register(SnapshotCollector(lambda: state, *clocks, 1_699_980_000.0))
     return generate_latest(registry).decode().replace(f'version="{__version__}"', 'version="X"')
 
 

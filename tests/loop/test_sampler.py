@@ -554,7 +554,7 @@ def test_a_new_configuration_discards_the_reading_and_reports_faults_again(
     assert caplog.messages == [message] * 2
 
 
-def test_the_last_minute_and_the_charge_are_kept() -> None:
+def test_the_charge_counts_on() -> None:
     sampler = Sampler(SimulatedHat(parse("")), Config())
 
     def record(second: int, amperes: float, at_rail: bool = False) -> None:
@@ -563,15 +563,11 @@ def test_the_last_minute_and_the_charge_are_kept() -> None:
 
     for second in range(100):
         record(second, 10.0 + second)
-    assert [end_ns // SECOND for end_ns, _ in sampler.last_minute] == list(range(40, 100))
-    assert sampler.last_minute[-1][1] == {Phase.L1: 109.0}
     charge = sum(10.0 + second for second in range(100)) / 2
     assert sampler.charge_coulombs == {Phase.L1: charge}
     record(100, 500.0, at_rail=True)
     assert sampler.charge_coulombs == {Phase.L1: charge}, "unknown"
-    # The readings of an old configuration may be wrong, the charge counts on.
     sampler.configure(Config())
-    assert sampler.last_minute == ()
     assert sampler.charge_coulombs == {Phase.L1: charge}
 
 
