@@ -92,8 +92,8 @@ class Sender:
 
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems of port and request line; None stands for none."""
-        # A port that is stuck drops a telegram per interval.
-        within_ns = QUIET_NS + self._config.p1.interval_seconds * SECOND_NS
+        # A port that is stuck drops a telegram per interval, and takes up to two seconds more.
+        within_ns = max(QUIET_NS, (self._config.p1.interval_seconds + 3) * SECOND_NS)
         return [self.port.problem, self._stuck.recent(now_ns, within_ns), self.line.problem]
 
     def descriptors(self) -> dict[int, int]:
