@@ -114,9 +114,11 @@ class Sampler:
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems of the measurement; None stands for none.
 
-        While the ADC is missing, nothing else is known of it.
+        While the ADC is missing, nothing else is known of it. One that has returned counts as
+        missing until it delivers data or has stalled.
         """
-        return [lost] if (lost := self._adc.problem) else self._events.problems(now_ns)
+        lost = self._adc.problem
+        return [lost] if lost and not self.stalled else self._events.problems(now_ns)
 
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""

@@ -520,6 +520,30 @@ def test_an_adc_that_fails_is_searched_for_each_second_and_counts_on(
     assert caplog.messages[1] == "ADC available again"
 
 
+def test_an_adc_that_returns_and_delivers_nothing_is_stalled_not_lost() -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+
+    def problems() -> list[str]:
+        return [p.event.event_name for p in sampler.problems(board.now_ns) if p]
+
+    run(board, sampler, 3)
+    board.fault = OSError(19, "No such device")
+    run(board, sampler, 3)
+    assert problems() == ["adc-lost"]
+    board.fault, board.loses_all = None, True
+    run(board, sampler, 3)
+    for _ in range(40):
+        run(board, sampler, 0.5)
+        assert problems() == ["adc-stalled"]
+    board.fault = OSError(19, "No such device")
+    run(board, sampler, 8)
+    assert problems() == ["adc-lost"]
+    board.fault, board.loses_all = None, False
+    run(board, sampler, 15)
+    assert problems() == []
+
+
 def test_an_adc_without_a_configured_input_is_closed_again() -> None:
     board = Board()
     board.format = dataclasses.replace(board.format, channels=board.format.channels[:2])
