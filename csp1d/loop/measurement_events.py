@@ -55,18 +55,21 @@ class MeasurementEvents:
             *(self._noise, self._reference, self._wiring, self._loss, self._clock),
             *(self._rate_wrong, self._rate_folds),
         )
+        # What is only their consequence is no further problem.
+        self._causes: dict[Fault, Sequence[Fault]] = {
+            self._loss: (self._stall, self._lossy),
+            **{self._overload[phase]: (self._failed[phase],) for phase in Phase},
+        }
 
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems, the most important first; None stands for none."""
         of_set_up = [fault.problem for fault in (*self._scale.values(), self._rate_refused)]
-        active = {fault: fault.recent(now_ns) for fault in self._of_scans}
-        # Consequences of other faults are no further problems.
-        if active[self._stall] or active[self._lossy]:
-            active[self._loss] = None
-        for phase in Phase:
-            if active[self._failed[phase]]:
-                active[self._overload[phase]] = None
-        return [*active.values(), *of_set_up]
+        of_scans = [
+            fault.recent(now_ns)
+            for fault in self._of_scans
+            if not any(fault.follows(cause) for cause in self._causes.get(fault, ()))
+        ]
+        return [*of_scans, *of_set_up]
 
     def reset(self) -> None:
         """The configuration changed: report faults again."""
