@@ -106,7 +106,10 @@ def _simulated(text: str, config: Config) -> "SimulatedHat":
 
 
 def _report_rejected(error: ConfigError, is_check: bool) -> None:
-    """Report a rejected configuration: to the journal or on stderr, and a start to systemd."""
+    """Report a rejected configuration: a check on stderr, a start also to the journal and systemd.
+
+    The check of a reload is no event: the daemon logs its own.
+    """
     from csp1d.interfaces import journal
     from csp1d.interfaces.service import ServiceManager
 
@@ -114,10 +117,10 @@ def _report_rejected(error: ConfigError, is_check: bool) -> None:
         manager = ServiceManager()
         manager.status(f"Configuration rejected: {error.problems[0]}")
         manager.close()
-    if journal.listens():
-        journal.set_up("info")
-        journal.log_rejected(error)
-        return
+        if journal.listens():
+            journal.set_up("info")
+            journal.log_rejected(error)
+            return
     for problem in error.problems:
         print(f"csp1d: {problem}", file=sys.stderr)
 

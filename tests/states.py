@@ -8,6 +8,7 @@ from typing import Any
 from csp1d.config import P1Config, SiteConfig
 from csp1d.events import ActiveProblem, Event
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.measuring.history import History
 from csp1d.measuring.reading import PhaseCurrent, Reading
 from csp1d.p1.port import PortCounts
 from csp1d.phase import Phase
@@ -48,10 +49,13 @@ MEASURING = Snapshot(
     clipped_samples_total={Phase.L1: 0, Phase.L2: 7},
     adc_up=True,
     charge_coulombs_total={Phase.L1: 86_400.5, Phase.L2: 0.0},
-    last_minute=(
-        (END_NS - 60_000_000_000, {Phase.L1: 99.0, Phase.L2: 0.0}),
-        (END_NS - 1_000_000_000, {Phase.L1: 31.5, Phase.L2: 0.0}),
-        (END_NS, {Phase.L1: 24.0, Phase.L2: 0.0}),
+    # Here CLOCK_BOOTTIME is CLOCK_MONOTONIC.
+    history=History(
+        readings=(
+            (END_NS - 60_000_000_000, {Phase.L1: 99.0, Phase.L2: 0.0}),
+            (END_NS - 1_000_000_000, {Phase.L1: 31.5, Phase.L2: 0.0}),
+            (END_NS, {Phase.L1: 24.0, Phase.L2: 0.0}),
+        )
     ),
     reload_success_timestamp_seconds=1_699_990_000.0,
     certificate_expiry_seconds=1_800_000_000.0,

@@ -354,6 +354,41 @@ def test_a_reload_applies_a_valid_configuration_and_keeps_the_old_one_otherwise(
         assert b"/ABC5XMX" in daemon.receive(2.2)
 
 
+def test_a_reload_of_the_service_that_is_rejected_is_a_problem_until_one_succeeds(
+    tmp_path: Path,
+) -> None:
+    unit = (ROOT / "systemd/csp1d.service").read_text()
+    steps = re.findall(r"^ExecReload=(.+)$", unit, re.MULTILINE)
+    with running(tmp_path, "--simulate", scenario(tmp_path, 'request = "low"')) as daemon:
+        file = tmp_path / "csp1d.toml"
+        environment = {**os.environ, "MAINPID": str(daemon.process.pid)}
+
+        def reload_service() -> int:
+            """As systemd does: up to the first command that fails. Returns its exit code."""
+            for step in steps:
+                check = f"{sys.executable} -m csp1d --config {file}"
+                command = step.replace("/usr/bin/csp1d", check).replace("/bin/kill", "kill")
+                done = subprocess.run(command, shell=True, cwd=ROOT, env=environment)
+                if done.returncode:
+                    return done.returncode
+            return 0
+
+        def wait_for_problems(events: list[str]) -> None:
+            end = time.monotonic() + 10
+            while [problem["event"] for problem in daemon.status()["problems"]] != events:
+                assert time.monotonic() < end, daemon.status()
+                time.sleep(0.1)
+
+        file.write_text(CONFIG + "[p1]\nflag = 3\n")
+        assert reload_service() == 78
+        wait_for_problems(["configuration-rejected"])
+        assert daemon.metrics()["csp1d_config_last_reload_successful"] == 0
+        file.write_text(CONFIG)
+        assert reload_service() == 0
+        wait_for_problems([])
+        assert daemon.metrics()["csp1d_config_last_reload_successful"] == 1
+
+
 def test_a_direction_with_its_defaults_is_doubted_at_each_start_and_reload(tmp_path: Path) -> None:
     file = tmp_path / "csp1d.toml"
     config = CONFIG + '[direction]\nreference = "voltage"\n'

@@ -3,6 +3,7 @@
 telegrams as described there.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from states import END_NS, MEASURING, READING, status_json
 
 from csp1d.config import DirectionConfig, P1Config
+from csp1d.interfaces.pages import history_json
+from csp1d.measuring.history import History
 from csp1d.measuring.reading import DirectionReading
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
@@ -31,7 +34,8 @@ FIELDS = {
 
 def test_the_fields_are_found() -> None:
     active = "reading.direction.active_current_amperes"
-    assert {"reading.phases.L1.rms_amperes", "headline", "problems", active} <= FIELDS
+    of_status = {"reading.phases.L1.rms_amperes", "headline", "problems", active}
+    assert of_status | {"current_amperes", "current_amperes.L1.mean"} <= FIELDS
 
 
 @pytest.mark.parametrize("field", sorted(FIELDS))
@@ -39,7 +43,8 @@ def test_the_fields_exist(field: str) -> None:
     direction = DirectionReading(dict.fromkeys(Phase, 1.0), frozenset(), "", "")
     phases = dict.fromkeys(Phase, READING.phases[Phase.L1])
     reading = replace(READING, phases=phases, direction=direction)
-    value = status_json(replace(MEASURING, reading=reading), END_NS)
+    history = history_json(History().append(reading, END_NS), END_NS, 0.0)
+    value = {**json.loads(history), **status_json(replace(MEASURING, reading=reading), END_NS)}
     for key in field.split("."):
         assert key in value
         value = value[key]

@@ -19,17 +19,19 @@ from csp1d.p1.latency import LATENCY_BUCKETS_SECONDS
 
 
 class SnapshotCollector(Collector):
-    """Converts the result of `snapshot()` into metrics. `now_ns`: CLOCK_MONOTONIC."""
+    """Converts the result of `snapshot()` into metrics."""
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         now_ns: Callable[[], int] = time.monotonic_ns,
+        boot_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         start_seconds: float | None = None,
     ) -> None:
-        """`start_seconds`: Unix time of the start of the process; None: now."""
+        """`now_ns`: CLOCK_MONOTONIC; `boot_ns`: CLOCK_BOOTTIME; `start_seconds`: Unix time of the
+        start of the process, None for now."""
         self._snapshot = snapshot
-        self._now_ns = now_ns
+        self._now_ns, self._boot_ns = now_ns, boot_ns
         self._start_seconds = time.time() if start_seconds is None else start_seconds
 
     def collect(self) -> Iterator[Metric]:
@@ -99,7 +101,7 @@ class SnapshotCollector(Collector):
         highest = _by_phase(
             "csp1d_current_max_amperes", "Highest RMS current of a reading in the last 60 s."
         )
-        for phase, amperes in state.highest_amperes(now_ns).items():
+        for phase, amperes in state.history.highest_amperes(self._boot_ns()).items():
             highest.add_metric([phase], amperes)
         yield from (failed, highest)
 

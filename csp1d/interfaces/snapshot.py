@@ -15,7 +15,6 @@ from csp1d.phase import Phase
 from csp1d.status import LiveReading, Problem, Status
 from csp1d.units import SECOND_NS
 
-_MINUTE_NS = 60 * SECOND_NS
 _LED_ROLES = ("power", "current", "p1")
 
 
@@ -41,8 +40,6 @@ class Snapshot:
     clipped_samples_total: Mapping[Phase, int] = field(default_factory=dict)
     history: History = History()
     charge_coulombs_total: Mapping[Phase, float] = field(default_factory=dict)
-    last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
-    """End and RMS amperes of the readings of the last 60 s, oldest first."""
     reload_successful: bool = True
     reload_success_timestamp_seconds: float | None = None
     """Unix time of the start, or of the last successful reload."""
@@ -68,14 +65,6 @@ class Snapshot:
     def fresh_failed(self, now_ns: int) -> Reading | None:
         """The last reading with a failed input, or None if it is too old."""
         return _if_fresh(self.failed, now_ns)
-
-    def highest_amperes(self, now_ns: int) -> Mapping[Phase, float]:
-        """The highest RMS current of the readings of the last 60 s, by phase."""
-        highest: dict[Phase, float] = {}
-        for end_ns, amperes in self.last_minute:
-            if now_ns - end_ns < _MINUTE_NS:
-                highest |= {p: max(highest.get(p, 0.0), value) for p, value in amperes.items()}
-        return highest
 
     def status(self, now_ns: int, unix_seconds: float) -> Status:
         """The content of /status.json. Both arguments are the present time."""

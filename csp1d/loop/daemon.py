@@ -128,9 +128,7 @@ class Daemon:
             self._indicators.reopen_missing(again=changed)
             self._serve_http()
             self._service.alive()
-            self._problems = active_problems(*self._parts(), now_ns)
-            if problem := self._socket.problem:
-                self._problems += (problem,)
+            self._problems = active_problems(*self._parts(), self._socket, now_ns)
         self._sender.poll(now_ns)
         self._indicators.on_request(bool(self._sender.requested))
         self._indicators.poll(now_ns)

@@ -17,6 +17,11 @@ _PATIENCE = 5
 _MAX_REASONS = 8
 """Maximum distinct reasons reported per fault; later ones count as repeats."""
 
+_FOLLOWS_NS = 2 * SECOND_NS
+"""What is observed at most this time after another fault may be its consequence."""
+
+_NEVER_NS = -(1 << 62)
+
 QUIET_NS = 10 * SECOND_NS
 """For faults that come in bursts: the time without one after which the fault has ended."""
 
@@ -39,7 +44,7 @@ class Fault:
         self._problems: dict[str, ActiveProblem] = {}
         self._is_reported = False
         self._reason: str | None = None
-        self._reason_since_ns = self._last_ns = 0
+        self._reason_since_ns = self._last_ns = _NEVER_NS
         self._since_ns: int | None = None
 
     def observe(
@@ -79,6 +84,10 @@ class Fault:
     def recent(self, now_ns: int, within_ns: int = QUIET_NS) -> ActiveProblem | None:
         """The problem, None if it was not observed for `within_ns`: it may have ended unseen."""
         return self.problem if now_ns - self._last_ns < within_ns else None
+
+    def follows(self, cause: "Fault") -> bool:
+        """Whether it was last observed before the end of `cause`, or soon after it."""
+        return self._last_ns <= cause._last_ns + _FOLLOWS_NS
 
     def clear(self, now_ns: int) -> bool:
         """The fault is absent. Returns whether to report its end."""

@@ -55,11 +55,21 @@ class MeasurementEvents:
             *(self._noise, self._reference, self._wiring, self._loss, self._clock),
             *(self._rate_wrong, self._rate_folds),
         )
+        # What is only their consequence is no further problem.
+        self._causes: dict[Fault, Sequence[Fault]] = {
+            self._loss: (self._stall, self._lossy),
+            **{self._overload[phase]: (self._failed[phase],) for phase in Phase},
+        }
 
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems, the most important first; None stands for none."""
         of_set_up = [fault.problem for fault in (*self._scale.values(), self._rate_refused)]
-        return [*(fault.recent(now_ns) for fault in self._of_scans), *of_set_up]
+        of_scans = [
+            fault.recent(now_ns)
+            for fault in self._of_scans
+            if not any(fault.follows(cause) for cause in self._causes.get(fault, ()))
+        ]
+        return [*of_scans, *of_set_up]
 
     def reset(self) -> None:
         """The configuration changed: report faults again."""
@@ -87,7 +97,11 @@ class MeasurementEvents:
             if self._rate_refused.clear(now_ns):
                 Event.ADC_RATE_TAKEN.log("ADC accepts adc.sampling_frequency_hz", device="ADC")
         elif self._rate_refused.observe(now_ns, reason=rate_fault):
-            self._rate_refused.log("%s", rate_fault, reason=rate_fault)
+            self._rate_refused.log(
+                "%s; measuring at the actual rate: set adc.sampling_frequency_hz to it",
+                rate_fault,
+                reason=rate_fault,
+            )
 
     def on_rate(self, fault: str | None, now_ns: int) -> None:
         """Scans arrived. `fault`: why their rate is not the one that the driver reports."""
@@ -156,7 +170,12 @@ class MeasurementEvents:
         """
         if clock_fault is not None:
             if self._clock.observe(now_ns):
-                self._clock.log("ADC timestamps: %s", clock_fault, reason=clock_fault)
+                self._clock.log(
+                    "ADC timestamps: %s; the currents are correct, report it to the maintainer of"
+                    " the driver",
+                    clock_fault,
+                    reason=clock_fault,
+                )
         elif readings and self._clock.clear(now_ns):
             Event.ADC_CLOCK_GOOD.log("ADC timestamps are used again", device="ADC")
         if lost_scans:

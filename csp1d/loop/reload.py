@@ -62,10 +62,11 @@ class Reloads:
             return None
         except Exception:
             # A bug in reading a file must not end a sensor that works with the previous one.
-            Event.INTERNAL_ERROR.log(
+            message = Event.INTERNAL_ERROR.log(
                 "configuration rejected; keeping the previous configuration; please report this",
                 exc_info=True,
             )
+            self._rejected = _problems(Event.CONFIGURATION_REJECTED, [message])
             return None
         self.successful = True
         self.success_timestamp_seconds = time.time()

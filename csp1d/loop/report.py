@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from csp1d.config import SiteConfig
 from csp1d.events import ActiveProblem
-from csp1d.interfaces.http import HttpServer
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
@@ -20,6 +20,7 @@ def active_problems(
     indicators: Indicators,
     http: DeviceSlot[HttpServer],
     reloads: Reloads,
+    http_socket: DeviceSlot[SocketServer],
     now_ns: int,
 ) -> tuple[ActiveProblem, ...]:
     """The faults of all parts that last, the most important first."""
@@ -28,6 +29,7 @@ def active_problems(
         *sender.problems(now_ns),
         *reloads.problems,
         http.problem,
+        http_socket.problem,
         *indicators.problems(now_ns),
     ]
     return tuple(problem for problem in problems if problem)
@@ -57,7 +59,6 @@ def take_snapshot(
         clipped_samples_total=dict(sampler.clipped_samples),
         history=sampler.history,
         charge_coulombs_total=dict(sampler.charge_coulombs),
-        last_minute=sampler.last_minute,
         reload_successful=reloads.successful,
         reload_success_timestamp_seconds=reloads.success_timestamp_seconds,
         certificate_expiry_seconds=http.device.certificate_expiry_seconds if http.device else None,

@@ -15,7 +15,7 @@ import logging
 import selectors
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from csp1d.config import Config, folds_harmonics
 from csp1d.errors import DeviceError, ScanFormatError
@@ -57,7 +57,6 @@ _SEARCH_NS = 1_000 * MS_NS
 _LEAST_BUFFER, _MOST_BUFFER = 0.8, 2.0
 """Length of the kernel's buffer at the measured rate, as a part of the configured one. It was sized
 for the rate that the driver reports, or else for the configured one, which may be wrong."""
-_MINUTE_NS = 60 * SECOND_NS
 
 
 class Sampler:
@@ -82,8 +81,6 @@ class Sampler:
         """The valid currents of the last 24 hours; a new configuration keeps it."""
         self.charge_coulombs: dict[Phase, float] = {}
         """RMS current over the windows of all readings."""
-        self.last_minute: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
-        """End (CLOCK_MONOTONIC) and RMS amperes of the readings of the last 60 s, oldest first."""
         self._hat = hat
         self._config = config
         self._clock = clock
@@ -117,9 +114,11 @@ class Sampler:
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems of the measurement; None stands for none.
 
-        While the ADC is missing, nothing else is known of it.
+        While the ADC is missing, nothing else is known of it. One that has returned counts as
+        missing until it delivers data or has stalled.
         """
-        return [lost] if (lost := self._adc.problem) else self._events.problems(now_ns)
+        lost = self._adc.problem
+        return [lost] if lost and not self.stalled else self._events.problems(now_ns)
 
     def configure(self, config: Config) -> None:
         """Replace the configuration. The ADC is set up again, and the last reading discarded."""
@@ -127,7 +126,6 @@ class Sampler:
         self._events.reset()
         self._discard_metering()
         self.reading = None
-        self.last_minute = ()
         self._config = config
         self.wake_ns = 0
 
@@ -283,12 +281,9 @@ class Sampler:
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
         for reading in valid:
             self.history = self.history.append(reading, reading.end_ns + asleep_ns)
-            amperes = {phase: reading.amperes(phase) for phase in reading.phases}
-            for phase, rms_amperes in amperes.items():
-                charge = self.charge_coulombs.get(phase, 0.0) + rms_amperes * reading.window_seconds
-                self.charge_coulombs[phase] = charge
-            kept = (past for past in self.last_minute if reading.end_ns - past[0] < _MINUTE_NS)
-            self.last_minute = (*kept, (reading.end_ns, amperes))
+            for phase in reading.phases:
+                charge = reading.amperes(phase) * reading.window_seconds
+                self.charge_coulombs[phase] = self.charge_coulombs.get(phase, 0.0) + charge
         return valid
 
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:

@@ -99,8 +99,8 @@ class Sender:
 
     def problems(self, now_ns: int) -> list[ActiveProblem | None]:
         """The active problems of port and request line; None stands for none."""
-        # A port that is stuck drops a telegram per interval.
-        within_ns = QUIET_NS + self._config.p1.interval_seconds * SECOND_NS
+        # A port that is stuck drops a telegram per interval, and takes up to two seconds more.
+        within_ns = max(QUIET_NS, (self._config.p1.interval_seconds + 3) * SECOND_NS)
         telegrams = [fault.recent(now_ns, within_ns) for fault in (self._stuck, self._aborts)]
         return [self.port.problem, *telegrams, self.line.problem]
 

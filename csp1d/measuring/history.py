@@ -3,12 +3,12 @@
 
 Minutes are counted on CLOCK_BOOTTIME: setting the wall clock does not move them, and a suspend is a
 gap. A minute without a reading is a gap too (NaN), never 0 A. The value is immutable, so an HTTP
-thread reads it while the loop appends; all but the minute in progress is shared.
+thread reads it while the loop appends; all but the last minute's readings is shared.
 """
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import nan
 
 from csp1d.measuring.reading import Reading
@@ -32,16 +32,26 @@ class History:
     """The minute of the last reading, counted since the system was started."""
     before: bytes = _GAP * KEPT_MINUTES
     """The rows of the minutes before."""
-    current: Mapping[Phase, tuple[float, ...]] = field(default_factory=dict)
-    """RMS amperes of the readings of `minute`."""
+    readings: tuple[tuple[int, Mapping[Phase, float]], ...] = ()
+    """End (CLOCK_BOOTTIME) and RMS amperes of the readings of the last 60 s, oldest first; those of
+    `minute` are among them."""
 
     def append(self, reading: Reading, end_ns: int) -> "History":
         """This history and a reading, which ended at `end_ns` (CLOCK_BOOTTIME)."""
-        minute, before, current = end_ns // MINUTE_NS, self.before, self.current
+        # One that is late counts in the present minute.
+        end_ns = max(end_ns, self.minute * MINUTE_NS)
+        minute, before = end_ns // MINUTE_NS, self.before
         if minute > self.minute:
-            before, current = self._rows(minute - 1), {}
-        added = {p: (*current.get(p, ()), reading.amperes(p)) for p in reading.phases}
-        return History(max(minute, self.minute), before, {**current, **added})
+            before = self._rows(minute - 1)
+        amperes = {phase: reading.amperes(phase) for phase in reading.phases}
+        return History(minute, before, (*self._since(end_ns - MINUTE_NS), (end_ns, amperes)))
+
+    def highest_amperes(self, now_ns: int) -> Mapping[Phase, float]:
+        """The highest RMS current of the readings of the last 60 s, by phase."""
+        highest: dict[Phase, float] = {}
+        for _, amperes in self._since(now_ns - MINUTE_NS):
+            highest |= {p: max(highest.get(p, 0.0), value) for p, value in amperes.items()}
+        return highest
 
     def columns(self, now_ns: int) -> Mapping[Phase, Mapping[str, Sequence[float]]]:
         """The last 24 hours, a value per minute, oldest first; NaN is a gap.
@@ -58,9 +68,13 @@ class History:
         gaps = _GAP * min(last - self.minute, KEPT_MINUTES)
         return (self.before + self._row() + gaps)[-len(_GAP) * KEPT_MINUTES :]
 
+    def _since(self, start_ns: int) -> list[tuple[int, Mapping[Phase, float]]]:
+        """The readings that ended after this time."""
+        return [reading for reading in self.readings if reading[0] > start_ns]
+
     def _row(self) -> bytes:
-        row = array("f")
+        row, of_minute = array("f"), self._since(self.minute * MINUTE_NS - 1)
         for phase in Phase:
-            values = self.current.get(phase, (nan,))
+            values = [amperes[phase] for _, amperes in of_minute if phase in amperes] or [nan]
             row.extend((min(values), sum(values) / len(values), max(values)))
         return row.tobytes()

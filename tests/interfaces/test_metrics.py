@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 
 def scrape(state: Snapshot, now_ns: int) -> str:
     registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: state, lambda: now_ns, 1_699_980_000.0))
+    collector = SnapshotCollector(lambda: state, lambda: now_ns, lambda: now_ns, 1_699_980_000.0)
+    registry.register(collector)
     return generate_latest(registry).decode().replace(f'version="{__version__}"', 'version="X"')
 
 

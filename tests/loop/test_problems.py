@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from csp1d.config import Config
-from csp1d.errors import DeviceError
+from csp1d.config import Config, HttpConfig, RequestConfig
 from csp1d.events import CHAPTERS, ActiveProblem, Event
+from csp1d.hat.gpio import GpioLine
+from csp1d.hat.iio import find_adc
+from csp1d.hat.leds import SysfsLed
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import (
     PlayingAdc,
@@ -22,7 +24,8 @@ from csp1d.hat.simulated import (
     SimulatedLine,
     SimulatedPort,
 )
-from csp1d.interfaces.http import HttpServer
+from csp1d.hat.tty import TtyPort
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Reloads
@@ -38,8 +41,21 @@ GOOD = PhaseCurrent(1.0, 2.0, 0.0, 0)
 NOISE = PhaseCurrent(30.0, 60.0, 0.0, 0, is_noise=True)
 
 
+LED = Config().leds.p1
+NOWHERE = Path("/nowhere")
+# What opens a device that does not exist, or an address that this machine does not have.
+OPENERS: dict[str, Callable[[], object]] = {
+    "ADC": lambda: find_adc(Config().adc.device, NOWHERE),
+    "P1 port": lambda: TtyPort(str(NOWHERE / "tty")),
+    "request line": lambda: GpioLine(RequestConfig(chip=str(NOWHERE / "gpiochip0"))),
+    LED: lambda: SysfsLed(LED, NOWHERE),
+    "HTTP server": lambda: HttpServer(HttpConfig(listen="192.0.2.1:1"), {}),
+}
+REMEDY = re.compile(r"\b(accepts|check|find|must be|reduce|report|run|set|swap)\b")
+
+
 class FaultyHat(SimulatedHat):
-    """A HAT whose devices can be broken."""
+    """A HAT whose devices can be broken, with the reasons of the drivers."""
 
     def __init__(self) -> None:
         super().__init__(parse(""))
@@ -48,7 +64,7 @@ class FaultyHat(SimulatedHat):
 
     def check(self, device: str) -> None:
         if device in self.broken:
-            raise DeviceError(f"{device} is broken; replace it")
+            OPENERS[device]()
 
     def open_port(self, config: Config) -> SimulatedPort:
         self.check("P1 port")
@@ -79,6 +95,9 @@ class Bench:
         self.http = DeviceSlot[HttpServer](
             "HTTP server", Event.HTTP_LOST, Event.HTTP_FOUND, self.clock
         )
+        self.socket = DeviceSlot[SocketServer](
+            "HTTP socket", Event.HTTP_LOST, Event.HTTP_FOUND, self.clock
+        )
         self.reloads = Reloads()
         self.file = folder / "csp1d.toml"
         self.file.touch()
@@ -95,7 +114,7 @@ class Bench:
     @property
     def problems(self) -> tuple[ActiveProblem, ...]:
         parts = (self.sampler, self.sender, self.indicators, self.http, self.reloads)
-        return active_problems(*parts, self.now_ns)
+        return active_problems(*parts, self.socket, self.now_ns)
 
     def read(
         self,
@@ -213,11 +232,10 @@ def good(bench: Bench) -> None:
     bench.read()
 
 
-LED = Config().leds.p1
-UNKNOWN = DirectionReading(None, frozenset(), "0.1 V is too weak", None)
+UNKNOWN = DirectionReading(None, frozenset(), "the reference has 0.1 V", None)
 ADVISED = DirectionReading({}, frozenset(), "", "swap L1 and L2")
 KNOWN = DirectionReading({}, frozenset(), "", "")
-NO_REPLY = "the driver rejects 4000; set adc.sampling_frequency_hz to 3906"
+REFUSED = "ADC rejects adc.sampling_frequency_hz = 4000; available: 3906"
 
 # By event that can last: the device, a step per second that makes it begin, and one that ends it.
 STORIES: dict[Event, tuple[str, Step, Step]] = {
@@ -241,8 +259,12 @@ STORIES: dict[Event, tuple[str, Step, Step]] = {
         lambda bench: bench.events.on_data(bench.now_ns),
     ),
     Event.ADC_SLOW: ("ADC", lambda bench: bench.events.on_silence(99.0, 0, bench.now_ns), good),
-    Event.ADC_CLOCK: ("ADC", lambda bench: bench.read(clock_fault="they jump; ignored"), good),
-    Event.ADC_RATE_REFUSED: ("ADC", sets_up(rate_fault=NO_REPLY), sets_up()),
+    Event.ADC_CLOCK: (
+        "ADC",
+        lambda bench: bench.read(clock_fault="not used because they jump"),
+        good,
+    ),
+    Event.ADC_RATE_REFUSED: ("ADC", sets_up(rate_fault=REFUSED), sets_up()),
     Event.ADC_RATE_DOUBTFUL: (
         "ADC",
         lambda bench: bench.events.on_measured_rate(1000.0, True, bench.now_ns),
@@ -282,7 +304,7 @@ STORIES: dict[Event, tuple[str, Step, Step]] = {
     Event.LED_TRIGGER_LOST: (f"LED {Config().leds.current}", lights(False), lights(True)),
     Event.HTTP_LOST: (
         "HTTP server",
-        *breaks("address", lambda bench: bench.find(bench.http, "address")),
+        *breaks("HTTP server", lambda bench: bench.find(bench.http, "HTTP server")),
     ),
 }
 
@@ -327,6 +349,7 @@ def test_an_event_that_lasts_is_a_problem_until_it_ends(
         if event.message_id == record.__dict__["MESSAGE_ID"]
     }
     assert logged == {problem.reason}, "the journal's own words"
+    assert REMEDY.search(problem.reason)
     if device != "configuration":
         assert problem.since_ns == SECOND
     bench.repeat(end, 12)
@@ -338,6 +361,32 @@ def test_while_the_adc_is_missing_nothing_else_is_known_of_it(bench: Bench) -> N
     bench.repeat(sets_up(doubts=("3 A only",)), 1)
     bench.repeat(STORIES[Event.ADC_LOST][1], 4)
     assert [problem.event for problem in bench.problems] == [Event.ADC_LOST]
+
+
+@pytest.mark.parametrize(
+    ("cause", "consequence"),
+    [
+        # After a stall its scans are lost, and so they are where each second loses too many.
+        (Event.ADC_STALLED, Event.SCANS_LOST),
+        (Event.READINGS_LOST, Event.SCANS_LOST),
+        # An input that fails within a second is overloaded for the rest of it.
+        (Event.INPUT_FAILED, Event.CLIPPING),
+    ],
+)
+def test_a_consequence_of_a_problem_is_no_other_problem(
+    cause: Event, consequence: Event, bench: Bench
+) -> None:
+    bench.repeat(STORIES[consequence][1], 1)
+    assert [problem.event for problem in bench.problems] == [consequence]
+    STORIES[cause][1](bench)
+    bench.repeat(STORIES[consequence][1], 2)
+    while problems := bench.problems:
+        assert [problem.event for problem in problems] == [cause]
+        bench.repeat(good, 1)
+    # But not if it goes on.
+    STORIES[cause][1](bench)
+    bench.repeat(STORIES[consequence][1], 3)
+    assert consequence in [problem.event for problem in bench.problems]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from csp1d.config import Config
+from csp1d.events import Event
 from csp1d.loop import reload
 from csp1d.loop.reload import Part, Reloads, affected_parts
 
@@ -109,3 +110,5 @@ def test_a_bug_in_reading_a_file_is_reported_and_does_not_end_the_daemon(
     (record,) = caplog.records
     assert record.__dict__["CSP1D_EVENT"] == "internal-error"
     assert record.exc_info
+    (problem,) = reloads.problems
+    assert (problem.event, problem.reason) == (Event.CONFIGURATION_REJECTED, record.message)

@@ -228,6 +228,26 @@ def test_requests_that_end_too_early_are_logged_once_and_their_end_once(
     assert counts.dropped == 0
 
 
+@pytest.mark.parametrize("interval_seconds", [1, 10])
+def test_a_stuck_port_is_a_problem_while_it_drops_and_for_at_most_15_s_after(
+    interval_seconds: int,
+) -> None:
+    p1 = P1Config(interval_seconds=interval_seconds, request=RequestConfig(always=True))
+    bench = Bench(Config(p1=p1))
+
+    def is_problem() -> bool:
+        return any(bench.sender.problems(bench.now_ns))
+
+    bench.board.port.is_stuck = True
+    bench.seconds(12)
+    for _ in range(40):
+        bench.seconds(1)
+        assert is_problem()
+    # Nothing is requested any more.
+    bench.now_ns += 15 * SECOND
+    assert not is_problem()
+
+
 @pytest.mark.parametrize("fault", ["is_gone", "fails_to_flush"])
 def test_of_a_telegram_that_is_lost_with_its_port_only_the_loss_is_logged(
     bench: Bench, caplog: pytest.LogCaptureFixture, fault: str

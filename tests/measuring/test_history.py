@@ -86,6 +86,17 @@ def test_a_reading_that_is_late_counts_in_the_present_minute() -> None:
     assert last(made, 2, 1.5) == [(), (3.0, 4.0, 5.0)]
 
 
+def test_the_highest_reading_is_that_of_the_last_60_seconds_across_minutes() -> None:
+    made = History()
+    for second in range(30, 330, 3):
+        made = made.append(reading(L1=500 - second, L2=1.0), BOOT_NS + second * SECOND_NS)
+    assert len(made.readings) == 20
+    # The last one ended at 327 s.
+    for second, highest in ((327, 500 - 270), (330, 500 - 273), (386, 500 - 327), (387, None)):
+        found = made.highest_amperes(BOOT_NS + second * SECOND_NS)
+        assert found == ({L1: highest, L2: 1.0} if highest else {})
+
+
 def test_what_a_thread_reads_does_not_change() -> None:
     taken = history((0.0, 1.0))
     before = last(taken, 2, 0.1)

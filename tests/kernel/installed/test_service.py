@@ -224,11 +224,12 @@ def test_reload_with_a_bad_file(board: InstalledBoard) -> None:
     try:
         refusal = run("systemctl", "reload", UNIT, check=False)
         assert "failed" in refusal, refusal
-        assert wait_for_event("configuration-rejected", before)["_PID"] != str(pid)
-        before = cursor()
-        service.signal(signal.SIGHUP)
         entry = wait_for_event("configuration-rejected", before)
         assert (entry["CSP1D_KEY"], entry["_PID"]) == ("log.lvel", str(pid))
+        assert events(before).count("configuration-rejected") == 1
+        wait_for(
+            "the metric", lambda: service.metric("csp1d_config_last_reload_successful") == 0, 5
+        )
         board.hat.tty.clear()
         measuring_again(board, time.monotonic_ns(), 3)
         assert service.pid == pid
