@@ -40,12 +40,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
 from campaign.mutants import MUTANTS
+from certificates import make_certificate
 from image import SUITES, ImageError, cache_directory, compiled_module, image, install_tools
 from machine import HOST_PACKAGES, CommandError, Machine, MachineError, Share, source_tree
 
 SUITE_SECONDS = 1200.0
-NUMPY = {"python3-numpy": "/usr/lib/python3/dist-packages/numpy"}
+# What the tests of the package need on this machine.
+PACKAGES = {
+    "openssl": "/usr/bin/openssl",
+    "python3-numpy": "/usr/lib/python3/dist-packages/numpy",
+}
 PYTEST_OPTIONS = [
     "--rootdir=/csp1d/tests/kernel",
     # The project's settings for pytest are for the tests that run on the host.
@@ -221,6 +228,7 @@ class Guest:
         tools/package tests in a chroot that Depends names them.
         """
         machine = self._machine
+        make_certificate(self._results, "sensor")
         machine.shell(KEEP_MODULE + LOAD_MODULE, timeout=300)
         machine.shell("apt-get install --yes /package/csp1d_*_all.deb", timeout=300)
         machine.shell("systemctl is-active csp1d && pidof -x csp1d")
@@ -410,7 +418,7 @@ def main(arguments: Sequence[str]) -> int:
         except BlockingIOError:
             print("waiting for another run to end", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        install_tools(HOST_PACKAGES | (NUMPY if options.package else {}))
+        install_tools(HOST_PACKAGES | (PACKAGES if options.package else {}))
         suites = options.suites or SUITES
         with ThreadPoolExecutor(len(suites)) as pool:
             outcomes = list(pool.map(lambda suite: run_suite(suite, results / suite, task), suites))

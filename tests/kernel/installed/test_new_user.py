@@ -33,6 +33,7 @@ from .service import (
 HAT_FILE = Path("/etc/csp1d/csp1d.toml.d/10-hat.toml")
 ACCESS = Path("/etc/udev/rules.d/39-csp1d.rules")
 CALIBRATION = Path("/etc/csp1d/csp1d.toml.d/50-calibration.toml")
+HTTP_FILE = Path("/etc/csp1d/csp1d.toml.d/60-http.toml")
 GAIN_ERROR = 1.037
 REFERENCE_AMPERES = 10.0
 # A typical ADC of 12 bits and 3.3 V: one code is 0.08 A, and so is its noise.
@@ -77,9 +78,8 @@ def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
     hat.line.set(True)
     yield InstalledBoard(hat, feeder)
     assert run("dpkg", "--verify", "csp1d") == "", "the conffile is as shipped"
-    HAT_FILE.unlink(missing_ok=True)
-    CALIBRATION.unlink(missing_ok=True)
-    ACCESS.unlink(missing_ok=True)
+    for file in (HAT_FILE, CALIBRATION, ACCESS, HTTP_FILE, *CERTIFICATE):
+        file.unlink(missing_ok=True)
     run("udevadm", "control", "--reload")
     hat.adc.configure(scan_type="le:s16/16>>0", scale=3300 / 65536)
     feeder.set(amperes=AMPERES, noise=0.0)
@@ -127,42 +127,65 @@ def test_discover_finds_the_hat_and_its_configuration_measures(board: InstalledB
     check_unprivileged(int(show("MainPID")))
 
 
-def test_root_and_the_group_may_look(board: InstalledBoard) -> None:
-    for user, group in (("root", ""), ("nobody", "csp1d")):
-        status = csp1ctl("status", user=user, group=group)
-        assert status.returncode == 0, status.stdout + status.stderr
-        assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
-        assert "request line  requesting telegrams" in status.stdout
-        assert "LEDs          power on" in status.stdout
+def test_others_are_refused_with_the_remedy(board: InstalledBoard) -> None:
     refused = csp1ctl("status", user="nobody")
     assert refused.returncode == 69
     assert "sudo usermod -aG csp1d nobody" in refused.stderr
     assert run("stat", "--format=%U %G %a", "/run/csp1d/http.sock") == "csp1d csp1d 660\n"
-    watch = run("timeout", "--signal=INT", "5", "csp1ctl", "watch", check=False)
-    assert re.search(r"L1 24\.00 A  L2 10\.00 A  L3 3\.00 A  50\.0\d\d Hz  requesting", watch), (
-        watch
-    )
-    with urllib.request.urlopen("http://localhost:19510/", timeout=10) as answer:
-        assert b'<h1><span id="site">csp1d' in answer.read()
     refused = csp1ctl("calibrate", "zero", "--yes", user="nobody")
     assert (refused.returncode, CALIBRATION.exists()) == (78, False)
     assert "run csp1ctl as root (sudo)" in refused.stderr
     refused = csp1ctl("record", "1", "/tmp/house", user="nobody")
     assert refused.returncode == 69
     assert "run csp1ctl as root (sudo)" in refused.stderr
-    for user, group in (("root", ""), ("nobody", "csp1d")):
-        name = f"/tmp/house-{user}"
-        recorded = csp1ctl("record", "3", name, user=user, group=group)
-        assert recorded.returncode == 0, recorded.stderr
-        reading = json.loads(csp1ctl("replay", name).stdout.splitlines()[-1])
-        assert reading["current_amperes"]["L1"] == pytest.approx(AMPERES[0], abs=0.1)
-        report = f"/tmp/report-{user}.tar.gz"
-        reported = csp1ctl("report", report, user=user, group=group)
-        assert reported.returncode == 0, reported.stderr
-        assert "capture        ten seconds of raw scans" in reported.stdout
-        content = {name.rpartition("/")[2] for name in run("tar", "-tf", report).split()}
-        assert content >= {"configuration.toml", "discover.txt", "metrics.txt", "capture.bin"}
-        assert (f"journal{'' if user == 'root' else '-missing'}.txt") in content
+    with urllib.request.urlopen("http://localhost:19510/", timeout=10) as answer:
+        assert b'<h1><span id="site">csp1d' in answer.read()
+
+
+CERTIFICATE = (Path("/etc/csp1d/sensor.pem"), Path("/etc/csp1d/sensor.key"))
+TLS = """
+tls_certificate = "/etc/csp1d/sensor.pem"
+tls_key = "/etc/csp1d/sensor.key"
+tls_client_ca = "/etc/csp1d/sensor.pem"
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "http"),
+    [
+        pytest.param("root", "", 'listen = ""', id="root, no network"),
+        pytest.param("nobody", "csp1d", TLS, id="the group, client certificates"),
+    ],
+)
+def test_root_and_the_group_may_look_whatever_the_network_gets(
+    board: InstalledBoard, user: str, group: str, http: str
+) -> None:
+    for file in CERTIFICATE:
+        run("install", "-g", "csp1d", "-m", "640", f"/results/{file.name}", str(file))
+    HTTP_FILE.write_text(f"[http]\n{http}")
+    run("systemctl", "reload", UNIT)
+    status = csp1ctl("status", user=user, group=group)
+    assert status.returncode == 0, status.stdout + status.stderr
+    assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
+    assert "request line  requesting telegrams" in status.stdout
+    assert "LEDs          power on" in status.stdout
+    if user == "root":
+        watch = run("timeout", "--signal=INT", "5", "csp1ctl", "watch", check=False)
+        assert re.search(
+            r"L1 24\.00 A  L2 10\.00 A  L3 3\.00 A  50\.0\d\d Hz  requesting", watch
+        ), watch
+    name = f"/tmp/house-{user}"
+    recorded = csp1ctl("record", "3", name, user=user, group=group)
+    assert recorded.returncode == 0, recorded.stderr
+    reading = json.loads(csp1ctl("replay", name).stdout.splitlines()[-1])
+    assert reading["current_amperes"]["L1"] == pytest.approx(AMPERES[0], abs=0.1)
+    report = f"/tmp/report-{user}.tar.gz"
+    reported = csp1ctl("report", report, user=user, group=group)
+    assert reported.returncode == 0, reported.stderr
+    assert "capture        ten seconds of raw scans" in reported.stdout
+    content = {name.rpartition("/")[2] for name in run("tar", "-tf", report).split()}
+    assert content >= {"configuration.toml", "discover.txt", "metrics.txt", "capture.bin"}
+    assert (f"journal{'' if user == 'root' else '-missing'}.txt") in content
     assert board.wait_for_telegram(3).amperes == AMPERES
 
 
