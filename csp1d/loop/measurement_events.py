@@ -67,7 +67,8 @@ class MeasurementEvents:
         of_scans = [
             fault.recent(now_ns)
             for fault in self._of_scans
-            if not any(fault.follows(cause) for cause in self._causes.get(fault, ()))
+            if fault.problem
+            and not any(fault.follows(cause) for cause in self._causes.get(fault, ()))
         ]
         return [*of_scans, *of_set_up]
 
