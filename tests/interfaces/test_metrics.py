@@ -20,9 +20,11 @@ HERE = Path(__file__).parent
 
 
 def scrape(state: Snapshot, now_ns: int) -> str:
+    def now() -> int:
+        return now_ns
+
     registry = CollectorRegistry()
-    clocks = [lambda: now_ns] * 2
-    registry.register(SnapshotCollector(lambda: state, *clocks, 1_699_980_000.0))
+    registry.register(SnapshotCollector(lambda: state, now, now, 1_699_980_000.0))
     return generate_latest(registry).decode().replace(f'version="{__version__}"', 'version="X"')
 
 
