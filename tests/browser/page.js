@@ -2,11 +2,12 @@
 // Tests of the page in a browser, with csp1d on its virtual HAT. Run by tools/browser; screenshots go
 // to the folder in PICTURES.
 "use strict";
-const { execFileSync, spawn } = require("node:child_process");
+const { spawn } = require("node:child_process");
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
+const readline = require("node:readline");
 const { after, before, describe, it } = require("node:test");
 const { chromium } = require("playwright-core");
 const axe = require("axe-core");
@@ -184,7 +185,7 @@ describe("the page", { concurrency: false }, () => {
     const [[first, last, minutes], ...others] = await pieces("L2");
     assert.deepEqual(others, []);
     assert.ok(first > 900 && last > first && minutes <= 3, `${minutes} minutes from ${first} to ${last}`);
-    assert.match(await text("history-text"), new RegExp(`${60 - minutes} minutes without a reading are shaded`));
+    assert.match(await text("history-text"), new RegExp(`Shaded: ${60 - minutes} minutes without a reading`));
     assert.match(await text("history-legend"), /L1, 3\.1 to 6\.2 A, mean [3-6]\.\d A/);
   });
 
@@ -194,7 +195,7 @@ describe("the page", { concurrency: false }, () => {
     const textHas = (part) => shown((wanted) =>
       document.getElementById("history-text").textContent.includes(wanted), part);
     await textHas("Highest: 26.3 A on L2");
-    await textHas("At or above the main fuse (25 A) in 1 minute. 6 minutes without a reading are shaded.");
+    await textHas("At or above the main fuse (25 A) in 1 minute. Shaded: 6 minutes without a reading.");
     const chart = page.locator("#chart");
     assert.equal(await chart.getAttribute("role"), "img");
     assert.equal(await chart.getAttribute("aria-describedby"), "history-text");
@@ -221,7 +222,7 @@ describe("the page", { concurrency: false }, () => {
     await textHas("Always below the main fuse (40 A).");
     await page.selectOption("#fuse", "25");
     await page.locator("[name=minutes]").nth(1).check();
-    await textHas("206 minutes without a reading are shaded.");
+    await textHas("Shaded: 206 minutes without a reading.");
     assert.deepEqual((await pieces("L3")).map(([, , minutes]) => minutes), [1210, 24]);
     await page.locator("#history-legend input").nth(2).uncheck();
     assert.equal(await page.locator("#chart .c-L3").count(), 0);
@@ -285,8 +286,16 @@ describe("the page", { concurrency: false }, () => {
     times.slice(1).forEach(({ left }, i) => assert.ok(left > times[i].right, "labels overlap"));
     await page.locator("#waves summary").click();
     await shown(() => document.querySelector("#scope .c-L1").getAttribute("d"));
+    // Turned, and turned back.
+    await page.setViewportSize({ width: PHONE.height, height: PHONE.width });
+    await page.setViewportSize(PHONE);
+    await page.waitForTimeout(200);
+    assert.deepEqual(await page.locator("details[open]").evaluateAll((all) => all.map(({ id }) => id)),
+      ["history", "waves"]);
     await page.setViewportSize(DESKTOP);
-    await shown(() => !document.querySelector("details:not([open])"));
+    await page.reload();
+    await stateHas("Measuring");
+    assert.equal(await page.locator("details:not([open])").count(), 0);
   });
 
   it("says what to do without JavaScript", async () => {
@@ -316,7 +325,10 @@ describe("the page", { concurrency: false }, () => {
 
   it("looks right on a desktop and on a phone, light and dark", async () => {
     // Without motion, so that the blinking LED is lit in every picture.
+    const motion = () => page.locator(".fill").first().evaluate((fill) => getComputedStyle(fill).transitionDuration);
+    assert.equal(await motion(), "0.25s");
     await page.emulateMedia({ reducedMotion: "reduce" });
+    assert.equal(await motion(), "0s");
     await page.setViewportSize(DESKTOP);
     await page.reload();
     await page.waitForSelector("#led-current.lit");
@@ -324,8 +336,11 @@ describe("the page", { concurrency: false }, () => {
     await shown(() => document.querySelectorAll("#chart .wave").length === 3);
     await picture("page-desktop-light.png", DESKTOP, "light");
     await page.setViewportSize(PHONE);
+    await page.reload();
+    await stateHas("Measuring");
     await page.locator("#history summary").click();
-    await shown(() => document.getElementById("chart").getBoundingClientRect().width);
+    await page.locator("[name=minutes]").nth(1).check();
+    await shown(() => document.querySelectorAll("#chart .wave").length === 3);
     await picture("page-phone-dark.png", PHONE, "dark");
     const overflow = await page.evaluate(() =>
       document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -389,34 +404,42 @@ describe("the page", { concurrency: false }, () => {
     await stateHas("Measuring");
   });
 
-  it("shows each problem while it lasts", async () => {
-    const script = "import json; from csp1d.events import CHAPTERS; print(json.dumps(" +
-      "[[event.event_name, chapter] for event, chapter in CHAPTERS.items() if chapter]))";
-    const events = JSON.parse(execFileSync(process.env.PYTHON, ["-c", script], { cwd: ROOT }));
-    assert.ok(events.length >= 20);
-    let problems_ = [];
-    await page.route("**/status.json", async (route) => {
-      const status = await (await route.fetch()).json();
-      const headline = problems_.length ? `Bad: ${problems_[0].event}` : status.headline;
-      await route.fulfill({ json: { ...status, headline, problems: problems_ } });
-    });
-    for (const [event, chapter] of events) {
-      const reason = `${event}; repair it`;
-      problems_ = [{ event, device: "x", reason, since: 1700000000, chapter }];
-      await shown((wanted) => document.title === wanted, `csp1d: Bad: ${event}`);
-      assert.equal(await page.locator("#state.bad").textContent(), `Bad: ${event}`);
-      assert.equal(await page.locator("#problem-list dt").allTextContents().then(String), reason);
-      assert.match(await text("problem-list"), new RegExp(`2023.*troubleshoot.md#${chapter}$`));
-      assert.ok(await page.locator("#problems").isVisible());
+  it("shows each problem in the journal's words while it lasts, and not after its end", async () => {
+    const faults = spawn(process.env.PYTHON, [path.join(__dirname, "problems.py")],
+      { cwd: ROOT, env: { ...process.env, PYTHONPATH: ROOT }, stdio: ["pipe", "pipe", "ignore"] });
+    const lines = readline.createInterface({ input: faults.stdout })[Symbol.asyncIterator]();
+    const answer = async () => JSON.parse((await lines.next()).value);
+    const ask = (command) => faults.stdin.write(`${command}\n`) && answer();
+    const other = await browser.newPage();
+    const titleIs = (wanted) => other.waitForFunction((title) => document.title === title, `House <7>: ${wanted}`,
+      { polling: 50, timeout: PATIENCE_MS });
+    const { url, chapters } = await answer();
+    await other.goto(url);
+    await titleIs("Measuring, no problems");
+    assert.ok(Object.keys(chapters).length >= 20);
+    for (const [event, chapter] of Object.entries(chapters)) {
+      const [reason, ...others] = await ask(`begin ${event}`);
+      assert.deepEqual(others, [], event);
+      const headline = reason[0].toUpperCase() + reason.slice(1);
+      await titleIs(headline);
+      assert.equal(await other.locator("#state.bad").textContent(), headline);
+      assert.deepEqual(await other.locator("#problem-list dt").allTextContents(), [reason]);
+      assert.match(await other.locator("#problem-list dd").textContent(),
+        new RegExp(`^Since .*\\d:\\d.*\\. In the handbook: troubleshoot.md#${chapter}$`));
+      assert.ok(await other.locator("#problems").isVisible());
+      if (event === "adc-lost") {
+        await other.evaluate(axe.source);
+        const { violations } = await other.evaluate(() => window.axe.run());
+        assert.deepEqual(violations.map(({ id }) => id), []);
+      }
+      await ask("end");
+      await titleIs("Measuring, no problems");
+      assert.equal(await other.locator("#state.good").textContent(), "Measuring, no problems");
+      assert.ok(await other.locator("#problems").isHidden());
+      assert.equal(await other.locator("#problem-list").textContent(), "");
     }
-    await page.evaluate(axe.source);
-    const { violations } = await page.evaluate(() => window.axe.run());
-    assert.deepEqual(violations.map(({ id }) => id), []);
-    problems_ = [];
-    await stateHas("Measuring, no problems");
-    assert.equal(await page.locator("#state.good").count(), 1);
-    assert.ok(await page.locator("#problems").isHidden());
-    await page.unroute("**/status.json");
+    await other.close();
+    faults.stdin.end();
   });
 
   it("causes no warnings, and no requests except to csp1d", () => {
@@ -433,6 +456,8 @@ describe("the page", { concurrency: false }, () => {
     assert.match(await text("led-current"), /unknown/);
     assert.equal(await text("history-text"), "No reading.");
     assert.equal(await page.locator("#chart .wave").count(), 0);
+    const labels = await page.locator("#chart text").allTextContents();
+    assert.deepEqual(labels.filter((label) => label.includes(":")), [], "times of no history");
     const stalling = path.join(folder, "stalling.toml");
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +

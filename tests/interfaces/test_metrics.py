@@ -20,6 +20,9 @@ HERE = Path(__file__).parent
 
 
 def scrape(state: Snapshot, now_ns: int) -> str:
+    def now() -> int:
+        return now_ns
+
     registry = CollectorRegistry()
     collector = SnapshotCollector(lambda: state, lambda: now_ns, lambda: now_ns, 1_699_980_000.0)
     registry.register(collector)
