@@ -78,7 +78,7 @@ def board(hat: Hat, feeder: Feeder) -> Iterator[InstalledBoard]:
     hat.line.set(True)
     yield InstalledBoard(hat, feeder)
     assert run("dpkg", "--verify", "csp1d") == "", "the conffile is as shipped"
-    for file in (HAT_FILE, CALIBRATION, ACCESS, HTTP_FILE, *CERTIFICATE):
+    for file in (HAT_FILE, CALIBRATION, ACCESS):
         file.unlink(missing_ok=True)
     run("udevadm", "control", "--reload")
     hat.adc.configure(scan_type="le:s16/16>>0", scale=3300 / 65536)
@@ -150,20 +150,31 @@ tls_client_ca = "/etc/csp1d/sensor.pem"
 """
 
 
+@pytest.fixture
+def network(board: InstalledBoard, request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the network gets: these settings of [http]."""
+    for file in CERTIFICATE:
+        run("install", "-g", "csp1d", "-m", "640", f"/results/{file.name}", str(file))
+    HTTP_FILE.write_text(f"[http]\n{request.param}")
+    run("systemctl", "reload", UNIT)
+    yield
+    for file in (HTTP_FILE, *CERTIFICATE):
+        file.unlink()
+    run("systemctl", "reload", UNIT)
+
+
 @pytest.mark.parametrize(
-    ("user", "group", "http"),
+    ("user", "group", "network"),
     [
         pytest.param("root", "", 'listen = ""', id="root, no network"),
         pytest.param("nobody", "csp1d", TLS, id="the group, client certificates"),
     ],
+    indirect=["network"],
 )
+@pytest.mark.usefixtures("network")
 def test_root_and_the_group_may_look_whatever_the_network_gets(
-    board: InstalledBoard, user: str, group: str, http: str
+    board: InstalledBoard, user: str, group: str
 ) -> None:
-    for file in CERTIFICATE:
-        run("install", "-g", "csp1d", "-m", "640", f"/results/{file.name}", str(file))
-    HTTP_FILE.write_text(f"[http]\n{http}")
-    run("systemctl", "reload", UNIT)
     status = csp1ctl("status", user=user, group=group)
     assert status.returncode == 0, status.stdout + status.stderr
     assert re.search(r"^L1 +24\.00 A", status.stdout, re.MULTILINE), status.stdout
