@@ -10,7 +10,8 @@ each suite. The results are in dist/SUITE/, with a log of each step. ``--check``
     reproducible  a second build, elsewhere and at another time, gives the same bytes
     lintian       reports no error and no warning, without overrides
     lifecycle     install, upgrade, remove and purge leave nothing behind
-    autopkgtest   the tests of debian/tests pass on the installed package; the build needs none
+    autopkgtest   the tests of debian/tests pass on the installed package, run by an ordinary user;
+                  the build runs none
 
 The suites run in parallel. Chroots are made at first use, which needs root (or sudo) and
 some minutes, and are kept in the user's cache.

@@ -98,6 +98,11 @@ def test_the_checkout_does_not_show_in_a_tarball(tree: Path) -> None:
     assert packed(tree) == before
 
 
+def test_the_program_is_the_module_that_mypy_checks() -> None:
+    tools = Path(source.__file__).parents[1]
+    assert (tools / "package").readlink() == Path("package.py")
+
+
 def test_an_override_of_lintian_is_refused(tree: Path, tmp_path: Path) -> None:
     (tree / "debian/csp1d.lintian-overrides").write_text("csp1d: no-homepage-field\n")
     with pytest.raises(source.PackageError, match="fix what lintian reports"):
