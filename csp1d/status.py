@@ -144,7 +144,8 @@ def status_text(status: Status, place: str) -> str:
             row.text, 80, initial_indent=f"{row.name:<14}", subsequent_indent=" " * 14
         )
     if status.problems:
-        lines += ["", "Problems (explained by sudo journalctl -x -u csp1d):"]
+        places = "sudo journalctl -x -u csp1d and /usr/share/doc/csp1d"
+        lines += ["", f"Problems (explained by {places}):"]
     for problem in status.problems:
         lines += textwrap.wrap(problem.reason, 80, initial_indent="- ", subsequent_indent="  ")
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(problem.since))

@@ -244,3 +244,13 @@ def lost(given: Any, parsed: Any, where: str = "") -> Iterator[str]:
             yield from lost(*pair, f"{where}/{number}")
     elif given != parsed:
         yield f"{where}: {given!r}, parsed as {parsed!r}"
+
+
+def test_the_certificates_of_the_handbook_satisfy_strict_clients(tmp_path: Path) -> None:
+    """Python from 3.13 on, and so Debian 13, rejects a CA without its key usage."""
+    (commands,) = re.findall(r"^    new=.*?(?=\n\n)", FLEET.read_text(), re.MULTILINE | re.DOTALL)
+    subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    verify = "openssl verify -x509_strict -CAfile ca.pem -purpose"
+    for purpose, certificate in (("sslserver", "server.pem"), ("sslclient", "prometheus.pem")):
+        command = [*verify.split(), purpose, certificate]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

@@ -78,7 +78,7 @@ def reload(folder: Path, daemon: Running) -> None:
 def test_a_calibration_takes_a_gain_error_and_the_noise_out(tmp_path: Path, config: str) -> None:
     with playing(tmp_path, config, ERRORS) as daemon:
         told = ctl(tmp_path, "calibrate", "zero", "--yes").decode()
-        assert "Apply it with: systemctl reload csp1d" in told
+        assert "Apply it with: sudo systemctl reload csp1d" in told
         reload(tmp_path, daemon)
         assert amperes(tmp_path) == {"L1": 0, "L2": 0, "L3": 0}
     load_10_a = f"amperes = {{ L1 = 10.02, L2 = 9.87, L3 = 5 }}\n{ERRORS}"
@@ -244,7 +244,7 @@ def test_discover_prints_a_configuration_that_is_good_and_does_not_mind_a_bad_on
     put(tmp_path, "csp1d.toml", "this is no TOML")
     done = csp1ctl(tmp_path, "discover", "--config", "csp1d.toml")
     assert done.returncode in (0, 69)
-    assert b"Configuration for csp1d.toml (standard output):" in done.stderr
+    assert b"(standard output; --output csp1d.toml.d/10-hat.toml saves it):" in done.stderr
     (tmp_path / "csp1d.toml").write_bytes(done.stdout)
     load(tmp_path / "csp1d.toml")
 

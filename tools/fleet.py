@@ -85,7 +85,7 @@ def make_certificates(folder: Path) -> None:
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
     signed = f"{new} -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE"
     for command in (
-        f"{new} -subj /CN=fleet -keyout ca.key -out ca.pem",
+        f"{new} -subj /CN=fleet -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem",
         f"{signed} -subj /CN=server -addext subjectAltName=IP:127.0.0.1"
         " -addext extendedKeyUsage=serverAuth -keyout server.key -out server.pem",
         f"{signed} -subj /CN=prometheus -addext extendedKeyUsage=clientAuth"

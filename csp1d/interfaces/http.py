@@ -533,6 +533,7 @@ def _check_pem(key: str, file: Path) -> None:
     OpenSSL would block on a pipe. It also derives a key before it rejects an empty passphrase,
     which takes as long as the creator of the file chose.
     """
+    remedy = "set it to a PEM file that csp1d can read"
     try:
         reason = "" if stat.S_ISREG(file.stat().st_mode) else "is not a file"
         if not reason:
@@ -541,5 +542,7 @@ def _check_pem(key: str, file: Path) -> None:
                     reason = "has a passphrase"
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
+        if isinstance(error, PermissionError):
+            remedy = "the group csp1d needs access, and so does --check-config (as root: sudo)"
     if reason:
-        raise TlsError(key, f"{str(file)!r} {reason}; set it to a PEM file that csp1d can read")
+        raise TlsError(key, f"{str(file)!r} {reason}; {remedy}")

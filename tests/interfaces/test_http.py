@@ -503,6 +503,18 @@ def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
         HttpServer(config, PAGES)
 
 
+def test_a_certificate_without_access_is_told_with_who_needs_it(
+    certificates: dict[str, tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    config = HttpConfig("127.0.0.1:0", "", *map(str, certificates["sensor"]))
+    with pytest.raises(DeviceError, match=r"Permission denied; the group csp1d .* root: sudo\)"):
+        HttpServer(config, PAGES)
+
+
 @pytest.mark.parametrize("key", ["tls_certificate", "tls_key", "tls_client_ca"])
 def test_a_pipe_as_certificate_does_not_block(
     key: str, certificates: dict[str, tuple[Path, Path]], tmp_path: Path

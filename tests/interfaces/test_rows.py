@@ -155,7 +155,7 @@ def test_the_text_ends_with_the_problems(monkeypatch: pytest.MonkeyPatch) -> Non
     time.tzset()
     text = status_text(status_of(replace(MEASURING, problems=(OVERLOAD, DROPPED))), "http://x/")
     assert text.endswith(
-        "\n\nProblems (explained by sudo journalctl -x -u csp1d):\n"
+        "\n\nProblems (explained by sudo journalctl -x -u csp1d and /usr/share/doc/csp1d):\n"
         "- L2 overload: check the burden\n"
         "  since 2023-11-14 21:13:20; see troubleshoot.md#clipping\n"
         "- telegram dropped: port stuck\n"

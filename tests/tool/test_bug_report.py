@@ -255,7 +255,8 @@ def test_a_bug_of_a_part_is_reported_with_the_others(
     "script",
     [
         "echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1",
-        "echo 'Hint: You are currently not seeing messages' >&2; echo '-- No entries --'",
+        "echo 'Hint: You are currently not seeing messages' >&2; echo '      Pass -q' >&2;"
+        " echo '-- No entries --'",
     ],
 )
 def test_a_journal_that_may_not_be_read_is_named_with_the_remedy(
@@ -265,6 +266,7 @@ def test_a_journal_that_may_not_be_read_is_named_with_the_remedy(
     assert run(monkeypatch, "r.tar.gz") == 0
     reason = contents()["journal-missing.txt"].decode()
     assert script.split("'")[1] in reason
+    assert "  " not in reason, "the lines of journalctl are indented"
     assert reason.endswith("as root (sudo), or as a member of the group systemd-journal\n")
 
 

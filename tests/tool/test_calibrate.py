@@ -70,7 +70,7 @@ def test_a_gain_for_some_phases(file: Path, capsys: pytest.CaptureFixture[str]) 
         "L2      10.00 A     9.63 A    10.00 A     1.0000 -> 1.0384\n"
     )
     drop_in = f"{file}.d/50-calibration.toml"
-    assert printed.err == f"Wrote {drop_in}. Apply it with: systemctl reload csp1d\n"
+    assert printed.err == f"Wrote {drop_in}. Apply it with: sudo systemctl reload csp1d\n"
     channels = load(file).channels
     assert (channels.L1.gain, channels.L2.gain) == (0.96432, 1.038422)
     assert channels.L3.gain == 1

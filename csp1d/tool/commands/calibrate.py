@@ -234,5 +234,5 @@ def _write(file: CalibrationFile, table: Table, yes: bool) -> int:
             print("No changes written.", file=sys.stderr)
             return OK
     file.write(table)
-    print(f"Wrote {file.path}. Apply it with: systemctl reload csp1d", file=sys.stderr)
+    print(f"Wrote {file.path}. Apply it with: sudo systemctl reload csp1d", file=sys.stderr)
     return OK

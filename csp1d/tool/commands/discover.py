@@ -51,7 +51,8 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     if arguments.output:
         _save(text, arguments.output, arguments.config, hardware)
     else:
-        place = f"Configuration for {arguments.config} (standard output)"
+        file = drop_in_folder(arguments.config) / "10-hat.toml"
+        place = f"Configuration (standard output; --output {file} saves it)"
         print(f"\n{place}:\n", file=sys.stderr, flush=True)
         print(text, end="")
     return DEVICE_MISSING if absent else OK
@@ -76,7 +77,7 @@ def _save(text: str, path: Path, config_path: Path, hardware: Hardware) -> None:
     option = "" if chosen == DEFAULT_PATH else f" --config {shlex.quote(str(chosen))}"
     after = "\n    sudo systemctl reload csp1d" if is_drop_in and is_default else ""
     print(
-        "Compare input, ct_ratio, burden_ohms and active_low in it with the wiring, then:\n"
+        f"Compare input, ct_ratio, burden_ohms and active_low in {path} with the wiring,\nthen:\n"
         f"    csp1d{option} --check-config{after}",
         file=sys.stderr,
     )

@@ -216,7 +216,7 @@ def _journal() -> Files:
         LC_ALL="C",
     )
     if code or output.endswith(b"-- No entries --\n"):
-        text = output.decode(errors="replace").strip().splitlines()
+        text = map(str.strip, output.decode(errors="replace").strip().splitlines())
         remedy = "as root (sudo), or as a member of the group systemd-journal"
         raise DeviceError(
             f"the journal shows no message of csp1d.service ({'; '.join(text)});"
