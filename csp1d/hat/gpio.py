@@ -86,8 +86,9 @@ class GpioLine(Driver):
                 edges += 1
             return edges, bool(self._gpio.read())
         except GPIOError as error:
-            # GPIOError is not an OSError in every version.
-            raise OSError(error.errno, str(error)) from error
+            # GPIOError is not an OSError in every version, and names a step of python-periphery.
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, reason) from error
 
 
 def _request(chip: Path, config: RequestConfig, edge: str) -> GPIO:

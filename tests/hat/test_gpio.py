@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from periphery import GPIOError
 
 from csp1d.config import RequestConfig
 from csp1d.errors import DeviceAbsentError, DeviceError
@@ -117,6 +118,20 @@ def test_a_name_of_two_lines_is_refused_with_their_offsets(
             "set p1.request.line to one of these offsets"
         )
         GpioLine(RequestConfig(chip=chip, line=2), tmp_path).close()
+
+
+def test_a_line_that_disappears_is_told_in_the_words_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(pipe: PipeLine) -> None:
+        raise GPIOError(errno.ENODEV, "Reading GPIO event: No such device")
+
+    chips(tmp_path, monkeypatch, {"gpiochip0": "soc"})
+    monkeypatch.setattr(PipeLine, "read", vanished)
+    words = rf"^\[Errno {errno.ENODEV}\] No such device$"
+    line = GpioLine(RequestConfig(chip="soc"), tmp_path)
+    with line, pytest.raises(OSError, match=words):
+        line.read_level()
 
 
 def test_edges_are_counted_without_waiting_and_in_bounded_number(
