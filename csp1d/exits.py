@@ -38,8 +38,8 @@ def guarded(
 
 @contextlib.contextmanager
 def printing(program: str) -> Iterator[None]:
-    """Exit if standard output cannot be written: with the reason, or without a word if its reader
-    has left, as `head` does.
+    """Exit if standard output cannot be written: with the reason, or silently if its reader has
+    exited, as `head` does.
 
     Any other OSError must be handled in the block.
     """

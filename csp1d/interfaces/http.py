@@ -261,7 +261,7 @@ class HttpServer(Server):
 class SocketServer(Server):
     """Serves `pages` by path on the Unix socket http.socket, whatever http.listen and TLS are.
 
-    Whoever may write to the socket may connect (unix(7)): root, and the group of this process.
+    Users that may write to the socket may connect (unix(7)): root, and the group of this process.
     Raises DeviceError if the socket or a thread is not available.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last ten seconds of raw scans, for whoever wants to look at them after the fact.
+"""The last ten seconds of raw scans: after a fault, they show what the ADC delivered before it.
 
 Each read of the ADC is kept as it was read, without a copy. The value is immutable, so that other
 threads may use it while the next one is made.
