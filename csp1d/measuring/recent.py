@@ -23,7 +23,10 @@ MOST_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class RecentScans:
-    """Successive scans of one set-up of the ADC, without a gap besides those of the ADC itself."""
+    """Successive scans of one set-up of the ADC, without a gap besides those of the ADC itself.
+
+    Times are CLOCK_MONOTONIC.
+    """
 
     format: ScanFormat
     set_up_ns: int
