@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted(DO
 CHAPTERS = re.findall(r"^\| \d \| \[.+?\]\((\w+\.md)\)", PAGES["handbook.md"], re.MULTILINE)
 TROUBLE = PAGES["troubleshoot.md"]
 CATALOG = (ROOT / "systemd/csp1d.catalog").read_text()
-TABLES = {"adc", "channels", "measurement", "direction", "p1", "leds", "http", "log"}
+TABLES = [spec.name for spec in fields(Config)]
 
 each_page = pytest.mark.parametrize("page", PAGES)
 

@@ -3,7 +3,7 @@
 
     scans -> Sampler -> Reading -> Sender (P1 port, request line)
                                 -> Indicators (LEDs)
-                                -> Snapshot -> HTTP thread, systemd
+                                -> Snapshot -> HTTP threads, systemd
 
 Each part has a `wake_ns` (CLOCK_MONOTONIC): the time of its next work, or None. The loop sleeps
 until the earliest of these times, an edge of the request line, a device event or a signal.
