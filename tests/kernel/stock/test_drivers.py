@@ -130,7 +130,8 @@ def test_gain_and_overload(hat: Hat, chip: Chip, tmp_path: Path) -> None:
         log = len(stock.daemon.log)
         chip.play((large, 2.0, 1.0)[: chip.inputs])
         stock.daemon.wait_for_log("L1 overload: .*the reading is too low", 5, after=log)
-        assert stock.daemon.counter('csp1d_clipped_samples_total{phase="L1"}') > 0
+        clipped = 'csp1d_clipped_samples_total{phase="L1"}'
+        wait_for("the count of samples", lambda: stock.daemon.counter(clipped) > 0, 2)
         stock.wait_for_end_of_telegram()
         assert small < stock.wait_for_telegram(3).amperes[0] < large
 
