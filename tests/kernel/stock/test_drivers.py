@@ -129,8 +129,8 @@ def test_gain_and_overload(hat: Hat, chip: Chip, tmp_path: Path) -> None:
     chip.play((small, 2.0, 1.0)[: chip.inputs])
     with Stock.running(hat, tmp_path, discovered()) as stock:
         assert stock.first_telegram() == expected(MODEL, (small, 2, 1))
-        amperes = stock.daemon.metric('csp1d_current_amperes{phase="L1"}')
-        assert amperes == pytest.approx(small, rel=0.002)
+        name, exact = 'csp1d_current_amperes{phase="L1"}', pytest.approx(small, rel=0.002)
+        wait_for("the exact amperes", lambda: stock.daemon.metric(name) == exact, 5)
         log = len(stock.daemon.log)
         chip.play((large, 2.0, 1.0)[: chip.inputs])
         stock.daemon.wait_for_log("L1 overload: .*the reading is too low", 5, after=log)
@@ -161,12 +161,14 @@ minimum = 0.1
     with Stock.running(hat, tmp_path, configuration) as stock:
         name = 'csp1d_active_current_amperes{phase="L1"}'
         wait_for("a direction", lambda: stock.daemon.metric(name) is not None, 15)
-        active = [
-            stock.daemon.metric(f'csp1d_active_current_amperes{{phase="{phase}"}}')
-            for phase in ("L1", "L2", "L3")[:phases]
-        ]
-        signed = (-AMPERES[0], *AMPERES[1:])[:phases]
-        assert active == pytest.approx(signed, rel=0.002)
+        signed = pytest.approx((-AMPERES[0], *AMPERES[1:])[:phases], rel=0.002)
+        names = [f'csp1d_active_current_amperes{{phase="{phase}"}}' for phase in ("L1", "L2", "L3")]
+
+        def active() -> tuple[float | None, ...]:
+            metrics = stock.daemon.metrics()
+            return tuple(metrics.get(name) for name in names[:phases])
+
+        wait_for("the active currents", lambda: active() == signed, 5)
         stock.request()
         # A sign changes with the second reading that has it.
         telegram = stock.wait_for_telegram(5)
