@@ -41,7 +41,7 @@ def _run() -> int:
         try:
             config = load(named)
             if arguments.check_config and config.http.tls_certificate:
-                from csp1d.interfaces.http import load_certificates
+                from csp1d.interfaces.tls import load_certificates
 
                 load_certificates(config.http, named)
         except ConfigError as error:

@@ -19,10 +19,11 @@ from csp1d.config_file import DEFAULT_PATH
 from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Hat
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import HttpServer, SocketServer, Tls
+from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.interfaces.pages import pages
 from csp1d.interfaces.service import ServiceManager, status_line
 from csp1d.interfaces.snapshot import Snapshot
+from csp1d.interfaces.tls import Tls
 from csp1d.loop.device_slot import DeviceSlot
 from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Part, Reloads, affected_parts

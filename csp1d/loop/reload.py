@@ -14,7 +14,7 @@ from csp1d.config_file import doubts, load
 from csp1d.errors import ConfigError
 from csp1d.events import ActiveProblem, Event
 from csp1d.interfaces import journal
-from csp1d.interfaces.http import Tls, load_certificates
+from csp1d.interfaces.tls import Tls, load_certificates
 
 
 class Part(enum.Enum):

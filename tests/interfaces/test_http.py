@@ -33,6 +33,7 @@ from csp1d.errors import DeviceError
 from csp1d.interfaces import http
 from csp1d.interfaces.http import HttpServer, SocketServer
 from csp1d.interfaces.router import Page
+from csp1d.interfaces.tls import load_tls
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"/metrics": Page("text/plain; charset=utf-8", lambda: b"a 1\n")}
@@ -370,7 +371,7 @@ def test_a_name_of_the_certificate_or_the_site_is_a_host(
 def test_what_precedes_a_certificate_is_skipped(tmp_path: Path, before: str) -> None:
     certificate, key = make_certificate(tmp_path, "sensor", "DNS:house-1.example")
     certificate.write_text(before + certificate.read_text())
-    tls = http.load_tls(HttpConfig("", "", str(certificate), str(key)))
+    tls = load_tls(HttpConfig("", "", str(certificate), str(key)))
     assert tls
     assert tls.names == {"house-1.example"}
     assert tls.expiry_seconds == pytest.approx(time.time() + 2 * 86400, abs=60)

@@ -174,29 +174,22 @@ def sets_up(rate_fault: str | None = None, doubts: tuple[str, ...] = ()) -> Step
     return step
 
 
-def dropped(bench: Bench) -> None:
-    def event(now_ns: int, waiting: int) -> list[Action]:
-        bench.sender.counts.dropped += 1
-        return []
+def counted(name: str, times: int = 1) -> Step:
+    """The port counts a telegram of this kind: dropped, aborted or sent."""
 
-    bench.sender._dispatch(event)
+    def step(bench: Bench) -> None:
+        def event(now_ns: int, waiting: int) -> list[Action]:
+            counts = bench.sender.counts
+            setattr(counts, name, getattr(counts, name) + 1)
+            return []
 
+        for _ in range(times):
+            bench.sender._dispatch(event)
 
-def aborted(bench: Bench) -> None:
-    def event(now_ns: int, waiting: int) -> list[Action]:
-        bench.sender.counts.aborted += 1
-        return []
-
-    for _ in range(10):
-        bench.sender._dispatch(event)
+    return step
 
 
-def sent(bench: Bench) -> None:
-    def event(now_ns: int, waiting: int) -> list[Action]:
-        bench.sender.counts.sent += 1
-        return []
-
-    bench.sender._dispatch(event)
+dropped, aborted, sent = counted("dropped"), counted("aborted", 10), counted("sent")
 
 
 def lights(has_trigger: bool) -> Step:

@@ -117,13 +117,16 @@ def test_the_server_is_csp1d_or_root_or_oneself(
     names = {0: "root", 999: "csp1d", 1000: "alice", 1001: "bob"}
 
     class Connection(socket.socket):
-        def getsockopt(self, level: int, option: int, size: int = 0) -> bytes:  # type: ignore
+        # One of the overloads, as the client calls it.
+        def getsockopt(  # type: ignore[override]
+            self, level: int, option: int, size: int = 0
+        ) -> bytes:
             assert (level, option) == (socket.SOL_SOCKET, socket.SO_PEERCRED)
             _, user_id, _ = struct.unpack("iII", super().getsockopt(level, option, size))
             assert user_id == os.getuid()
             return struct.pack("iII", 1, server, 1)
 
-        def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore
+        def sendall(self, data: bytes, flags: int = 0) -> None:  # type: ignore[override]
             assert not name
             super().sendall(data)
 
