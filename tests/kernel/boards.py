@@ -207,6 +207,7 @@ def initramfs(folder: Path, directory: Path) -> Path:
         "systemd/csp1d.service": "usr/lib/systemd/system/csp1d.service",
         "systemd/csp1d.sysusers": "usr/lib/sysusers.d/csp1d.conf",
         "systemd/40-csp1d.rules": "usr/lib/udev/rules.d/40-csp1d.rules",
+        "systemd/csp1d-access": "usr/lib/udev/csp1d-access",
         "etc/csp1d.toml": "etc/csp1d/csp1d.toml",
         "overlays/csp1-hat.toml": "etc/csp1d/csp1d.toml.d/50-csp1-hat.toml",
     }.items():
