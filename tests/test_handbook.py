@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handbook against what there is: its links lead somewhere, and each command, key, event,
-metric and alert that it names exists.
+metric, alert, file and tool that it names exists.
 """
 
 import logging
@@ -22,7 +22,11 @@ from csp1d.events import Event
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]}
+FRONT = ("README.md", "CONTRIBUTING.md")
+PAGES = {
+    path.name: path.read_text()
+    for path in [*(ROOT / name for name in FRONT), *sorted(DOCS.glob("*.md"))]
+}
 CHAPTERS = re.findall(r"^\| \d \| \[.+?\]\((\w+\.md)\)", PAGES["handbook.md"], re.MULTILINE)
 TROUBLE = PAGES["troubleshoot.md"]
 CATALOG = (ROOT / "systemd/csp1d.catalog").read_text()
@@ -32,7 +36,7 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 
 def folder(page: str) -> Path:
-    return ROOT if page == "README.md" else DOCS
+    return ROOT if page in FRONT else DOCS
 
 
 def prose(text: str) -> str:
@@ -134,9 +138,32 @@ def test_each_fault_has_its_place() -> None:
 def test_each_chapter_is_there_and_in_the_package() -> None:
     assert len(CHAPTERS) == 9
     packaged = (ROOT / "debian/csp1d.docs").read_text().split()
-    assert {f"docs/{name}" for name in PAGES if name != "README.md"} <= {*packaged}
+    assert {f"docs/{name}" for name in PAGES if name not in FRONT} <= {*packaged}
     # From anywhere a reader can find the way back to all of it.
     assert "docs/handbook.md" in PAGES["README.md"]
+
+
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len(prose(PAGES["README.md"]).split()) < 700
+
+
+@pytest.mark.parametrize("page", FRONT)
+def test_files_of_the_tree_exist(page: str) -> None:
+    folders = "csp1d|debian|docs|etc|monitoring|overlays|systemd|tests|tools"
+    named = re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\w", PAGES[page])
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_each_tool_is_explained() -> None:
+    text = PAGES["README.md"] + PAGES["CONTRIBUTING.md"]
+    named = {*re.findall(r"tools/(\w+)", text)}
+    executables = {
+        path.stem
+        for path in (ROOT / "tools").iterdir()
+        if path.is_file() and path.stat().st_mode & 0o100
+    }
+    assert executables - named == set()
 
 
 def test_pictures_are_shown_and_say_what_is_on_them() -> None:

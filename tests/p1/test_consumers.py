@@ -71,6 +71,7 @@ def cases(draw: st.DrawFn, profile: Any) -> Case:
         amperes = (abs(amperes[0]), abs(amperes[1]), abs(amperes[2]))
     config = P1Config(
         profile=profile,
+        flag_id=draw(st.sampled_from(["XMX", "ABC"])),
         nominal_voltage=draw(st.floats(100, 300)),
         serial="XMXCQA0000008879",
         equipment_id="E0000000000000000",
@@ -133,7 +134,7 @@ def test_smeterd_understands_every_telegram(profile: str, data: st.DataObject) -
     assert [packet["instantaneous"][phase.lower()]["amps"] for phase in PHASES] == (
         case.sent_amperes
     )
-    assert packet["header"] == "/XMX5XMXCQA0000008879"
+    assert packet["header"] == f"/{case.config.flag_id}5XMXCQA0000008879"
 
 
 @given(cases("emucs"))
