@@ -78,6 +78,13 @@ def test_commands_are_understood(text: str) -> None:
 
 
 @each_page
+def test_no_command_writes_the_shipped_configuration(page: str) -> None:
+    """dpkg asks which version to keep, at each upgrade that brings another one."""
+    for line in code_lines(PAGES[page]):
+        assert not re.search(r"(>|\b(cp|install|tee)\b.*) ?/etc/csp1d/csp1d\.toml$", line), line
+
+
+@each_page
 def test_keys_exist_and_take_the_values_that_are_told(page: str, tmp_path: Path) -> None:
     file = tmp_path / "csp1d.toml"
     for told in re.findall(r"`([a-z0-9]+\.[\w.]+(?: = [^`]+)?)`", prose(PAGES[page])):

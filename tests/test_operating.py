@@ -147,7 +147,8 @@ def test_the_tools_work_whatever_the_network_gets(
         certificate, key = make_certificate(tmp_path, "sensor")
         names = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
         config = config.replace("[http]\n", f'[http]\n{names}tls_client_ca = "{certificate}"\n')
-    with playing(tmp_path, config, "amperes = { L1 = 10 }") as daemon:
+    # Without a request no telegram is dropped, although none is read.
+    with playing(tmp_path, config, 'amperes = { L1 = 10 }\nrequest = "low"') as daemon:
         assert daemon.url.startswith("https://" if network != "none" else "off")
         status = ctl(tmp_path, "status").decode()
         assert status.startswith(f"csp1d {__version__} at {tmp_path}/http.sock\n")
