@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The maintainer scripts on the file system of another machine, which dpkg names in DPKG_ROOT. What
+they do to their own is tested in a chroot (tools/packager/inside/lifecycle)."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEBIAN = Path(__file__).parents[2] / "debian"
+PROGRAMS = ("groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """The root of another machine with csp1d; this one has the user csp1d, too."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in PROGRAMS:
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/calls"\n')
+    (programs / "getent").write_text("#!/bin/sh\necho csp1d:x:999:999::/:/usr/sbin/nologin\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    for name in ("csp1d/csp1d.toml.d/50-calibration.toml", "udev/rules.d/39-csp1d.rules"):
+        (tmp_path / "root/etc" / name).parent.mkdir(parents=True)
+        (tmp_path / "root/etc" / name).touch()
+    return tmp_path
+
+
+def called(machine: Path, script: str, *arguments: str) -> list[str]:
+    """Run a script twice, since dpkg may; the commands of the second time."""
+    for _ in range(2):
+        (machine / "calls").write_text("")
+        subprocess.run(
+            ["sh", DEBIAN / f"csp1d.{script}", *arguments],
+            check=True,
+            env={
+                "DPKG_ROOT": str(machine / "root"),
+                "PATH": f"{machine}/programs:{os.environ['PATH']}",
+            },
+        )
+    return (machine / "calls").read_text().splitlines()
+
+
+def test_purge_spares_the_user_of_this_machine(machine: Path) -> None:
+    assert called(machine, "postrm", "remove") == []
+    assert (machine / "root/etc/csp1d/csp1d.toml.d/50-calibration.toml").exists()
+    assert called(machine, "postrm", "purge") == []
+    assert [path.name for path in (machine / "root").rglob("*csp1d*")] == []
+
+
+@pytest.mark.parametrize("arguments", [["configure", ""], ["configure", "0.1.0-1"]])
+def test_the_user_is_that_of_the_other_machine(machine: Path, arguments: list[str]) -> None:
+    assert called(machine, "postinst", *arguments) == [
+        f"systemd-sysusers --root={machine}/root csp1d.conf"
+    ]
