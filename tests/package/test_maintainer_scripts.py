@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maintainer scripts on the file system of another machine, which dpkg names in DPKG_ROOT. What
-they do to their own is tested in a chroot (tools/packager/inside/lifecycle)."""
+"""The maintainer scripts with programs that only record their calls, mostly on the file system of
+another machine, which dpkg names in DPKG_ROOT. What they really do is tested in a chroot
+(tools/packager/inside/lifecycle)."""
 
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 DEBIAN = Path(__file__).parents[2] / "debian"
-PROGRAMS = ("groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
+PROGRAMS = ("csp1d", "groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
 
 
 @pytest.fixture
@@ -28,18 +29,22 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run(machine: Path, script: str, *arguments: str, root: str = "") -> str:
+    """Run a script; what it writes to stderr."""
+    return subprocess.run(
+        ["sh", DEBIAN / f"csp1d.{script}", *arguments],
+        check=True,
+        env={"DPKG_ROOT": root, "PATH": f"{machine}/programs:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ).stderr
+
+
 def called(machine: Path, script: str, *arguments: str) -> list[str]:
-    """Run a script twice, since dpkg may; the commands of the second time."""
+    """Run a script for DPKG_ROOT twice, since dpkg may; the commands of the second time."""
     for _ in range(2):
         (machine / "calls").write_text("")
-        subprocess.run(
-            ["sh", DEBIAN / f"csp1d.{script}", *arguments],
-            check=True,
-            env={
-                "DPKG_ROOT": str(machine / "root"),
-                "PATH": f"{machine}/programs:{os.environ['PATH']}",
-            },
-        )
+        run(machine, script, *arguments, root=f"{machine}/root")
     return (machine / "calls").read_text().splitlines()
 
 
@@ -55,3 +60,15 @@ def test_the_user_is_that_of_the_other_machine(machine: Path, arguments: list[st
     assert called(machine, "postinst", *arguments) == [
         f"systemd-sysusers --root={machine}/root csp1d.conf"
     ]
+
+
+@pytest.mark.parametrize("code", [0, 78])
+def test_an_upgrade_reports_a_configuration_with_which_csp1d_cannot_start(
+    machine: Path, code: int
+) -> None:
+    (machine / "programs/csp1d").write_text(
+        f'#!/bin/sh\n[ "$*" = --check-config ] && echo reason >&2\nexit {code}\n'
+    )
+    reported = run(machine, "postinst", "configure", "0.2.0-1")
+    assert reported.startswith("reason\n")
+    assert ("the service cannot start" in reported) == (code != 0)
