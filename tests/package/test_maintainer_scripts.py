@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The maintainer scripts with programs that only record their calls, mostly on the file system of
+another machine, which dpkg names in DPKG_ROOT. What they really do is tested in a chroot
+(tools/packager/inside/lifecycle)."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEBIAN = Path(__file__).parents[2] / "debian"
+PROGRAMS = ("csp1d", "groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """The root of another machine with csp1d; this one has the user csp1d, too."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in PROGRAMS:
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/calls"\n')
+    (programs / "getent").write_text("#!/bin/sh\necho csp1d:x:999:999::/:/usr/sbin/nologin\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    for name in ("csp1d/csp1d.toml.d/50-calibration.toml", "udev/rules.d/39-csp1d.rules"):
+        (tmp_path / "root/etc" / name).parent.mkdir(parents=True)
+        (tmp_path / "root/etc" / name).touch()
+    return tmp_path
+
+
+def run(machine: Path, script: str, *arguments: str, root: str = "") -> str:
+    """Run a script; what it writes to stderr."""
+    return subprocess.run(
+        ["sh", DEBIAN / f"csp1d.{script}", *arguments],
+        check=True,
+        env={"DPKG_ROOT": root, "PATH": f"{machine}/programs:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    ).stderr
+
+
+def called(machine: Path, script: str, *arguments: str) -> list[str]:
+    """Run a script for DPKG_ROOT twice, since dpkg may; the commands of the second time."""
+    for _ in range(2):
+        (machine / "calls").write_text("")
+        run(machine, script, *arguments, root=f"{machine}/root")
+    return (machine / "calls").read_text().splitlines()
+
+
+def test_purge_spares_the_user_of_this_machine(machine: Path) -> None:
+    assert called(machine, "postrm", "remove") == []
+    assert (machine / "root/etc/csp1d/csp1d.toml.d/50-calibration.toml").exists()
+    assert called(machine, "postrm", "purge") == []
+    assert [path.name for path in (machine / "root").rglob("*csp1d*")] == []
+
+
+@pytest.mark.parametrize("arguments", [["configure", ""], ["configure", "0.1.0-1"]])
+def test_the_user_is_that_of_the_other_machine(machine: Path, arguments: list[str]) -> None:
+    assert called(machine, "postinst", *arguments) == [
+        f"systemd-sysusers --root={machine}/root csp1d.conf"
+    ]
+
+
+@pytest.mark.parametrize("code", [0, 78])
+def test_an_upgrade_reports_a_configuration_with_which_csp1d_cannot_start(
+    machine: Path, code: int
+) -> None:
+    (machine / "programs/csp1d").write_text(
+        f'#!/bin/sh\n[ "$*" = --check-config ] && echo reason >&2\nexit {code}\n'
+    )
+    reported = run(machine, "postinst", "configure", "0.2.0-1")
+    assert reported.startswith("reason\n")
+    assert ("the service cannot start" in reported) == (code != 0)
