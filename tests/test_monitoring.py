@@ -17,8 +17,9 @@ import pytest
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import CollectorRegistry, generate_latest
 
-from csp1d.events import CHAPTERS
+from csp1d.events import CHAPTERS, ActiveProblem, Event
 from csp1d.interfaces.metrics import SnapshotCollector
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading, PhaseCurrent, Reading
@@ -69,6 +70,13 @@ def test_promtool_accepts_the_rules() -> None:
 
 def test_alerts_fire_only_when_they_should() -> None:
     promtool("test", "rules", RULES_TEST)
+
+
+def test_recordings_are_named_as_prometheus_recommends() -> None:
+    """level:metric:operations, and a ratio names both metrics."""
+    for name in rule_names("record"):
+        _, metric, operations = name.split(":")
+        assert ("_per_" in metric) == operations.startswith("ratio")
 
 
 def test_each_alert_is_tested_and_documented() -> None:
@@ -155,18 +163,54 @@ def test_promtool_accepts_the_metrics(page: str) -> None:
     promtool("check", "metrics", given=golden.read_text())
 
 
-def emitted() -> Iterator[str]:
-    """Names of all metrics of csp1d."""
-    phases = {Phase.L1: PhaseCurrent(1.0, 1.5, 0.0, 0)}
-    direction = DirectionReading({Phase.L1: 1.0}, frozenset(), "", "")
+def collector() -> SnapshotCollector:
+    """That of a device that has all series at the same time."""
+    phases = dict.fromkeys(Phase, PhaseCurrent(1.0, 1.5, 0.0, 0))
+    direction = DirectionReading(dict.fromkeys(Phase, 1.0), frozenset(), "", "")
     reading = Reading(1, 0, 1.0, phases, 50.0, 4000, 0, direction)
     state = Snapshot(
-        reading=reading, clipped_samples_total={Phase.L1: 0}, charge_coulombs_total={Phase.L1: 0}
+        reading=reading,
+        clipped_samples_total=dict.fromkeys(Phase, 0),
+        charge_coulombs_total=dict.fromkeys(Phase, 0.0),
+        problems=tuple(ActiveProblem(event, "any", "", 0) for event in Event),
     )
-    for family in SnapshotCollector(lambda: state, lambda: 0).collect():
+    return SnapshotCollector(lambda: state, lambda: 0)
+
+
+def emitted() -> Iterator[str]:
+    """Names of all metrics of csp1d."""
+    for family in collector().collect():
         if family.type == "gauge":
             yield family.name
         yield from (sample.name for sample in family.samples)
+
+
+@pytest.mark.parametrize("config", ["prometheus.yml", "agent.yml"])
+def test_a_device_with_all_faults_is_far_from_the_limits(config: str) -> None:
+    text = (MONITORING / config).read_text()
+    (series,) = re.findall(r"^    sample_limit: (\d+)$", text, re.MULTILINE)
+    (kilobytes,) = re.findall(r"^    body_size_limit: (\d+)KB$", text, re.MULTILINE)
+    registry = CollectorRegistry()
+    registry.register(collector())
+    page = generate_latest(registry).decode()
+    assert 50 < len(re.findall(r"^[^#]", page, re.MULTILINE)) < int(series) * 0.75
+    assert len(page) < int(kilobytes) * 1024 / 5
+
+
+@pytest.mark.parametrize("config", ["prometheus.yml", "receiver.yml"])
+def test_what_evaluates_alerts_sends_them_to_an_alertmanager(config: str) -> None:
+    text = (MONITORING / config).read_text()
+    assert "rule_files:" in text
+    assert re.search(r"^alerting:\n  alertmanagers:\n(?:    .*\n)+", text, re.MULTILINE)
+
+
+def test_what_sends_to_the_receiver_has_a_client_certificate() -> None:
+    """web.yml requires one."""
+    assert "RequireAndVerifyClientCert" in (MONITORING / "web.yml").read_text()
+    agent = (MONITORING / "agent.yml").read_text().partition("\nremote_write:\n")[2]
+    alloy = (ROOT / "docs/integrate.md").read_text().partition("\nprometheus.remote_write ")[2]
+    for example in (agent, alloy.partition("```")[0]):
+        assert {"ca_file", "cert_file", "key_file"} <= {*re.findall(r"\w+_file", example)}
 
 
 @pytest.mark.parametrize("file", [RULES, RULES_TEST, DASHBOARD], ids=lambda file: file.name)
@@ -186,6 +230,11 @@ def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     promtool("check", "rules", "--lint=none", file)
 
 
+def test_no_panel_reads_a_day_of_all_devices_at_each_refresh() -> None:
+    for query in queries().values():
+        assert "house-1" in query or not re.search(r"\[\d+[hdw]\]", query)
+
+
 @pytest.mark.parametrize(
     ("panel", "alert"),
     [
@@ -200,7 +249,9 @@ def test_a_number_of_devices_is_that_of_the_alert(panel: str, alert: str) -> Non
         rf"- alert: {alert}\n +expr: (?:\|\n)?(.*?)\n +for:", RULES.read_text(), re.DOTALL
     )
     assert rule
-    assert queries()[f"{panel}, A"] == f"count({' '.join(rule[1].split())})"
+    # If an alert for the whole fleet replaces it, the number remains.
+    condition = " ".join(rule[1].split()).partition(" unless on () ALERTS")[0]
+    assert queries()[f"{panel}, A"] == f"count({condition})"
 
 
 def test_the_dashboard_is_identified_and_portable() -> None:

@@ -112,7 +112,9 @@ def _measuring(state: Snapshot) -> Iterator[Metric]:
         "Unix time of the end of the last reading.",
         state.reading_timestamp_seconds,
     )
-    yield Counter("csp1d_readings", "Readings.", state.readings_total)
+    yield Counter(
+        "csp1d_readings", "Readings with a valid current of each input.", state.readings_total
+    )
     yield Counter("csp1d_scans", "Scans read from the ADC.", state.scans_total)
     yield Counter("csp1d_scans_lost", "Scans missing from the data.", state.scans_lost_total)
     clipped = Counter(

@@ -77,6 +77,7 @@ class Sampler:
         self.recent: RecentScans | None = None
         """The last scans, also those of an ADC that is lost; None before the first ones."""
         self.clipped_samples: Counter[Phase] = Counter()
+        """Of each phase that is or was configured, as is `charge_coulombs`."""
         self.history = History()
         """The valid currents of the last 24 hours; a new configuration keeps it."""
         self.charge_coulombs: dict[Phase, float] = {}
@@ -90,6 +91,7 @@ class Sampler:
         self._adc = DeviceSlot[Adc]("ADC", Event.ADC_LOST, Event.ADC_FOUND, clock)
         self._events = MeasurementEvents()
         self._metering: Metering | None = None
+        self._begin_counts()
 
     @property
     def is_up(self) -> bool:
@@ -127,7 +129,15 @@ class Sampler:
         self._discard_metering()
         self.reading = None
         self._config = config
+        self._begin_counts()
         self.wake_ns = 0
+
+    def _begin_counts(self) -> None:
+        """Counters begin at 0, not with the first reading: Prometheus does not see the increase
+        before the first value."""
+        for phase in self._config.channels.used():
+            self.clipped_samples.setdefault(phase, 0)
+            self.charge_coulombs.setdefault(phase, 0.0)
 
     def descriptors(self) -> dict[int, int]:
         """The descriptors to wait for, with their selector events: call `search_now()` then.
@@ -283,7 +293,7 @@ class Sampler:
             self.history = self.history.append(reading, reading.end_ns + asleep_ns)
             for phase in reading.phases:
                 charge = reading.amperes(phase) * reading.window_seconds
-                self.charge_coulombs[phase] = self.charge_coulombs.get(phase, 0.0) + charge
+                self.charge_coulombs[phase] += charge
         return valid
 
     def _schedule(self, has_data: bool, has_reading: bool, now_ns: int) -> None:

@@ -3,6 +3,7 @@
 
 import base64
 import email
+import gzip
 import hashlib
 import re
 from collections.abc import Sequence
@@ -74,6 +75,36 @@ def test_one_request_is_answered_and_the_connection_ends(head: bytes) -> None:
 def test_head_has_only_headers() -> None:
     status, headers, body = ask(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (status, headers["Content-Length"], body) == (200, "4", b"")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        (b"gzip", "gzip"),
+        (b"deflate, GZIP ; q=0.5,br", "gzip"),
+        (b"br\r\nAccept-Encoding: gzip", "gzip"),
+        (b"gzip;q=0", None),
+        (b"gzip; q=0.00, *", None),
+        (b"x-gzip2, identity", None),
+        (b"", None),
+    ],
+)
+def test_a_page_is_compressed_for_clients_that_accept_it(
+    accepted: bytes, coding: str | None
+) -> None:
+    head = b" /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: " + accepted + b"\r\n\r\n"
+    status, headers, body = ask(b"GET" + head)
+    assert (status, headers["Content-Encoding"]) == (200, coding)
+    assert headers["Vary"] == "Accept-Encoding"
+    assert headers["Content-Length"] == str(len(body))
+    assert (gzip.decompress(body) if coding else body) == b"a 1\n"
+    assert ask(b"HEAD" + head)[1]["Content-Length"] == str(len(body))
+
+
+def test_a_selection_and_an_error_are_not_compressed() -> None:
+    for path in (b"/selected?1", b"/other"):
+        headers = ask(b"GET " + path + b" HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")[1]
+        assert headers["Content-Encoding"] is None
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     assert after.recent is sampler.recent
     assert after.readings_total == 1
     assert after.reading_timestamp_seconds is not None
-    assert after.clipped_samples_total == {Phase.L1: 3}
+    assert after.clipped_samples_total == {Phase.L1: 3, Phase.L2: 0, Phase.L3: 0}
     assert after.last_telegram == sender.last_telegram != b""
     assert sum(after.latency_counts) == 1
     assert after.leds_ms_per_second == {"power": 1000, "current": 1000, "p1": 0}
@@ -61,7 +61,7 @@ def test_a_snapshot_has_the_state_of_the_parts_and_keeps_it() -> None:
     sender.on_reading(reading)
     sender.counts.sent += 1
     assert after.readings_total == 1
-    assert after.clipped_samples_total == {Phase.L1: 3}
+    assert after.clipped_samples_total == {Phase.L1: 3, Phase.L2: 0, Phase.L3: 0}
     assert sum(after.latency_counts) == 1
     assert after.port != sender.counts
     assert before.port.sent == 0

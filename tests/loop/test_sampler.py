@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from signals import START_NS, codes_of, current, hat_format, pack
 
-from csp1d.config import Config
+from csp1d.config import ChannelConfig, Config
 from csp1d.errors import ScanFormatError
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
@@ -578,6 +578,14 @@ def test_a_new_configuration_discards_the_reading_and_reports_faults_again(
     assert caplog.messages == [message] * 2
 
 
+def test_the_counters_of_a_phase_begin_at_0_before_its_first_reading() -> None:
+    channels = replace(Config().channels, L2=ChannelConfig(""), L3=ChannelConfig(""))
+    sampler = Sampler(SimulatedHat(parse("")), replace(Config(), channels=channels))
+    assert dict(sampler.clipped_samples) == sampler.charge_coulombs == {Phase.L1: 0}
+    sampler.configure(Config())
+    assert dict(sampler.clipped_samples) == sampler.charge_coulombs == dict.fromkeys(Phase, 0)
+
+
 def test_the_charge_counts_on() -> None:
     sampler = Sampler(SimulatedHat(parse("")), Config())
 
@@ -588,11 +596,11 @@ def test_the_charge_counts_on() -> None:
     for second in range(100):
         record(second, 10.0 + second)
     charge = sum(10.0 + second for second in range(100)) / 2
-    assert sampler.charge_coulombs == {Phase.L1: charge}
+    assert sampler.charge_coulombs == {Phase.L1: charge, Phase.L2: 0, Phase.L3: 0}
     record(100, 500.0, at_rail=True)
-    assert sampler.charge_coulombs == {Phase.L1: charge}, "unknown"
+    assert sampler.charge_coulombs == {Phase.L1: charge, Phase.L2: 0, Phase.L3: 0}, "unknown"
     sampler.configure(Config())
-    assert sampler.charge_coulombs == {Phase.L1: charge}
+    assert sampler.charge_coulombs == {Phase.L1: charge, Phase.L2: 0, Phase.L3: 0}
 
 
 def kept(sampler: Sampler) -> tuple[int, int, bytes]:
