@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of the loop's parts as one `Snapshot`, for HTTP and systemd."""
 
-from dataclasses import replace
-
 from csp1d.config import SiteConfig
 from csp1d.events import ActiveProblem
 from csp1d.interfaces.http import HttpServer, SocketServer
@@ -12,6 +10,7 @@ from csp1d.loop.indicators import Indicators
 from csp1d.loop.reload import Reloads
 from csp1d.loop.sampler import Sampler
 from csp1d.loop.sender import Sender
+from csp1d.p1.port import PortCounts
 
 
 def active_problems(
@@ -66,7 +65,7 @@ def take_snapshot(
         adc_reconnects_total=sampler.reconnects,
         p1_up=sender.port.device is not None,
         p1_requested=sender.requested_lately,
-        port=replace(sender.counts),
+        port=PortCounts(**vars(sender.counts)),
         latency_counts=tuple(sender.latency.counts),
         latency_sum_seconds=sender.latency.sum_seconds,
         leds_ms_per_second=indicators.ms_per_second,

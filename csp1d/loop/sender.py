@@ -8,7 +8,6 @@ without the serial port a request waits until the port is available.
 import selectors
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from csp1d.config import Config
 from csp1d.events import ActiveProblem, Event
@@ -215,7 +214,7 @@ class Sender:
         except OSError as error:
             self._lose_port(error)
             waiting = 0
-        now_ns, before = self._clock(), replace(self.counts)
+        now_ns, before = self._clock(), PortCounts(**vars(self.counts))
         try:
             for action in event(now_ns, waiting):
                 self._carry_out(action)

@@ -7,6 +7,7 @@ the wait even if the signal arrives just before it begins.
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import time
@@ -40,17 +41,15 @@ class Signals:
         # A select() timeout may be late by 0.1 % (select_estimate_accuracy in the kernel's
         # fs/select.c): nearly a millisecond before each reading. A timer's signal is not.
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        # A new selector per wait, of the kind that needs no descriptor: devices close theirs, and
-        # the kernel reuses the numbers.
-        with selectors.SelectSelector() as selector:
-            selector.register(self._reader, selectors.EVENT_READ)
-            for descriptor, events in descriptors.items():
-                selector.register(descriptor, events)
-            ready = {key.fd for key, _ in selector.select(seconds)}
+        # No selector: one that is kept would hold descriptors that devices have closed, whose
+        # numbers the kernel reuses, and a new one per wait takes more time.
+        readers = [fd for fd, events in descriptors.items() if events & selectors.EVENT_READ]
+        writers = [fd for fd, events in descriptors.items() if events & selectors.EVENT_WRITE]
+        ready = select.select([self._reader, *readers], writers, [], seconds)
         # Unconditionally: select() does not report the byte of a signal that interrupted it.
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        return ready - {self._reader}
+        return {fd for part in ready for fd in part} - {self._reader}
 
     def close(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -5,7 +5,7 @@ Each read of the ADC is kept as it was read, without a copy. The value is immuta
 threads may use it while the next one is made.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from csp1d.measuring.scan import ScanFormat
 from csp1d.units import SECOND_NS
@@ -61,7 +61,8 @@ class RecentScans:
         while kept > most or read_ns - reads[0][0] >= KEPT_NS:
             kept -= len(reads[0][1])
             dropped += len(reads.pop(0)[1])
-        return replace(self, first=self.first + dropped // size, reads=tuple(reads))
+        first = self.first + dropped // size
+        return RecentScans(self.format, self.set_up_ns, first, tuple(reads))
 
     def since(self, number: int) -> list[memoryview] | None:
         """The scans from this number on; None if some of them are not kept, or not yet taken."""
