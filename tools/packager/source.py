@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian source package, made of the working tree as it is, edits and new files included.
+"""The Debian source package of a suite, made of the working tree, edits and new files included.
 
 All properties that differ between checkouts (owner, mode bits, timestamps, order) are set here, so
 that the same tree gives the same bytes.
@@ -20,6 +20,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 NAME = "csp1d"
+DEBIAN = {"bookworm": 12, "trixie": 13}
+"""The number of each suite, part of the version of its packages."""
 
 
 class PackageError(Exception):
@@ -67,8 +69,17 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
-def build(tree: Path, directory: Path) -> Path:
-    """Make the source package in the empty ``directory``; the path of its .dsc."""
+def of_suite(changelog: str, suite: str) -> str:
+    """The text of debian/changelog with the version of ``suite`` in its first entry.
+
+    The packages of the suites differ, so their versions do, and a later suite has a later one: an
+    upgrade of Debian also replaces csp1d.
+    """
+    return re.sub(r"\((.*)\) \w+;", rf"(\1~deb{DEBIAN[suite]}u1) {suite};", changelog, count=1)
+
+
+def build(tree: Path, directory: Path, suite: str) -> Path:
+    """Make the source package for ``suite`` in the empty ``directory``; the path of its .dsc."""
     made = release(tree)
     names = files(tree)
     overrides = [name for name in names if name.endswith("lintian-overrides")]
@@ -82,6 +93,8 @@ def build(tree: Path, directory: Path) -> Path:
     stage = directory / prefix
     for name in names:
         copy(tree / name, stage / name)
+    changelog = stage / "debian/changelog"
+    changelog.write_text(of_suite(changelog.read_text(), suite))
     try:
         subprocess.run(
             ["dpkg-source", "--build", prefix],
@@ -96,7 +109,8 @@ def build(tree: Path, directory: Path) -> Path:
         raise PackageError(f"dpkg-source: {error.stdout}") from error
     finally:
         shutil.rmtree(stage)
-    return directory / f"{NAME}_{made.version}.dsc"
+    (dsc,) = directory.glob("*.dsc")
+    return dsc
 
 
 def tarball(tree: Path, names: list[str], prefix: str, epoch: int) -> bytes:
