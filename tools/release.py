@@ -34,7 +34,6 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parent.parent
@@ -103,18 +102,21 @@ def check(tree: Path, version: str, dry_run: bool = False) -> str:
 def prepare(tree: Path, version: str, moment: datetime) -> str:
     """Make the files of ``tree`` those of ``version``; its release notes."""
     changelog, code, debian = (tree / name for name in (CHANGELOG, CODE, DEBIAN_CHANGELOG))
-    text, entries = changelog.read_text(), debian.read_text()
+    text, entries, author = changelog.read_text(), debian.read_text(), source.release(tree).author
     title = f"## {version} ({moment:%Y-%m-%d})\n"
     changelog.write_text(text.replace("## Unreleased\n", title, 1))
     code.write_text(
         re.sub(r'(?m)^__version__ = ".*"$', f'__version__ = "{version}"', code.read_text())
     )
-    signature = re.search(r"^ -- .*>  ", entries, re.MULTILINE)
-    assert signature, debian  # source.release has found it
     debian.write_text(
-        f"{NAME} ({version}-{REVISION}) unstable; urgency=medium\n\n"
-        "  * New release: changelog.gz lists the changes.\n\n"
-        f"{signature[0]}{format_datetime(moment)}\n\n{entries}"
+        source.entry(
+            f"{version}-{REVISION}",
+            "unstable",
+            "New release: changelog.gz lists the changes.",
+            author,
+            int(moment.timestamp()),
+        )
+        + entries
     )
     return unreleased(text)
 

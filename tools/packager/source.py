@@ -16,7 +16,8 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 
 NAME = "csp1d"
@@ -34,6 +35,7 @@ class Release:
 
     upstream: str
     revision: str
+    author: str
     epoch: int
     """Seconds since 1970: the time of everything in the package."""
 
@@ -46,7 +48,7 @@ def release(tree: Path) -> Release:
     """The release of ``tree``; changelog and code must agree on it."""
     changelog = (tree / "debian/changelog").read_text()
     top = re.match(rf"{NAME} \(([^)-]+)-([^)-]+)\) ", changelog)
-    signed = re.search(r"^ -- .*>  (.*)$", changelog, re.MULTILINE)
+    signed = re.search(r"^ -- (.*>)  (.*)$", changelog, re.MULTILINE)
     if top is None or signed is None:
         raise PackageError("debian/changelog: its first entry has no version or no signature")
     code = re.search(r'^__version__ = "(.*)"$', (tree / NAME / "__init__.py").read_text(), re.M)
@@ -55,7 +57,8 @@ def release(tree: Path) -> Release:
             f"debian/changelog is at {top[1]}, {NAME}/__init__.py at {code[1] if code else None}: "
             "give the package a changelog entry for the new version"
         )
-    return Release(top[1], top[2], int(parsedate_to_datetime(signed[1]).timestamp()))
+    epoch = int(parsedate_to_datetime(signed[2]).timestamp())
+    return Release(top[1], top[2], signed[1], epoch)
 
 
 def files(tree: Path) -> list[str]:
@@ -69,13 +72,22 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
-def of_suite(changelog: str, suite: str) -> str:
-    """The text of debian/changelog with the version of ``suite`` in its first entry.
+def entry(version: str, suite: str, change: str, author: str, epoch: int) -> str:
+    """An entry of debian/changelog, to be put before the others."""
+    date = format_datetime(datetime.fromtimestamp(epoch, UTC))
+    return f"{NAME} ({version}) {suite}; urgency=medium\n\n  * {change}\n\n -- {author}  {date}\n\n"
+
+
+def entry_of_suite(made: Release, suite: str) -> str:
+    """The first entry of debian/changelog in the package for ``suite``.
 
     The packages of the suites differ, so their versions do, and a later suite has a later one: an
     upgrade of Debian also replaces csp1d.
     """
-    return re.sub(r"\((.*)\) \w+;", rf"(\1~deb{DEBIAN[suite]}u1) {suite};", changelog, count=1)
+    number = DEBIAN[suite]
+    change = f"Build for Debian {number} ({suite})."
+    # Each entry has a later date than the one before.
+    return entry(f"{made.version}~deb{number}u1", suite, change, made.author, made.epoch + 1)
 
 
 def build(tree: Path, directory: Path, suite: str) -> Path:
@@ -94,7 +106,7 @@ def build(tree: Path, directory: Path, suite: str) -> Path:
     for name in names:
         copy(tree / name, stage / name)
     changelog = stage / "debian/changelog"
-    changelog.write_text(of_suite(changelog.read_text(), suite))
+    changelog.write_text(entry_of_suite(made, suite) + changelog.read_text())
     try:
         subprocess.run(
             ["dpkg-source", "--build", prefix],
