@@ -108,16 +108,9 @@ def prepare(tree: Path, version: str, moment: datetime) -> str:
     code.write_text(
         re.sub(r'(?m)^__version__ = ".*"$', f'__version__ = "{version}"', code.read_text())
     )
-    debian.write_text(
-        source.entry(
-            f"{version}-{REVISION}",
-            "unstable",
-            "New release: changelog.gz lists the changes.",
-            author,
-            int(moment.timestamp()),
-        )
-        + entries
-    )
+    made = source.Release(version, REVISION, author, int(moment.timestamp()))
+    change = "New release: changelog.gz lists the changes."
+    debian.write_text(source.entry(made, "unstable", change) + entries)
     return unreleased(text)
 
 

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
@@ -72,27 +72,25 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
-def entry(version: str, suite: str, change: str, author: str, epoch: int) -> str:
-    """An entry of debian/changelog, to be put before the others."""
-    date = format_datetime(datetime.fromtimestamp(epoch, UTC))
-    return f"{NAME} ({version}) {suite}; urgency=medium\n\n  * {change}\n\n -- {author}  {date}\n\n"
-
-
-def entry_of_suite(made: Release, suite: str) -> str:
-    """The first entry of debian/changelog in the package for ``suite``.
+def of_suite(made: Release, suite: str) -> Release:
+    """The release as the package for ``suite``, one second later than its entry for all suites.
 
     The packages of the suites differ, so their versions do, and a later suite has a later one: an
     upgrade of Debian also replaces csp1d.
     """
-    number = DEBIAN[suite]
-    change = f"Build for Debian {number} ({suite})."
-    # Each entry has a later date than the one before.
-    return entry(f"{made.version}~deb{number}u1", suite, change, made.author, made.epoch + 1)
+    return replace(made, revision=f"{made.revision}~deb{DEBIAN[suite]}u1", epoch=made.epoch + 1)
+
+
+def entry(made: Release, suite: str, change: str) -> str:
+    """The entry of debian/changelog for a release, to be put before the others."""
+    date = format_datetime(datetime.fromtimestamp(made.epoch, UTC))
+    title = f"{NAME} ({made.version}) {suite}; urgency=medium"
+    return f"{title}\n\n  * {change}\n\n -- {made.author}  {date}\n\n"
 
 
 def build(tree: Path, directory: Path, suite: str) -> Path:
     """Make the source package for ``suite`` in the empty ``directory``; the path of its .dsc."""
-    made = release(tree)
+    made = of_suite(release(tree), suite)
     names = files(tree)
     overrides = [name for name in names if name.endswith("lintian-overrides")]
     if overrides:
@@ -106,7 +104,8 @@ def build(tree: Path, directory: Path, suite: str) -> Path:
     for name in names:
         copy(tree / name, stage / name)
     changelog = stage / "debian/changelog"
-    changelog.write_text(entry_of_suite(made, suite) + changelog.read_text())
+    first = entry(made, suite, f"Build for Debian {DEBIAN[suite]} ({suite}).")
+    changelog.write_text(first + changelog.read_text())
     try:
         subprocess.run(
             ["dpkg-source", "--build", prefix],
@@ -121,8 +120,7 @@ def build(tree: Path, directory: Path, suite: str) -> Path:
         raise PackageError(f"dpkg-source: {error.stdout}") from error
     finally:
         shutil.rmtree(stage)
-    (dsc,) = directory.glob("*.dsc")
-    return dsc
+    return directory / f"{NAME}_{made.version}.dsc"
 
 
 def tarball(tree: Path, names: list[str], prefix: str, epoch: int) -> bytes:
