@@ -25,9 +25,15 @@ def guarded(
         return run()
     except KeyboardInterrupt:
         return 130
-    except Exception:
+    except Exception as error:
         # The outermost frame: nothing continues after it, it only sets the exit code.
-        if not report():
+        if report():
+            pass
+        elif isinstance(error, ImportError) and not f"{error.name}.".startswith("csp1d."):
+            # A package is missing, as with a Python other than Debian's.
+            remedy = "in a clone, run tools/demo once, then use /usr/bin/python3"
+            print(f"{program}: {sys.executable}: {error}; {remedy}", file=sys.stderr)
+        else:
             import traceback  # Rarely needed, and slow to load.
 
             traceback.print_exc()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from csp1d import __version__
 from csp1d.__main__ import main
 from csp1d.config import Config, DirectionConfig, P1Config
 from csp1d.events import Event
@@ -316,6 +317,21 @@ def test_an_internal_error_is_printed_without_a_journal(
     assert output.endswith("csp1d: internal error, please report it with the lines above\n")
 
 
+def test_a_python_without_debians_packages_is_reported_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(path: Path) -> None:
+        # The folder systemd/ of a clone looks like the package.
+        raise ImportError("cannot import name 'id128' from 'systemd'", name="systemd")
+
+    monkeypatch.setattr("csp1d.__main__.load", load)
+    monkeypatch.setattr(sys, "argv", ["csp1d"])
+    assert main() == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"csp1d: {sys.executable}: cannot import name 'id128'")
+    assert line.endswith("use /usr/bin/python3")
+
+
 @pytest.mark.parametrize(
     ("command", "unbuffered"),
     [
@@ -368,7 +384,8 @@ def test_a_check_without_a_file_names_what_applies(
 
 @pytest.mark.parametrize("program", [csp1d, csp1ctl])
 def test_version(tmp_path: Path, program: type[object]) -> None:
-    assert program(tmp_path, "--version").stdout.split()[1] == b"0.1.0"  # type: ignore[call-arg,attr-defined]
+    output = program(tmp_path, "--version").stdout  # type: ignore[call-arg,attr-defined]
+    assert output.decode().split()[1] == __version__
 
 
 def quiet_capture(folder: Path, scans: int) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: csp1d on its virtual HAT, and dsmr-parser reading its telegrams.
+"""The demo: csp1d on its virtual HAT, and dsmr-parser reading telegrams as a charge point does.
 
-The reader knows nothing of csp1d but the port. Currents and LEDs come from the HTTP server of
-csp1d. Exits with 1 if a telegram could not be parsed, or if there was none.
+The reader knows nothing of csp1d but the port; only the reason for silence comes from the HTTP
+server of csp1d. Exits with 1 if a telegram could not be parsed, or if there was none.
 """
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,8 +24,7 @@ from dsmr_parser.exceptions import InvalidChecksumError, ParseError
 from dsmr_parser.parsers import TelegramParser
 
 HERE = Path(__file__).parent
-POLL_SECONDS = 0.05
-CURRENTS = ("INSTANTANEOUS_CURRENT_L1", "INSTANTANEOUS_CURRENT_L2", "INSTANTANEOUS_CURRENT_L3")
+SILENCE_SECONDS = 1.5
 
 
 class Consumer:
@@ -37,21 +37,20 @@ class Consumer:
         self._buffer = b""
 
     def read(self) -> list[str]:
-        """A summary of each telegram that is complete now."""
+        """In words, each telegram that is complete now."""
         self._buffer += os.read(self.fd, 4096)
-        summaries = []
-        while (end := self._buffer.find(b"\n", self._buffer.find(b"\n!") + 1)) > 0 and (
-            b"\n!" in self._buffer
-        ):
-            telegram, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
-            summaries.append(self._summary(telegram.decode("ascii")))
-        return summaries
+        telegrams = re.findall(rb"(?s).*?\n![^\n]*\n", self._buffer)
+        self._buffer = self._buffer[sum(map(len, telegrams)) :]
+        return [self._in_words(telegram.decode("ascii")) for telegram in telegrams]
 
-    def _summary(self, telegram: str) -> str:
+    def _in_words(self, telegram: str) -> str:
         # Raises if the checksum or an object is wrong.
         objects = self._parser.parse(telegram, throw_ex=True)
-        amperes = [f"{getattr(objects, name).value:>3}" for name in CURRENTS]
-        return f"{' '.join(amperes)} A  CRC {telegram[-6:-2]} OK"
+        currents = [
+            f"{phase} {getattr(objects, f'INSTANTANEOUS_CURRENT_{phase}').value:>3} A"
+            for phase in ("L1", "L2", "L3")
+        ]
+        return f"{'   '.join(currents)}   checksum correct"
 
 
 class Sensor:
@@ -72,52 +71,35 @@ class Sensor:
         if not self.page:
             raise SystemExit("csp1d did not start; see its messages above")
 
-    def status(self) -> dict[str, Any]:
+    def why_silent(self) -> str:
+        """Why csp1d sends no telegram."""
         with urllib.request.urlopen(f"{self.page}status.json", timeout=5) as reply:
-            answer: dict[str, Any] = json.load(reply)
-        return answer
+            status: dict[str, Any] = json.load(reply)
+        return str(status["headline"]) if status["reading"] is None else "none requested"
 
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(10)
 
 
-def measured(status: dict[str, Any]) -> str:
-    """The currents that csp1d measures."""
-    reading = status["reading"]
-    if reading is None:
-        return "no current reading      "
-    amperes = [f"{phase['rms_amperes']:6.2f}" for phase in reading["phases"].values()]
-    return f"{' '.join(amperes)} A  {reading['frequency_hertz'] or 0:6.3f} Hz"
-
-
-def leds(status: dict[str, Any]) -> str:
-    lights = status["leds_ms_per_second"].items()
-    return "  ".join(f"{'●' if ms else '○'} {name} {ms or 0:4} ms" for name, ms in lights)
-
-
 def watch(sensor: Sensor, seconds: float) -> int:
-    """Show everything for this many seconds. Returns the number of telegrams."""
+    """Print each telegram, and the reason for silence. Returns the number of telegrams."""
     consumer = Consumer(sensor.port)
-    live = sys.stdout.isatty()
-    begin = time.monotonic()
-    count, printed = 0, begin
-    print("  time  measured L1, L2, L3                dsmr-parser reads                LEDs")
-    while (elapsed := time.monotonic() - begin) < seconds:
+    end = time.monotonic() + seconds
+    count = 0
+    while (left := end - time.monotonic()) > 0:
+        timeout = min(left, SILENCE_SECONDS)
+        is_readable = bool(select.select([consumer.fd], [], [], timeout)[0])
         if sensor.process.poll() is not None:
             raise SystemExit("csp1d ended; see its messages above")
-        summaries = consumer.read() if select.select([consumer.fd], [], [], 0)[0] else []
-        status = sensor.status()  # after the telegram, which so shows the same reading
-        line = f"{elapsed:5.1f} s  {measured(status):34}"
-        for summary in summaries:
-            count, printed = count + 1, time.monotonic()
-            print(f"{line} {summary:32} {leds(status)}", flush=True)
-        if time.monotonic() - printed > 1.5:
-            printed = time.monotonic()
-            print(f"{line} {'(no telegram)':32} {leds(status)}", flush=True)
-        if live:
-            print(f"{line} {'':32} {leds(status)}", end="\r", flush=True)
-        time.sleep(POLL_SECONDS)
+        lines = []
+        if is_readable:
+            lines = consumer.read()
+            count += len(lines)
+        elif timeout == SILENCE_SECONDS:
+            lines = [f"no telegram: {sensor.why_silent()}"]
+        for line in lines:
+            print(f"{time.strftime('%H:%M:%S')}   {line}", flush=True)
     return count
 
 
@@ -127,8 +109,12 @@ def main() -> int:
     seconds = float(os.environ.get("DEMO_SECONDS", "inf"))
     with tempfile.TemporaryDirectory() as folder:
         sensor = Sensor(Path(folder))
-        print(f"csp1d runs on a virtual HAT. P1 port {sensor.port}, metrics {sensor.page}metrics")
-        print("Ctrl-C to quit. Its events: tools/demo.toml\n", flush=True)
+        print(f"Page: {sensor.page} (currents, waveforms and LEDs, in a browser)")
+        print(
+            f"P1 port: {sensor.port}, read by dsmr-parser as a charge point does, once per second"
+        )
+        print("The currents change, and twice telegrams stop for a while: tools/demo.toml")
+        print("Ctrl-C ends the demo.\n", flush=True)
         count = 0
         try:
             count = watch(sensor, seconds)

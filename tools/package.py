@@ -4,8 +4,9 @@
 
     tools/package [--check] [SUITE...]
 
-The working tree becomes one source package, which an unprivileged user without network builds in
-each suite. The results are in dist/SUITE/, with a log of each step. ``--check`` also tests:
+The working tree becomes a source package for each suite, with a version of its own (for Debian 12
+0.1.0-1~deb12u1), which an unprivileged user without network builds there. The results are in
+dist/SUITE/, with a log of each step. ``--check`` also tests:
 
     reproducible  a second build, elsewhere and at another time, gives the same bytes
     lintian       reports no error and no warning, without overrides
@@ -159,16 +160,19 @@ def package(suite: Suite, check: bool) -> bool:
     return good
 
 
-def make_source(directory: Path, check: bool) -> None:
-    """Fill ``directory`` with the source package; with ``check``, twice, to compare."""
-    dsc = source.build(TREE, directory)
+def make_source(directory: Path, suite: str, check: bool) -> Path:
+    """Make ``directory`` with the source package; with ``check``, twice, to compare."""
+    directory.mkdir()
+    directory.chmod(0o755)
+    dsc = source.build(TREE, directory, suite)
     if check:
         with tempfile.TemporaryDirectory(prefix="csp1d-source-") as again:
-            source.build(TREE, Path(again))
+            source.build(TREE, Path(again), suite)
             for file in directory.iterdir():
                 if not filecmp.cmp(file, Path(again) / file.name, shallow=False):
                     raise PackageError(f"two source packages differ in {file.name}")
     print(f"source package: {dsc.name}", flush=True)
+    return directory
 
 
 def main() -> int:
@@ -188,9 +192,8 @@ def main() -> int:
         made_of = recipes(TREE)
         with tempfile.TemporaryDirectory(prefix="csp1d-source-") as directory:
             Path(directory).chmod(0o755)
-            make_source(Path(directory), options.check)
             suites = [
-                Suite(name, Path(directory), made_of)
+                Suite(name, make_source(Path(directory) / name, name, options.check), made_of)
                 for name in dict.fromkeys(options.suites or SUITES)
             ]
             with ThreadPoolExecutor(len(suites)) as pool:

@@ -2,6 +2,7 @@
 """The source package of tools/package: the working tree, and nothing of the machine."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+ROOT = Path(__file__).parents[2]
+for folder in ("tools", "tests/kernel"):
+    sys.path.insert(0, str(ROOT / folder))
 
-from packager import source
+from image import SUITES  # noqa: E402
+from packager import source  # noqa: E402
 
 CHANGELOG = """csp1d (0.1.0-2) unstable; urgency=medium
 
@@ -98,12 +102,24 @@ def test_the_checkout_does_not_show_in_a_tarball(tree: Path) -> None:
     assert packed(tree) == before
 
 
-def test_the_program_is_the_module_that_mypy_checks() -> None:
-    tools = Path(source.__file__).parents[1]
-    assert (tools / "package").readlink() == Path("package.py")
+@pytest.mark.parametrize("program", ["package", "release"])
+def test_the_program_is_the_module_that_mypy_checks(program: str) -> None:
+    assert (ROOT / "tools" / program).readlink() == Path(f"{program}.py")
 
 
 def test_an_override_of_lintian_is_refused(tree: Path, tmp_path: Path) -> None:
     (tree / "debian/csp1d.lintian-overrides").write_text("csp1d: no-homepage-field\n")
     with pytest.raises(source.PackageError, match="fix what lintian reports"):
-        source.build(tree, tmp_path)
+        source.build(tree, tmp_path, "bookworm")
+
+
+def test_each_suite_has_a_version_and_the_later_suite_a_later_one(tree: Path) -> None:
+    made = {suite: source.of_suite(source.release(tree), suite) for suite in SUITES}
+    assert made["bookworm"].version == "0.1.0-2~deb12u1"
+    assert made["trixie"].version == "0.1.0-2~deb13u1"
+    first = source.entry(made["bookworm"], "bookworm", "Build.")
+    (tree / "debian/changelog").write_text(first + CHANGELOG)
+    # Dates of files are those of the package.
+    assert source.release(tree) == made["bookworm"]
+    for older, newer in itertools.pairwise(["0.1.0-1", "0.1.0-2~deb12u1", "0.1.0-2~deb13u1"]):
+        subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=True)

@@ -15,6 +15,7 @@ import pytest
 from signals import codes_of, current, hat_format, pack, stamps_of
 from states import MEASURING
 
+from csp1d import __version__
 from csp1d.config import Config, HttpConfig
 from csp1d.config_file import load as load_config
 from csp1d.hat.scenario import parse as parse_scenario
@@ -108,7 +109,7 @@ def test_all_of_a_running_daemon_is_in_it(
     assert (tmp_path / "r.tar.gz").stat().st_mode & 0o7777 == 0o600
     files = contents()
     assert set(files) >= {"versions.txt", "configuration.toml", "discover.txt", "journal.txt"}
-    assert b"csp1d 0.1.0 in " in files["versions.txt"]
+    assert f"csp1d {__version__} in ".encode() in files["versions.txt"]
     assert b"not found" not in files["versions.txt"]
     assert files["journal.txt"].decode() == JOURNAL
     assert files["discover.txt"].startswith(b"ADCs (IIO devices)\n")

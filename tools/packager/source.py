@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Debian source package, made of the working tree as it is, edits and new files included.
+"""The Debian source package of a suite, made of the working tree, edits and new files included.
 
 All properties that differ between checkouts (owner, mode bits, timestamps, order) are set here, so
 that the same tree gives the same bytes.
@@ -15,11 +15,14 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 
 NAME = "csp1d"
+DEBIAN = {"bookworm": 12, "trixie": 13}
+"""The number of each suite, part of the version of its packages."""
 
 
 class PackageError(Exception):
@@ -32,6 +35,7 @@ class Release:
 
     upstream: str
     revision: str
+    author: str
     epoch: int
     """Seconds since 1970: the time of everything in the package."""
 
@@ -44,7 +48,7 @@ def release(tree: Path) -> Release:
     """The release of ``tree``; changelog and code must agree on it."""
     changelog = (tree / "debian/changelog").read_text()
     top = re.match(rf"{NAME} \(([^)-]+)-([^)-]+)\) ", changelog)
-    signed = re.search(r"^ -- .*>  (.*)$", changelog, re.MULTILINE)
+    signed = re.search(r"^ -- (.*>)  (.*)$", changelog, re.MULTILINE)
     if top is None or signed is None:
         raise PackageError("debian/changelog: its first entry has no version or no signature")
     code = re.search(r'^__version__ = "(.*)"$', (tree / NAME / "__init__.py").read_text(), re.M)
@@ -53,7 +57,8 @@ def release(tree: Path) -> Release:
             f"debian/changelog is at {top[1]}, {NAME}/__init__.py at {code[1] if code else None}: "
             "give the package a changelog entry for the new version"
         )
-    return Release(top[1], top[2], int(parsedate_to_datetime(signed[1]).timestamp()))
+    epoch = int(parsedate_to_datetime(signed[2]).timestamp())
+    return Release(top[1], top[2], signed[1], epoch)
 
 
 def files(tree: Path) -> list[str]:
@@ -67,9 +72,25 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
-def build(tree: Path, directory: Path) -> Path:
-    """Make the source package in the empty ``directory``; the path of its .dsc."""
-    made = release(tree)
+def of_suite(made: Release, suite: str) -> Release:
+    """The release as the package for ``suite``, one second later than its entry for all suites.
+
+    The packages of the suites differ, so their versions do, and a later suite has a later one: an
+    upgrade of Debian also replaces csp1d.
+    """
+    return replace(made, revision=f"{made.revision}~deb{DEBIAN[suite]}u1", epoch=made.epoch + 1)
+
+
+def entry(made: Release, suite: str, change: str) -> str:
+    """The entry of debian/changelog for a release, to be put before the others."""
+    date = format_datetime(datetime.fromtimestamp(made.epoch, UTC))
+    title = f"{NAME} ({made.version}) {suite}; urgency=medium"
+    return f"{title}\n\n  * {change}\n\n -- {made.author}  {date}\n\n"
+
+
+def build(tree: Path, directory: Path, suite: str) -> Path:
+    """Make the source package for ``suite`` in the empty ``directory``; the path of its .dsc."""
+    made = of_suite(release(tree), suite)
     names = files(tree)
     overrides = [name for name in names if name.endswith("lintian-overrides")]
     if overrides:
@@ -82,6 +103,9 @@ def build(tree: Path, directory: Path) -> Path:
     stage = directory / prefix
     for name in names:
         copy(tree / name, stage / name)
+    changelog = stage / "debian/changelog"
+    first = entry(made, suite, f"Build for Debian {DEBIAN[suite]} ({suite}).")
+    changelog.write_text(first + changelog.read_text())
     try:
         subprocess.run(
             ["dpkg-source", "--build", prefix],
