@@ -136,6 +136,21 @@ def test_only_a_yes_writes(
     assert not Path(f"{file}.d").exists()
 
 
+def test_a_pipe_has_the_table_before_the_question(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = io.BytesIO()
+
+    class Answers:
+        def readline(self) -> str:
+            assert b"0.0900 A" in pipe.getvalue()
+            return "n\n"
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
+    monkeypatch.setattr(sys, "stdin", Answers())
+    assert calibrate.zero(Config(), file, Daemon({L1: 0.09}), [L1], yes=False) == 0
+
+
 def test_without_any_reference_nothing_is_done(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -225,6 +225,8 @@ def _new_readings(client: Client) -> Iterator[LiveReading]:
 
 def _write(file: CalibrationFile, table: Table, yes: bool) -> int:
     if not yes:
+        # The table comes first in a pipe, too.
+        sys.stdout.flush()
         print(f"Write {file.path}? [y/N] ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
         if not answer:
