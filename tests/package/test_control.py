@@ -20,6 +20,10 @@ def test_the_package_requires_the_python_of_the_project() -> None:
     assert required.replace(" ", "") == project["requires-python"]
 
 
+TAG = f"SPDX-License-{'Identifier'}:"  # reuse would take it for this file's
+"""Precedes the licence in the head of a file."""
+
+
 def test_copyright_says_where_the_sources_are_from() -> None:
     """Policy 12.5."""
     assert field(ROOT / "debian/copyright", "Source")
@@ -36,12 +40,12 @@ def test_copyright_has_the_licence_of_each_file() -> None:
             pattern = field(ROOT / "debian/copyright", "Files", number)
             licences[pattern] = field(ROOT / "debian/copyright", "License", number)
     tagged = subprocess.run(
-        ["git", "-C", ROOT, "grep", "-I", "SPDX-License-Identifier: [A-Z]"],
+        ["git", "-C", ROOT, "grep", "-I", f"{TAG} [A-Z]"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    found = re.findall(r"^(.+?):.*SPDX-License-Identifier: ([\w.-]+)", tagged, re.MULTILINE)
+    found = re.findall(rf"^(.+?):.*{TAG} ([\w.-]+)", tagged, re.MULTILINE)
     assert len(found) > 100
     for name, licence in found:
         # The last paragraph that matches applies.
