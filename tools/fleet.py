@@ -37,7 +37,7 @@ QUIET_SECONDS = 120
 """Duration of the healthy phase, after the last device has started."""
 FAULT_SECONDS = 210
 """Long enough for Csp1dAboveMainFuse, which waits two minutes."""
-RECOVERY_SECONDS = 90
+RECOVERY_SECONDS = 150
 FUSES = (25, 16, 35, 63)
 """main_fuse_amperes of the devices, in turn."""
 NOT_MEASURING, ABOVE_FUSE = "Csp1dNotMeasuring", "Csp1dAboveMainFuse"
