@@ -326,7 +326,9 @@ def test_a_signal_ends_a_recording_as_ctrl_c_does(
     daemon.run(20)
     (tmp_path / "c.toml").write_text(f'[http]\nsocket = "{daemon.config.http.socket}"\n')
     command = [sys.executable, "-m", "csp1d.tool.ctl", "--config", f"{tmp_path}/c.toml"]
-    process = subprocess.Popen([*command, "record", "30", f"{tmp_path}/x"], cwd=ROOT)
+    # These tests may run under nohup, whose children ignore SIGHUP.
+    clean = ["env", "--default-signal", *command]
+    process = subprocess.Popen([*clean, "record", "30", f"{tmp_path}/x"], cwd=ROOT)
     end = time.monotonic() + 20
     while not any(path.stat().st_size for path in tmp_path.glob(".x.bin.*")):
         assert time.monotonic() < end
