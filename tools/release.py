@@ -117,7 +117,7 @@ def prepare(tree: Path, version: str, moment: datetime) -> str:
     )
     made = source.Release(version, REVISION, author, int(moment.timestamp()))
     change = "New release: changelog.gz lists the changes."
-    debian.write_text(source.entry(made, "unstable", change) + entries)
+    debian.write_text(source.changelog_entry(made, "unstable", change) + entries)
     return unreleased(text)
 
 
