@@ -79,13 +79,24 @@ def test_recordings_are_named_as_prometheus_recommends() -> None:
         assert ("_per_" in metric) == operations.startswith("ratio")
 
 
-def test_each_alert_is_tested_and_documented() -> None:
+def test_each_alert_is_tested() -> None:
     alerts = rule_names("alert")
     assert len(set(alerts)) == len(alerts) > 0
     expected = RULES_TEST.read_text()
     tested = re.findall(r'alertname="(\w+)"', expected) + re.findall(r"alertname: (\w+)", expected)
     assert set(tested) == set(alerts)
-    assert re.findall(r"^\| `(Csp1d\w+)` \|", FLEET.read_text(), re.MULTILINE) == alerts
+
+
+def test_the_handbook_has_severity_and_time_of_each_alert() -> None:
+    units = {"m": "min", "h": "h", "d": "day"}
+    rule = r"- alert: (\w+)\n.*?\n +for: (\d+)(\w)\n.*?\n +severity: (\w+)"
+    rules = [
+        (alert, severity, f"{number} {units[unit]}")
+        for alert, number, unit, severity in re.findall(rule, RULES.read_text(), re.DOTALL)
+    ]
+    assert [alert for alert, _, _ in rules] == rule_names("alert")
+    row = r"^\| `(Csp1d\w+)` \| (\w+) \| ([^|]+) \|"
+    assert re.findall(row, FLEET.read_text(), re.MULTILINE) == rules
 
 
 def test_each_alert_has_a_runbook() -> None:

@@ -126,9 +126,12 @@ def main() -> int:
             return 1
         finally:
             sensor.stop()
-    print(f"\n{count} telegrams, all parsed.")
+    print(f"\n{count} telegrams, all parsed." if count else "\nNo telegram.")
     return 0 if count else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # csp1d was starting, and has received the signal too.

@@ -51,7 +51,7 @@ CPU of each agent, ms per second | 1e3 * avg(rate(process_cpu_seconds_total{job=
 CPU of the receiver, ms per second | 1e3 * rate(process_cpu_seconds_total{job="csp1d-receiver"}[4m])
 memory of each agent, MiB | avg(process_resident_memory_bytes{job="csp1d-agent"}) / 2^20
 memory of the receiver, MiB | process_resident_memory_bytes{job="csp1d-receiver"} / 2^20
-evaluation of all rules, ms every 15 s | 1e3 * sum(prometheus_rule_group_last_duration_seconds)
+one evaluation of all rules, ms | 1e3 * sum(prometheus_rule_group_last_duration_seconds)
 duration of a scrape, mean, ms | 1e3 * avg(scrape_duration_seconds{job="csp1d"})
 age of the newest sample on the receiver, maximum, s | max(time() - timestamp(up{job="csp1d"}))
 """

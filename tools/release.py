@@ -71,8 +71,13 @@ def release(tree: Path, version: str, moment: datetime, dry_run: bool) -> Path:
     shutil.copytree(results, kept)
     for name in (CODE, CHANGELOG, DEBIAN_CHANGELOG):
         shutil.copyfile(clone / name, tree / name)
-    git(tree, "commit", "--quiet", "--all", "--message", f"{NAME} {version}")
-    git(tree, "tag", "--annotate", "--message", f"{NAME} {version}", f"v{version}")
+    try:
+        git(tree, "commit", "--quiet", "--all", "--message", f"{NAME} {version}")
+        git(tree, "tag", "--annotate", "--message", f"{NAME} {version}", f"v{version}")
+    except PackageError:
+        # A hook or the key of a signature may fail.
+        git(tree, "reset", "--quiet", "--hard", commit)
+        raise
     shutil.rmtree(scratch)
     print(f"released: {steps}")
     return kept
@@ -95,6 +100,8 @@ def check(tree: Path, version: str, dry_run: bool = False) -> str:
         )
     unreleased((tree / CHANGELOG).read_text())
     if not dry_run:
+        if git(tree, "branch", "--show-current") == "":
+            raise PackageError("HEAD is on no branch, to which the commit would belong")
         git(tree, "var", "GIT_COMMITTER_IDENT")  # fails with git's advice if git has no name
     return commit
 
@@ -110,7 +117,7 @@ def prepare(tree: Path, version: str, moment: datetime) -> str:
     )
     made = source.Release(version, REVISION, author, int(moment.timestamp()))
     change = "New release: changelog.gz lists the changes."
-    debian.write_text(source.entry(made, "unstable", change) + entries)
+    debian.write_text(source.changelog_entry(made, "unstable", change) + entries)
     return unreleased(text)
 
 

@@ -188,6 +188,24 @@ def test_a_failed_build_leaves_the_tree(tree: Path) -> None:
     assert state(tree) == before
 
 
+@pytest.mark.parametrize("key", ["commit.gpgSign", "tag.gpgSign"])
+def test_a_commit_or_tag_that_fails_leaves_the_tree(tree: Path, key: str) -> None:
+    release.git(tree, "config", "gpg.program", "false")
+    release.git(tree, "config", key, "true")
+    before = state(tree)
+    with pytest.raises(PackageError, match=f"git {key.partition('.')[0]}: "):
+        release.release(tree, "0.2.0", MOMENT, dry_run=False)
+    after = state(tree)
+    assert {path: after[path] for path in before} == before
+
+
+def test_only_a_branch_is_released(tree: Path) -> None:
+    release.git(tree, "checkout", "--quiet", "--detach")
+    with pytest.raises(PackageError, match="HEAD is on no branch"):
+        release.check(tree, "0.2.0")
+    assert release.check(tree, "0.2.0", dry_run=True)
+
+
 def test_a_tree_that_changes_during_the_build_is_not_released(tree: Path) -> None:
     (tree / "tools/package").write_text(f"{BUILD}echo >{tree}/new\n")
     commit(tree)

@@ -117,7 +117,7 @@ def test_each_suite_has_a_version_and_the_later_suite_a_later_one(tree: Path) ->
     made = {suite: source.of_suite(source.release(tree), suite) for suite in SUITES}
     assert made["bookworm"].version == "0.1.0-2~deb12u1"
     assert made["trixie"].version == "0.1.0-2~deb13u1"
-    first = source.entry(made["bookworm"], "bookworm", "Build.")
+    first = source.changelog_entry(made["bookworm"], "bookworm", "Build.")
     (tree / "debian/changelog").write_text(first + CHANGELOG)
     # Dates of files are those of the package.
     assert source.release(tree) == made["bookworm"]

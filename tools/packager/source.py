@@ -81,7 +81,7 @@ def of_suite(made: Release, suite: str) -> Release:
     return replace(made, revision=f"{made.revision}~deb{DEBIAN[suite]}u1", epoch=made.epoch + 1)
 
 
-def entry(made: Release, suite: str, change: str) -> str:
+def changelog_entry(made: Release, suite: str, change: str) -> str:
     """The entry of debian/changelog for a release, to be put before the others."""
     date = format_datetime(datetime.fromtimestamp(made.epoch, UTC))
     title = f"{NAME} ({made.version}) {suite}; urgency=medium"
@@ -104,7 +104,7 @@ def build(tree: Path, directory: Path, suite: str) -> Path:
     for name in names:
         copy(tree / name, stage / name)
     changelog = stage / "debian/changelog"
-    first = entry(made, suite, f"Build for Debian {DEBIAN[suite]} ({suite}).")
+    first = changelog_entry(made, suite, f"Build for Debian {DEBIAN[suite]} ({suite}).")
     changelog.write_text(first + changelog.read_text())
     try:
         subprocess.run(
