@@ -242,21 +242,18 @@ def _nearest(value: float, maximum: int) -> int:
     return int(whole) + (rest >= 0.5)
 
 
-_BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+def _crc_of_byte(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    return value
+
+
+_CRC_TABLE = tuple(_crc_of_byte(value) for value in range(256))
 
 
 def crc16_arc(data: bytes) -> int:
-    """CRC-16/ARC: x^16+x^15+x^2+1 reflected, from 0, no final XOR (5.0.2 section 6.2).
-
-    The data are one long number whose bits are coefficients: a loop over its bytes would take most
-    of the time of a telegram. The polynomial is (x^15+x+1) (x+1). The remainder by the first factor
-    takes a few divisions by its powers, which are as short: (x^15+x+1)^n is x^15n+x^n+1 if n is a
-    power of two. The remainder by x+1 is the parity.
-    """
-    number = rest = int.from_bytes(data.translate(_BIT_REVERSED), "big") << 16
-    for n in (512, 256, 128, 64, 32, 16, 8, 4, 2, 1):
-        while quotient := rest >> 15 * n:
-            rest ^= quotient << 15 * n ^ quotient << n ^ quotient
-    if (number ^ rest).bit_count() % 2:
-        rest ^= 1 << 15 | 1 << 1 | 1
-    return int(f"{rest:016b}"[::-1], 2)
+    """CRC-16/ARC: x^16+x^15+x^2+1 reflected, from 0, no final XOR (5.0.2 section 6.2)."""
+    crc = 0
+    for byte in data:
+        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+    return crc
