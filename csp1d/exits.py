@@ -27,19 +27,22 @@ def guarded(
         return 130
     except Exception as error:
         # The outermost frame: nothing continues after it, it only sets the exit code.
-        if report():
-            pass
-        elif isinstance(error, ImportError) and not f"{error.name}.".startswith("csp1d."):
-            # A package is missing, as with a Python other than Debian's.
-            remedy = "in a clone, run tools/demo once, then use /usr/bin/python3"
-            print(f"{program}: {sys.executable}: {error}; {remedy}", file=sys.stderr)
-        else:
-            import traceback  # Rarely needed, and slow to load.
-
-            traceback.print_exc()
-            message = "internal error, please report it with the lines above"
-            print(f"{program}: {message}", file=sys.stderr)
+        if not report():
+            _print(program, error)
         return INTERNAL
+
+
+def _print(program: str, error: Exception) -> None:
+    """Print an unforeseen exception, the current one."""
+    if isinstance(error, ImportError) and not f"{error.name}.".startswith("csp1d."):
+        # A package is missing, as with a Python other than Debian's.
+        remedy = "in a clone, run tools/demo once, then use /usr/bin/python3"
+        print(f"{program}: {sys.executable}: {error}; {remedy}", file=sys.stderr)
+        return
+    import traceback  # Rarely needed, and slow to load.
+
+    traceback.print_exc()
+    print(f"{program}: internal error, please report it with the lines above", file=sys.stderr)
 
 
 @contextlib.contextmanager
