@@ -201,6 +201,7 @@ class Server:
             try:
                 return self._router.answer(head)
             except Exception:
+                # A bug in one page must not end the server: /metrics would be missing as well.
                 if not self._has_failed:
                     self._has_failed = True
                     Event.INTERNAL_ERROR.log(

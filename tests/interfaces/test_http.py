@@ -534,7 +534,7 @@ def test_a_key_with_a_passphrase_is_rejected_without_a_prompt(encrypt: str, tmp_
     subprocess.run(command.split(), check=True, capture_output=True)
     script = (
         "import os, sys; from csp1d.config import HttpConfig;"
-        # OpenSSL would prompt on the first terminal that the session leader opens.
+        # OpenSSL would prompt on the controlling terminal: here the first one that is opened.
         "from csp1d.interfaces.http import HttpServer; os.open(sys.argv[1], os.O_RDWR);"
         "HttpServer(HttpConfig('127.0.0.1:0', '', *sys.argv[2:]), {})"
     )

@@ -10,6 +10,14 @@ from pathlib import Path
 import pytest
 
 DEBIAN = Path(__file__).parents[2] / "debian"
+REMOVED = [
+    "csp1d/csp1d.toml.d/10-hat.toml",
+    "csp1d/csp1d.toml.d/50-calibration.toml",
+    "csp1d/csp1d.toml.d/.50-calibration.toml.0123abcd",
+    "udev/rules.d/39-csp1d.rules",
+]
+KEPT = ["csp1d/server.key", "udev/rules.d/50-site.rules"]
+"""In /etc: what a purge removes and keeps."""
 PROGRAMS = ("csp1d", "groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
 
 
@@ -23,8 +31,8 @@ def machine(tmp_path: Path) -> Path:
     (programs / "getent").write_text("#!/bin/sh\necho csp1d:x:999:999::/:/usr/sbin/nologin\n")
     for program in programs.iterdir():
         program.chmod(0o755)
-    for name in ("csp1d/csp1d.toml.d/50-calibration.toml", "udev/rules.d/39-csp1d.rules"):
-        (tmp_path / "root/etc" / name).parent.mkdir(parents=True)
+    for name in [*REMOVED, *KEPT]:
+        (tmp_path / "root/etc" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root/etc" / name).touch()
     return tmp_path
 
@@ -52,6 +60,17 @@ def test_purge_spares_the_user_of_this_machine(machine: Path) -> None:
     assert called(machine, "postrm", "remove") == []
     assert (machine / "root/etc/csp1d/csp1d.toml.d/50-calibration.toml").exists()
     assert called(machine, "postrm", "purge") == []
+
+
+def test_a_purge_removes_what_a_new_installation_would_use(machine: Path) -> None:
+    etc = machine / "root/etc"
+    reported = run(machine, "postrm", "purge", root=f"{machine}/root")
+    left = [str(path.relative_to(etc)) for path in etc.rglob("*") if path.is_file()]
+    assert sorted(left) == KEPT
+    assert not (etc / "csp1d/csp1d.toml.d").exists()
+    assert reported == f"csp1d: these files stay: {etc}/csp1d/server.key\n"
+    (etc / "csp1d/server.key").unlink()
+    run(machine, "postrm", "purge", root=f"{machine}/root")
     assert [path.name for path in (machine / "root").rglob("*csp1d*")] == []
 
 
