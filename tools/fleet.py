@@ -12,7 +12,6 @@ import contextlib
 import http.server
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -31,7 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "fleet.md"
-_BETWEEN = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+
+sys.path.append(str(ROOT / "tests"))
+
+from figures import build, write_section  # noqa: E402
 
 QUIET_SECONDS = 120
 """Duration of the healthy phase, after the last device has started."""
@@ -270,7 +272,7 @@ class Run:
         )
         self._names = [f"house-{number:04}" for number in range(count * copies)]
         self._folder = folder
-        self._rows = [("date", time.strftime("%Y-%m-%d"))]
+        self._rows = [("measured", build())]
         self.problems: list[str] = []
 
     def play(self) -> str:
@@ -421,8 +423,7 @@ def main() -> int:
     for problem in run.problems:
         print(f"tools/fleet: {problem}", file=sys.stderr)
     if arguments.write and not run.problems:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_BETWEEN.sub(lambda _: figures, page), encoding="utf-8")
+        write_section(PAGE, "figures", figures)
     print("Failed." if run.problems else "OK.")
     return 1 if run.problems else 0
 

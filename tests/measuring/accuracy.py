@@ -6,7 +6,6 @@ counts.
 """
 
 import argparse
-import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import direction_accuracy
 import numpy as np
+from figures import build, write_section
 from signals import (
     DISTORTED,
     MILLIVOLTS_PER_AMPERE,
@@ -191,16 +191,6 @@ def folding_table(figures: dict[int, list[Worst]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _between(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
-
-
-def page_table(name: str) -> str:
-    """Tables of docs/accuracy.md: "figures", "folding" or "direction"."""
-    match = _between(name).search(PAGE.read_text(encoding="utf-8"))
-    return match[0] if match else ""
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="tools/accuracy", description="Measure the error of readings over grids of currents."
@@ -208,16 +198,15 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"update the tables in {PAGE.name}")
     arguments = parser.parse_args()
     print(f"seeds {SEED} and {direction_accuracy.SEED}, numpy {np.__version__}")
-    page = PAGE.read_text(encoding="utf-8")
     for name, made in (
+        ("build", f"Measured on {build()}.\n"),
         ("figures", table(measure_all())),
         ("folding", folding_table(measure_folding())),
         ("direction", direction_accuracy.table(direction_accuracy.measure_all())),
     ):
         print(f"\n{made}", end="")
-        page = _between(name).sub(lambda _, made=made: made, page)  # type: ignore[misc]
-    if arguments.write:
-        PAGE.write_text(page, encoding="utf-8")
+        if arguments.write:
+            write_section(PAGE, name, made)
     return 0
 
 

@@ -6,6 +6,7 @@ import re
 import accuracy
 import pytest
 from accuracy import AMPERES, BITS, RATES, Figures
+from figures import section
 
 from csp1d.config import folds_harmonics
 
@@ -48,13 +49,13 @@ def test_the_rates_that_fold_harmonics_are_those_that_are_warned_of() -> None:
         else:
             # With few samples per cycle, no rate is exact.
             assert electronic.percent < (0.2 if rate > 500 else 1.5), rate
-    assert numbers(accuracy.page_table("folding")) == pytest.approx(
+    assert numbers(section(accuracy.PAGE, "folding")) == pytest.approx(
         numbers(accuracy.folding_table(figures)), rel=0.05, abs=0.002
     )
 
 
 def test_the_page_shows_what_is_measured(figures: Figures) -> None:
-    shown, measured = numbers(accuracy.page_table("figures")), numbers(accuracy.table(figures))
+    shown, measured = numbers(section(accuracy.PAGE, "figures")), numbers(accuracy.table(figures))
     assert len(shown) == 2 * len(BITS) * len(RATES) * (2 + len(AMPERES))
     # The noise is the same everywhere, but sines differ in the last bit between processors.
     assert shown == pytest.approx(measured, rel=0.05, abs=0.002)

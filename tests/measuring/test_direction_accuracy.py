@@ -7,6 +7,7 @@ import accuracy
 import direction_accuracy
 import pytest
 from direction_accuracy import AMPERES, BITS, Figures
+from figures import section
 
 BLIND_DEGREES = {0.3: 30, 1.0: 15, 10.0: 15, 80.0: 15}
 """6 degrees of the band and 4 of phase error; more near 0.1 A and with harmonics."""
@@ -35,7 +36,7 @@ def test_the_page_shows_what_is_measured(figures: Figures) -> None:
     def numbers(text: str) -> list[float]:
         return [float(cell) for cell in re.findall(r"[\d.]+", text)]
 
-    shown = accuracy.page_table("direction")
+    shown = section(accuracy.PAGE, "direction")
     measured = direction_accuracy.table(figures)
     assert re.sub(r"\d+\.\d+", "x", shown) == re.sub(r"\d+\.\d+", "x", measured)
     # Sines differ in the last bit between processors.

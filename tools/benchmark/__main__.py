@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import build, write_section
 
 from benchmark import chain, daemon, latency
 from benchmark.process import ROOT
@@ -18,7 +19,6 @@ from benchmark.report import markdown
 from benchmark.rivals import MissingError
 
 PAGE = ROOT / "docs" / "performance.md"
-_BETWEEN = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 PARTS = {
     "a": "the metering chain, beside what else would do its work",
     "b": "the daemon: CPU, wake-ups, memory, start",
@@ -30,9 +30,10 @@ _PRIORITY = 10
 
 
 def machine() -> dict[str, str]:
-    """The machine of the figures."""
+    """What the figures were measured on."""
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
+        "build": build(),
         "processor": cpu[1] if cpu else platform.machine(),
         "processors": f"{os.cpu_count()} processors",
         "python": f"Python {platform.python_version()}",
@@ -96,8 +97,7 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_BETWEEN.sub(lambda _: f"{tables}\n", page), encoding="utf-8")
+        write_section(PAGE, "figures", f"{tables}\n")
     return 0
 
 

@@ -26,7 +26,7 @@ def markdown(figures: Figures) -> str:
 
 
 def _machine(machine: Mapping[str, str]) -> Iterator[str]:
-    yield "Measured on: " + "; ".join(machine.values()) + "."
+    yield "; ".join(machine.values()) + "."
 
 
 def _chain(chain: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of figures in docs/, which the tools that measure them write."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def build() -> str:
+    """When and what is measured, such as "29 November 2026, commit 502319e"."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--exclude=*", "--dirty= with changes"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.strip()
+    return f"{time.strftime('%-d %B %Y')}, commit {commit}"
+
+
+def section(page: Path, name: str) -> str:
+    """The text between `<!-- name -->` and `<!-- end of name -->`."""
+    match = _between(name).search(page.read_text(encoding="utf-8"))
+    assert match, f"{page}: no section {name}"
+    return match[0]
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Replace that text."""
+    whole = page.read_text(encoding="utf-8")
+    page.write_text(_between(name).sub(lambda _: text, whole), encoding="utf-8")
+
+
+def _between(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
