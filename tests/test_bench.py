@@ -19,7 +19,7 @@ def test_a_report_has_the_parts_that_were_measured() -> None:
     machine = {"processor": "a board", "python": "Python 3"}
     pipe = {"scans_per_second": 2.55e7, "cpu_ns_per_scan": 31.25, "lost": 0, "scans": 1000}
     text = markdown({"machine": machine, "pipe": pipe})
-    assert text.startswith("Measured on: a board; Python 3.\n\n**(e) Through a pipe**")
+    assert text.startswith("a board; Python 3.\n\n**(e) Through a pipe**")
     assert "| throughput | 25.5 million scans per second |" in text
     assert "| lost | 0 of 1000 |" in text
     assert "(b)" not in text

@@ -94,8 +94,7 @@ def run_mutmut(copy: Path, area: str, modules: list[str], children: int | None) 
         "only_mutate": [f"csp1d/{area}/{module}.py" for module in modules or ["*"]],
         "also_copy": folders,
         "pytest_add_cli_args_test_selection": list(AREAS[area].tests),
-        # They run independent consumers of the telegram, which the environment does not have.
-        "pytest_add_cli_args": ["-pno:cacheprovider", "--ignore=tests/p1/test_consumers.py"],
+        "pytest_add_cli_args": ["-pno:cacheprovider"],
         "use_git_change_detection": False,
     }
     with (copy / "pyproject.toml").open("a") as file:
