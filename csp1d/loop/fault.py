@@ -91,6 +91,7 @@ class Fault:
 
     def clear(self, now_ns: int) -> bool:
         """The fault is absent. Returns whether to report its end."""
+        self._reason = None  # It did not last.
         if self._since_ns is None or now_ns - self._last_ns < self._quiet_ns:
             return False
         was_reported = self._is_reported

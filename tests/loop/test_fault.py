@@ -20,6 +20,13 @@ STORIES: dict[str, tuple[dict[float, str], float, float, list[float]]] = {
     "a reason that passes": ({0: "a", 1.9: "a", 2: "good", 3: "good"}, 2, 0, []),
     "reasons that pass": ({0: "a", 1.5: "b", 3: "c", 4: "good"}, 2, 0, []),
     "a reason that came back did not last": ({0: "a", 1: "b", 2: "a", 3: "good"}, 2, 0, []),
+    "what came back in its quiet time did not last": (
+        {0: "", 1: "good", 7: "", 8: "good", 20: "good"},
+        5,
+        10,
+        [],
+    ),
+    "what lasts in its quiet time": ({0: "", 1: "good", 7: "", 12: "", 13: "good"}, 5, 10, [12]),
     "another reason that lasts": ({0: "a", 2: "a", 3: "b", 5: "b", 6: "good"}, 2, 0, [2, 5, 6]),
     "no reason adds nothing": ({0: "a", 2: "a", 3: "", 6: "", 7: "good"}, 2, 0, [2, 7]),
     "a reason adds to none": ({0: "", 2: "", 3: "a", 5: "a", 6: "a"}, 2, 0, [2, 5]),
