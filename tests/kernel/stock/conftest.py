@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,7 @@ class Stock(Board):
     def request(self, active_level: bool = True) -> None:
         """Request telegrams, from now on alone."""
         self.hat.line.set(not active_level)
+        time.sleep(0.2)  # What was under way has left.
         self.hat.tty.clear()
         self.hat.line.set(active_level)
 
