@@ -52,9 +52,9 @@ class Fault:
     ) -> bool:
         """The fault is present. Returns whether to report it.
 
-        Each reason is reported once, after it was the only one for `lasting_ns`. If no reason lasts
-        that long, the fault is eventually reported with the current one. The reason "" adds nothing
-        to a fault that has been reported.
+        Each reason is reported once, after it was present, and the only one, for `lasting_ns`. If
+        no reason lasts that long, the fault is eventually reported with the current one. The reason
+        "" adds nothing to a fault that has been reported.
         """
         if self._since_ns is None:
             self._since_ns, self.count = now_ns, 0

@@ -308,6 +308,7 @@ class Machine:
         # Mitigations and the self tests of the crypto modules are paid for dearly under emulation,
         # and so is every other clock than the time stamp counter.
         fast = ["mitigations=off", "cryptomgr.notests", "nokaslr", "no_timer_check", "tsc=reliable"]
+        # No test uses these devices, and probing them takes two seconds.
         fast += ["nohz=off", "module_blacklist=floppy,pcspkr,psmouse"]
         # QEMU translates code for the address at which it is mapped. With addresses that differ,
         # starting a program again would take twice as long.
