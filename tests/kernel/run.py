@@ -9,6 +9,7 @@
 
 For each suite: take its image (built when missing), compile the modules of virtual hardware for
 its kernel, boot, load that of the HAT, run pytest in the guest.  The suites run side by side.
+``--package`` tests the packages in DIR first, in the same machine.
 
 ``--campaign`` injects this number of faults into the installed package, after its tests or (with
 ``--only``) instead of them, and judges every byte sent (campaign/judge.py).  ``--mutants`` injects
@@ -98,6 +99,11 @@ insmod="insmod /usr/local/lib/csp1_hat.ko"' $CMDLINE_OPTS'
 echo "install csp1_hat modprobe -a $dependencies && $insmod" >/etc/modprobe.d/csp1_hat.conf
 echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 """
+# As on a machine that never had the package and its reboots.
+FORGET_MODULE = """
+rm /etc/modules-load.d/csp1_hat.conf /etc/modprobe.d/csp1_hat.conf /etc/modprobe.d/hat.conf
+rmmod csp1_hat
+"""
 # Kernel messages that reveal a fault of the module.
 COMPLAINT = re.compile(
     r" kernel: (watchdog: )?(BUG:|WARNING: |Oops|general protection|INFO: task .* blocked)"
@@ -142,11 +148,11 @@ class Task:
     arguments: Sequence[str] = ()
     """For pytest."""
     packages: Path | None = None
-    """Where a package for each suite is; None: the source tree is tested."""
+    """Where a package for each suite is; None: the source tree alone is tested."""
     faults: int = 0
     """Of the campaign."""
     only: bool = False
-    """The campaign without the package's tests."""
+    """The campaign without other tests."""
     seed: int = 0
     faults_a_mutant: int = 0
     soak_minutes: float = 0
@@ -177,7 +183,10 @@ def run_suite(suite: str, results: Path, task: Task) -> Outcome:
             say(f"up in {time.monotonic() - prepared:.0f} s, results in {results}")
             guest = Guest(machine, results, task, say, outcome)
             try:
-                guest.test_tree() if task.packages is None else guest.test_package()
+                if task.packages is not None:
+                    guest.test_package()
+                if not task.only:
+                    guest.test_tree()
             except CommandError as error:
                 outcome.problems.append(str(error))
             guest.keep_log()
@@ -214,14 +223,13 @@ class Guest:
         machine, seconds = self._machine, self._task.fault_seconds
         machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
         if not seconds:
-            self._pytest("guest")
-            self._pytest("stock")
+            self._pytest(["guest", "stock"])
             return
-        self._pytest("stock", f"--fault-seconds={seconds}")
+        self._pytest(["stock"], f"--fault-seconds={seconds}")
         self.keep_log()
         machine.reboot()
         machine.shell(LOAD_TRIGGERS + LOAD_MODULE)
-        self._pytest("stock", "--rebooted")
+        self._pytest(["stock"], "--rebooted")
 
     def test_package(self) -> None:
         """The package: installed, used, over boots, and removed.  Its dependencies are installed;
@@ -234,8 +242,7 @@ class Guest:
         machine.shell("systemctl is-active csp1d && pidof -x csp1d")
         task = self._task
         if not task.only:
-            self._pytest("installed/test_new_user.py")
-            self._pytest("installed/test_service.py")
+            self._pytest(["installed/test_new_user.py", "installed/test_service.py"])
         for mutant in MUTANTS if task.faults_a_mutant else ():
             self._campaign(task.faults_a_mutant, mutant)
         if task.faults:
@@ -244,14 +251,21 @@ class Guest:
             self._soak()
         if task.only:
             return
-        for plugged, test in ((1, "boot_with_the_adc"), (0, "boot_without_the_adc")):
+        boots = "installed/test_boot.py::test_boot_"
+        for plugged, tests in (
+            (1, [f"{boots}with_the_adc"]),
+            (
+                0,
+                [f"{boots}without_the_adc_that_is_plugged_30_s_later", "installed/test_removal.py"],
+            ),
+        ):
             machine.shell(f"echo options csp1_hat adc_plugged={plugged} >/etc/modprobe.d/hat.conf")
             self.keep_log()
             if not plugged:
                 machine.shell(f"echo {OTHER_MACHINE} >/etc/machine-id")
             machine.reboot()
-            self._pytest("installed/test_boot.py", "-k", test)
-        self._pytest("installed/test_removal.py")
+            self._pytest(tests)
+        machine.shell(FORGET_MODULE)
 
     def _campaign(self, faults: int, mutant: str | None) -> None:
         """Faults, and the verdict on the evidence. A mutant must be detected by the bytes
@@ -334,11 +348,11 @@ class Guest:
             log.write(journal)
         self.outcome.problems += [line for line in journal.splitlines() if COMPLAINT.search(line)]
 
-    def _pytest(self, tests: str, *options: str) -> None:
+    def _pytest(self, tests: Sequence[str], *options: str) -> None:
         junit = self._results / f"junit-{len(list(self._results.glob('junit-*.xml')))}.xml"
         completed = self._machine.run(
             [
-                *("python3", "-m", "pytest", f"/csp1d/tests/kernel/{tests}"),
+                *("python3", "-m", "pytest", *(f"/csp1d/tests/kernel/{test}" for test in tests)),
                 *(*PYTEST_OPTIONS, f"--junitxml=/results/{junit.name}", *options),
                 *self._task.arguments,
             ],
@@ -352,7 +366,7 @@ class Guest:
         outcome = read_junit(junit) if junit.exists() else Outcome()
         if completed.returncode != 0 and not outcome.problems:
             ended = "ran out of time" if completed.timed_out else f"exit {completed.returncode}"
-            outcome.problems.append(f"{tests}: pytest {ended}")
+            outcome.problems.append(f"{tests[0]}: pytest {ended}")
         self.outcome.passed += outcome.passed
         self.outcome.problems += outcome.problems
 
@@ -372,7 +386,7 @@ def main(arguments: Sequence[str]) -> int:
         "--package",
         type=Path,
         metavar="DIR",
-        help="test the packages that tools/package has built there, not the source tree",
+        help="also test the packages that tools/package has built there",
     )
     parser.add_argument(
         "--campaign",

@@ -42,14 +42,14 @@ def hat() -> Hat:
     return Hat()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def feeder(hat: Hat) -> Iterator[Feeder]:
     """Currents through the three transformers, all the time."""
     with Feeder(hat.adc, rate=4000, amperes=AMPERES) as feeder:
         yield feeder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_board(
     hat: Hat, feeder: Feeder, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Board]:

@@ -213,19 +213,15 @@ class _Channel:
     def dtype(self) -> str:
         return f"{'>' if self.big_endian else '<'}u{self.storage_bits // 8}"
 
-    def words(self, millivolts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
-        """Codes as stored: rounded, clipped like those of a real converter, unused bits zero."""
-        # Unsigned and without an offset: the circuit is biased to mid-scale.
-        bias = 2.0 ** (self.bits - 1) if not self.signed and self.offset == 0 else -self.offset
-        low = -(1 << (self.bits - 1)) if self.signed else 0
-        high = low + (1 << self.bits) - 1
-        codes = np.clip(np.rint(millivolts / self.scale + bias), low, high).astype(np.int64)
-        if self.signed and self.bits >= 16 and not millivolts.any():
-            # One code of dither: inputs that stand still are those of an ADC that does not answer.
-            codes[::2] += 1
-        mask = np.uint64((1 << self.bits) - 1)
-        words: npt.NDArray[np.uint64] = (codes.astype(np.uint64) & mask) << np.uint64(self.shift)
-        return words
+    @property
+    def bias(self) -> float:
+        """The code of 0 mV. Unsigned and without an offset: the circuit is biased to mid-scale."""
+        return 2.0 ** (self.bits - 1) if not self.signed and self.offset == 0 else -self.offset
+
+    @property
+    def low(self) -> int:
+        """The lowest code."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
 
 
 @dataclass(frozen=True)
@@ -261,6 +257,27 @@ class _Layout:
             }
         )
         return cls(channels, dtype)
+
+    def words(self, millivolts: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+        """Codes as stored, (scans, channels): rounded, clipped like those of a real converter,
+        unused bits zero.
+        """
+        # All channels at once, since calls are expensive under emulation.
+        scale, bias, low, high = np.array(
+            [(c.scale, c.bias, c.low, c.low + (1 << c.bits) - 1) for c in self.channels]
+        ).T
+        codes = np.minimum(np.maximum(np.rint(millivolts / scale + bias), low), high)
+        whole = codes.astype(np.int64)
+        for column, channel in enumerate(self.channels):
+            if channel.signed and channel.bits >= 16 and not millivolts[:, column].any():
+                # One code of dither: inputs that stand still are those of an ADC that does not
+                # answer.
+                whole[::2, column] += 1
+        masks, shifts = np.array(
+            [((1 << c.bits) - 1, c.shift) for c in self.channels], dtype=np.uint64
+        ).T
+        words: npt.NDArray[np.uint64] = (whole.view(np.uint64) & masks) << shifts
+        return words
 
 
 class Made(NamedTuple):
@@ -403,7 +420,10 @@ class Feeder:
     def _note(self, numbers: npt.NDArray[np.int64], amperes: tuple[float, ...]) -> None:
         if not numbers.size:
             return
-        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+        runs = [numbers]
+        if numbers[-1] - numbers[0] >= numbers.size:
+            runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        for run in runs:
             start_ns, end_ns = (int(ns) for ns in self._stamps(np.array([run[0], run[-1] + 1])))
             last = self.made[-1] if self.made else None
             if last and last.end_ns == start_ns and last.amperes == amperes:
@@ -469,22 +489,28 @@ class Feeder:
         self._turns_at = end
         if not numbers.size:
             return numbers, b""
+        shares = {1: 1.0, **self._harmonics}
+        peak = MILLIVOLTS_PER_AMPERE * math.sqrt(
+            2.0 / sum(share * share for share in shares.values())
+        )
+        amperes, angles = np.array(
+            [(self._amperes[c.number], self._angles[c.number]) for c in layout.channels]
+        ).T
+        phases = 2 * math.pi * (turns[:, np.newaxis] + angles / 360.0)
+        waves = sum(share * np.sin(order * phases) for order, share in shares.items())
+        millivolts = peak * amperes * waves
+        if self._noise:
+            noise = self._random.standard_normal(phases.shape)
+            millivolts += MILLIVOLTS_PER_AMPERE * self._noise * noise
+        words = layout.words(millivolts)
         scans = np.zeros(numbers.size, layout.dtype)
-        for channel in layout.channels:
-            amperes = self._amperes[channel.number]
-            shares = {1: 1.0, **self._harmonics}
-            peak = math.sqrt(2.0 / sum(share * share for share in shares.values())) * amperes
-            phase = 2 * math.pi * (turns + self._angles[channel.number] / 360.0)
-            millivolts = np.zeros(numbers.size)
-            for order, share in shares.items():
-                millivolts += MILLIVOLTS_PER_AMPERE * peak * share * np.sin(order * phase)
-            if self._noise:
-                noise = self._random.standard_normal(numbers.size)
-                millivolts += MILLIVOLTS_PER_AMPERE * self._noise * noise
-            scans[f"voltage{channel.number}"] = channel.words(millivolts)
+        for column, channel in enumerate(layout.channels):
+            scans[f"voltage{channel.number}"] = words[:, column]
         if "timestamp" in (layout.dtype.names or ()):
-            late = self._random.integers(0, self._jitter_ns, numbers.size, endpoint=True)
-            scans["timestamp"] = self._stamps(numbers) + late
+            scans["timestamp"] = self._stamps(numbers)
+            if self._jitter_ns:
+                late = self._random.integers(0, self._jitter_ns, numbers.size, endpoint=True)
+                scans["timestamp"] += late
         return numbers, scans.tobytes()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from guest.board import CONFIGURATION, Board, Daemon, wait_for
 from guest.conftest import AMPERES
 from guest.hat import Feeder, Hat
-from guest.telegrams import Received, split
+from guest.telegrams import Received
 
 UNIT = "csp1d.service"
 CONFIG = Path("/etc/csp1d/csp1d.toml")
@@ -107,12 +107,9 @@ class InstalledBoard(Board):
     def __init__(self, hat: Hat, feeder: Feeder) -> None:
         super().__init__(hat, feeder, Service())
 
-    def telegrams(self) -> list[Received]:
+    def telegrams(self, after_ns: int = 0) -> list[Received]:
         """As for every board, but the log may have been cleared in the middle of a telegram."""
-        log = self.hat.tty.log()
-        data, times = log["byte"].astype("u1").tobytes(), [int(ns) for ns in log["ns"]]
-        start = data.find(b"/")
-        return split(data[start:], times[start:]) if start >= 0 else []
+        return super().telegrams(after_ns or 1)
 
     def telegram_after(self, ns: int, seconds: float) -> float:
         """Seconds from a time until the first whole telegram after it; waits for that long."""
