@@ -47,18 +47,6 @@ HOST_PACKAGES = {"qemu-system-x86": QEMU}
 WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
-# Interrupts the guest every 2 ms, so that it cannot leap far until the host responds: a sampling
-# timer of perf_event_open(2), a cpu-clock (type 1, config 0) of processor 0 whose samples are not
-# read. A process that wakes up as often would cost the host twice as much, since each switch to it
-# makes QEMU forget the guest's translated addresses.
-PACE = """
-my $attributes = pack("LLQQQQQLLQ", 1, 64, 0, 2_000_000);
-syscall(298, $attributes, -1, 0, -1, 0) >= 0 or die "perf_event_open: $!";
-exit if fork;
-sleep;
-"""
-
-
 class MachineError(Exception):
     """The machine does not start, or no longer answers.  The text names the log and shows the end
     of the console.
@@ -315,7 +303,9 @@ class Machine:
         # and so is every other clock than the time stamp counter.
         fast = ["mitigations=off", "cryptomgr.notests", "nokaslr", "no_timer_check", "tsc=reliable"]
         # No test uses these devices, and probing them takes two seconds.
-        fast += ["nohz=off", "module_blacklist=floppy,pcspkr,psmouse"]
+        fast += ["module_blacklist=floppy,pcspkr,psmouse"]
+        # A tick of 4 ms even while the guest is idle: it cannot leap far until the host responds.
+        fast += ["nohz=off"]
         # QEMU translates code for the address at which it is mapped. With addresses that differ,
         # starting a program again would take twice as long.
         fast += ["norandmaps"]
@@ -337,7 +327,6 @@ class Machine:
                 self._monitor.sendall(b"system_reset\n")
             self._receive(0.5)
         self._answers.clear()
-        self.run(["perl", "-e", PACE])
         for name, share in self.shares.items():
             mode = "ro" if share.read_only else "rw"
             options = f"trans=virtio,version=9p2000.L,cache=none,msize=262144,{mode}"

@@ -11,7 +11,7 @@ import pytest
 
 from .board import P1, SECOND, Board, sleep_until, wait_for
 
-STORM_SECONDS = 10
+STORM_SECONDS = 5
 
 
 def test_nothing_is_sent_while_the_line_is_low(board: Board) -> None:
