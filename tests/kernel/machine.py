@@ -304,7 +304,7 @@ class Machine:
         fast = ["mitigations=off", "cryptomgr.notests", "nokaslr", "no_timer_check", "tsc=reliable"]
         # No test uses these devices, and probing them takes two seconds.
         fast += ["module_blacklist=floppy,pcspkr,psmouse"]
-        # A tick of 4 ms even while the guest is idle: it cannot leap far until the host responds.
+        # A tick even while the guest is idle: each leap is at most 4 ms.
         fast += ["nohz=off"]
         # QEMU translates code for the address at which it is mapped. With addresses that differ,
         # starting a program again would take twice as long.

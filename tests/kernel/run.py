@@ -12,9 +12,9 @@ its kernel, boot, load that of the HAT, run pytest in the guest.  The suites run
 ``--package`` tests the packages in DIR first, in the same machine.
 
 ``--campaign`` injects this number of faults into the installed package, after its tests or (with
-``--only``) instead of them, and judges every byte sent (campaign/judge.py).  ``--mutants`` injects
-this number of faults into csp1d without each safeguard of campaign/mutants.py in turn: the judge
-must detect it.  ``--soak`` runs the service for this number of minutes without a fault.
+``--only``) instead of all tests, and judges every byte sent (campaign/judge.py).  ``--mutants``
+injects this number of faults into csp1d without each safeguard of campaign/mutants.py in turn: the
+judge must detect it.  ``--soak`` runs the service for this number of minutes without a fault.
 
 ``--stock`` tests the kernel's own ADC drivers alone, with faults of this number of seconds
 (otherwise 2.5), and over a boot.
@@ -63,8 +63,7 @@ PYTEST_OPTIONS = [
     "--durations=8",
     "--override-ini=faulthandler_timeout=300",
 ]
-# The tree is read-only in the guest, and compiling it for every daemon is slow under
-# emulation.
+# The tree is read-only in the guest, and compiling it for every process is slow under emulation.
 PYTHON = {
     "PYTHONPATH": "/csp1d:/csp1d/tests/kernel",
     "PYTHONPYCACHEPREFIX": "/tmp/pycache",
@@ -99,8 +98,9 @@ insmod="insmod /usr/local/lib/csp1_hat.ko"' $CMDLINE_OPTS'
 echo "install csp1_hat modprobe -a $dependencies && $insmod" >/etc/modprobe.d/csp1_hat.conf
 echo csp1_hat >/etc/modules-load.d/csp1_hat.conf
 """
-# As on a machine that never had the package and its reboots.
+# So that the tests of the source tree load it, with every part plugged.
 FORGET_MODULE = """
+udevadm settle --timeout=20
 rm /etc/modules-load.d/csp1_hat.conf /etc/modprobe.d/csp1_hat.conf /etc/modprobe.d/hat.conf
 rmmod csp1_hat
 """
@@ -188,7 +188,7 @@ def run_suite(suite: str, results: Path, task: Task) -> Outcome:
                 if not task.only:
                     guest.test_tree()
             except CommandError as error:
-                outcome.problems.append(str(error))
+                outcome.problems.append(f"nothing more is tested: {error}")
             guest.keep_log()
     except (ImageError, MachineError, OSError, subprocess.CalledProcessError) as error:
         outcome.problems.append(f"{type(error).__name__}: {error}")
@@ -412,7 +412,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(own)
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}; known: {', '.join(SUITES)}")
-    if (options.campaign or options.mutants or options.soak) and not options.package:
+    long_runs = options.campaign or options.mutants or options.soak
+    if options.only and not long_runs:
+        parser.error("nothing to do: --only is for --campaign, --mutants and --soak")
+    if long_runs and not options.package:
         parser.error("faults and soaks are for an installed package: --package DIR")
     task = Task(
         pytest,

@@ -18,13 +18,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+import numpy.typing as npt
+
 from .hat import TTY, Feeder, Hat
 from .telegrams import Received, split
 
 SECOND = 1_000_000_000
 POWER, CURRENT, P1 = "csp1:yellow:power", "csp1:yellow:current", "csp1:yellow:p1"
 METRICS = "http://127.0.0.1:19510/metrics"
-# On a slow processor, starting Python, NumPy and the daemon is a matter of seconds.
+# On a slow processor, opening all devices and measuring the first second takes long.
 START_SECONDS = 120.0
 
 CONFIGURATION = f"""
@@ -44,23 +47,16 @@ line = "P1_REQUEST"
 
 
 # Under emulation, starting Python and importing NumPy and csp1d takes the host ten seconds. So
-# csp1d is forked from a process that has imported them. The tests of the installed package start it
-# as systemd does.
+# csp1d is forked from a process that has imported them. test_service.py and the tests of the
+# installed package start and end it as systemd does.
 _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(
-    [
-        "csp1d.__main__",
-        "csp1d.hat.kernel",
-        "csp1d.interfaces.journal",
-        "csp1d.interfaces.service",
-        "csp1d.loop.daemon",
-        "guest.board",
-    ]
+    ["csp1d.__main__", "csp1d.hat.kernel", "csp1d.loop.daemon", "guest.board"]
 )
 
 
 def _run(arguments: Sequence[str], log_file: Path) -> None:
-    """In the new process: csp1d with these arguments, its output in the log."""
+    """Run csp1d in the forked process, with its output in the log."""
     from csp1d.__main__ import main
 
     with log_file.open("ab") as log:
@@ -116,10 +112,10 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers over HTTP."""
+        deadline = time.monotonic() + START_SECONDS
         arguments = ["--config", str(self.config)]
         self._process = _FORK.Process(target=_run, args=(arguments, self.log_file), daemon=True)
         self._process.start()
-        deadline = time.monotonic() + START_SECONDS
         while True:
             assert self.running, f"csp1d ended at once, exit code {self.returncode}:\n{self.log}"
             try:
@@ -198,6 +194,7 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
+        assert self.running, f"csp1d has ended, exit code {self.returncode}:\n{self.log}"
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
 
@@ -210,9 +207,9 @@ class Daemon:
 
     def kill(self) -> None:
         """End it without a chance to clean up."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
+        if self.running:
+            self.process.kill()
+            self.process.join()
 
 
 class Board:
@@ -222,15 +219,19 @@ class Board:
         self.hat, self.feeder, self.daemon = hat, feeder, daemon
 
     def telegrams(self, after_ns: int = 0) -> list[Received]:
-        """Telegrams since the log was cleared, or that start at ``after_ns`` or later; an
-        unfinished one counts as broken off.
+        """Telegrams since the log was cleared; with ``after_ns``, only those that start then or
+        later. An unfinished one counts as broken off.
         """
-        log = self.hat.tty.log()
-        if after_ns:
-            log = log[log["ns"] >= after_ns]
-            started = log["byte"] == ord("/")
-            log = log[started.argmax() if started.any() else len(log) :]
-        return split(log["byte"].astype("u1").tobytes(), [int(ns) for ns in log["ns"]])
+        log = self.wire()
+        # Most of a long log may be old. The telegram under way at that time is split off too.
+        begun = np.flatnonzero((log["byte"] == ord("/")) & (log["ns"] < after_ns))
+        log = log[begun[-1] if begun.size else 0 :]
+        pieces = split(log["byte"].astype("u1").tobytes(), [int(ns) for ns in log["ns"]])
+        return [piece for piece in pieces if piece.start_ns >= after_ns]
+
+    def wire(self) -> npt.NDArray[np.void]:
+        """The bytes that came over the wire since the log was cleared, as `Tty.log()` has them."""
+        return self.hat.tty.log()
 
     def complete(self, after_ns: int = 0) -> list[Received]:
         """The whole ones of `telegrams()`, each with its checksum verified."""
@@ -290,8 +291,8 @@ class Board:
 
     def pulses(self, led: str, start_ns: int, end_ns: int) -> list[float]:
         """For how many seconds ``led`` was lit, each time that it came on and went dark between
-        two times.  Off for less than 10 ms, which is invisible, counts as on: csp1d ends the light
-        and starts it again at once, but the kernel may let another process run in between.
+        two times.  Off for less than 10 ms, which is invisible, counts as on: csp1d switches the
+        LED off and on again at once, but the kernel may let another process run in between.
         """
         changes = [change for change in self.hat.leds.log() if change.name == led]
         on_ns: list[int] = []

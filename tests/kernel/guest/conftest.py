@@ -53,9 +53,7 @@ def feeder(hat: Hat) -> Iterator[Feeder]:
 def shared_board(
     hat: Hat, feeder: Feeder, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Board]:
-    """One daemon for all tests that do not need their own: starting it takes seconds under
-    emulation.
-    """
+    """One daemon for all tests that do not need their own."""
     with Daemon(tmp_path_factory.mktemp("shared")) as daemon:
         yield Board(hat, feeder, daemon)
 

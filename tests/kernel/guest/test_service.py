@@ -83,5 +83,6 @@ def test_a_reload_is_waited_for_and_a_stop_is_clean(unit: Board) -> None:
     wait_for("the refusal in the journal", lambda: "configuration-rejected" in events(), 10)
     assert show("ActiveState") == "active"
     run("systemctl", "stop", UNIT)
+    assert show("ActiveState") == "inactive", "not failed"
     assert "stopped" in events()
     assert unit.hat.adc.enabled is False

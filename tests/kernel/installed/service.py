@@ -13,10 +13,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from guest.board import CONFIGURATION, Board, Daemon, wait_for
 from guest.conftest import AMPERES
 from guest.hat import Feeder, Hat
-from guest.telegrams import Received
 
 UNIT = "csp1d.service"
 CONFIG = Path("/etc/csp1d/csp1d.toml")
@@ -107,9 +108,11 @@ class InstalledBoard(Board):
     def __init__(self, hat: Hat, feeder: Feeder) -> None:
         super().__init__(hat, feeder, Service())
 
-    def telegrams(self, after_ns: int = 0) -> list[Received]:
+    def wire(self) -> npt.NDArray[np.void]:
         """As for every board, but the log may have been cleared in the middle of a telegram."""
-        return super().telegrams(after_ns or 1)
+        log = super().wire()
+        starts = np.flatnonzero(log["byte"] == ord("/"))
+        return log[starts[0] if starts.size else len(log) :]
 
     def telegram_after(self, ns: int, seconds: float) -> float:
         """Seconds from a time until the first whole telegram after it; waits for that long."""
