@@ -202,12 +202,17 @@ def test_a_client_that_does_not_read_its_response_loses_its_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http, "_RESPONSE_SECONDS", 0.5)
-    large = Page("text/plain", lambda: bytes(50_000_000))
-    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": large})
+    made = threading.Event()
+
+    def large() -> bytes:
+        made.set()
+        return bytes(50_000_000)
+
+    server = HttpServer(HttpConfig(listen="127.0.0.1:0"), {"/metrics": Page("text/plain", large)})
     try:
         with connect(server) as client:
             client.sendall(GOOD)
-            wait_for(lambda: client_threads() == 1)
+            assert made.wait(30)
             wait_for(lambda: client_threads() == 0)
             assert len(answer(client)) < 50_000_000
     finally:
