@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events of udev on a real netlink socket. Only root may send them."""
+"""Events of udev on a real netlink socket. The kernel lets only root send them: tools/check has
+these tests when root runs it, as CI does; as an ordinary user, and in the package's tests, they are
+skipped.
+"""
 
 import os
 import select

@@ -7,7 +7,7 @@ it works wherever QEMU does.  Time in the guest is counted in instructions, 4 ns
 the next timer when the guest is idle (QEMU's -icount, docs/devel/tcg-icount.rst).  On a slow or
 busy host tests take longer, but nothing else changes: every timer is punctual, and a minute may
 pass in less.  In a guest that waits for the host, for example for a disk block, time leaps over the
-wait as well; therefore a timer is always near.
+wait as well; therefore the kernel's tick, 4 ms, does not stop (nohz=off).
 
 Directories of the host are shared by 9p.  Commands go over a virtio port to an agent in the guest,
 which writes their output into the results share.  ttyS0 is the console, kept in a log; ttyS1 is a
@@ -304,7 +304,7 @@ class Machine:
         fast = ["mitigations=off", "cryptomgr.notests", "nokaslr", "no_timer_check", "tsc=reliable"]
         # No test uses these devices, and probing them takes two seconds.
         fast += ["module_blacklist=floppy,pcspkr,psmouse"]
-        # A tick even while the guest is idle: each leap is at most 4 ms.
+        # See above: each leap is at most a tick.
         fast += ["nohz=off"]
         # QEMU translates code for the address at which it is mapped. With addresses that differ,
         # starting a program again would take twice as long.

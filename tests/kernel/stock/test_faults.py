@@ -40,7 +40,6 @@ def faulty_board(hat: Hat, chip: Chip, tmp_path_factory: pytest.TempPathFactory)
     chip.play(AMPERES[: chip.inputs])
     with Stock.running(hat, tmp_path_factory.mktemp("faults"), discovered()) as stock:
         stock.first_telegram()
-
         await_calm(stock)
         yield stock
     chip.repair()
