@@ -224,6 +224,7 @@ def playing(data: bytes) -> None:
     config = Config()
     with capture_of(data) as name:
         loaded = capture.load(name)
+        capture.replay(loaded, config)  # Rejects one that does not fit the configuration.
         recording = Recording(loaded.format, loaded.scans_path)
         counts = [recording.count(n * SECOND_NS // 10) for n in range(35)]
         chunks = [recording.scans(a, b, SECOND_NS) for a, b in itertools.pairwise(counts)]

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hostile import SEEDS, TARGETS, WORDS, captures, configuration
+from hostile import CAPTURES, SEEDS, TARGETS, WORDS, captures, configuration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +24,7 @@ FOUND = [
     ("scenario", b"x = " + b"[" * 5000),
     ("scenario", b"[[step]]\nharmonics_percent = { 99999999999999999999 = 1 }"),
     ("scenario", b"[[step]]\nharmonics_percent = { %s = 1 }" % (b"9" * 5000)),
+    pytest.param("play", CAPTURES[0].replace(b'"scale": 0.1', b'"scale": 0.0'), id="play-no scale"),
 ]
 
 

@@ -63,10 +63,8 @@ PYTEST_OPTIONS = [
     "--durations=8",
     "--override-ini=faulthandler_timeout=300",
 ]
-# The tree is read-only in the guest, and compiling it for every process is slow under emulation.
 PYTHON = {
     "PYTHONPATH": "/csp1d:/csp1d/tests/kernel",
-    "PYTHONPYCACHEPREFIX": "/tmp/pycache",
     "PYTHONUNBUFFERED": "1",
 }
 # The machine id of the second boot: another machine made from the same image.

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from installed.service import InstalledBoard, cursor, events
+from installed.service import InstalledBoard, configure, cursor, events
 
 from .bench import Bench, Weather, set_up
 from .faults import KINDS, Kind, take_most_memory
@@ -69,6 +69,7 @@ def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> 
         bench.collect()
         for event in UNEXPLAINED & set(events(before)):
             bench.record.problem(f"the journal reports {event}, which no fault explains")
+    configure()  # For the tests of the next boot.
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from guest.board import SECOND, wait_for
+from guest.board import GOLDEN_IDENTITY, SECOND, wait_for
 from guest.conftest import restore
 from guest.hat import Feeder, Hat
 from installed.service import LOCAL_RULES, RULES, UNIT, Service, configure, run, show
@@ -122,7 +122,7 @@ def set_up() -> tuple[Hat, Feeder]:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     hat = Hat()
     restore(hat)
-    configure()
+    configure(GOLDEN_IDENTITY)
     LOCAL_RULES.write_text(RULES)
     run("udevadm", "control", "--reload")
     run("udevadm", "trigger", "--settle", "--subsystem-match=tty", "--subsystem-match=gpio")

@@ -30,20 +30,24 @@ METRICS = "http://127.0.0.1:19510/metrics"
 # On a slow processor, opening all devices and measuring the first second takes long.
 START_SECONDS = 120.0
 
-CONFIGURATION = f"""
+HAT_CONFIGURATION = f"""
 [adc]
 device = "csp1-hat-adc"
-
-[p1]
-device = "{TTY}"
-serial = "XMXCQA0000008879"
-equipment_id = "E0000000000000000"
-firmware_text = "XMX_P1CS_V05"
 
 [p1.request]
 chip = "csp1-hat"
 line = "P1_REQUEST"
+
+[p1]
+device = "{TTY}"
+firmware_text = "XMX_P1CS_V05"
 """
+GOLDEN_IDENTITY = """
+serial = "XMXCQA0000008879"
+equipment_id = "E0000000000000000"
+"""
+"""That of tests/p1/golden-24A.p1, in the table [p1] that `HAT_CONFIGURATION` ends with."""
+CONFIGURATION = HAT_CONFIGURATION + GOLDEN_IDENTITY
 
 
 # Under emulation, starting Python and importing NumPy and csp1d takes the host ten seconds. So
@@ -79,7 +83,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float) -> None:
             return
         end = time.monotonic()
         assert end < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(max(0.02, 3 * (end - begin)))
+        time.sleep(max(0.02, 6 * (end - begin)))
 
 
 def sleep_until(ns: int) -> None:

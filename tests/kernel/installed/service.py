@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from guest.board import CONFIGURATION, Board, Daemon, wait_for
+from guest.board import HAT_CONFIGURATION, Board, Daemon, wait_for
 from guest.conftest import AMPERES
 from guest.hat import Feeder, Hat
 
@@ -123,22 +123,12 @@ class InstalledBoard(Board):
 
 def configure(text: str = "") -> None:
     """The configuration of this HAT, and that of the test."""
-    DROP_IN.write_text(CONFIGURATION + text)
+    DROP_IN.write_text(HAT_CONFIGURATION + text)
 
 
 def identity(board: Board) -> list[str]:
     """Serial and equipment id in the telegrams that the service sends by default."""
-    default = DROP_IN.with_name("zz-identity.toml")
-    default.write_text('[p1]\nserial = "auto"\nequipment_id = "auto"\n')
-    try:
-        run("systemctl", "reload", UNIT)
-        board.hat.tty.clear()
-        # The first one may have begun before the reload.
-        wait_for("telegrams", lambda: len(board.complete()) >= 3, 10)
-        data = board.complete()[-1].data.decode()
-    finally:
-        default.unlink()
-        run("systemctl", "reload", UNIT)
+    data = board.wait_for_telegram(3).data.decode()
     (serial,) = re.findall(r"^/XMX5(XMXCQA\d{10})\r", data)
     (equipment_id,) = re.findall(r"0-0:96\.1\.1\(([0-9A-F]{34})\)", data)
     return [serial, bytes.fromhex(equipment_id).decode()]
