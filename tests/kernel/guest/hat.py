@@ -44,7 +44,7 @@ TTY_LOG_RECORDS = 1 << 20
 
 CHANNELS = 4
 MILLIVOLTS_PER_AMPERE = 10.0  # 2000:1 into 20 ohm
-FEED_SECONDS = 0.1
+FEED_SECONDS = 0.05
 FEED_SCANS = 1 << 16
 
 
@@ -294,8 +294,9 @@ class Feeder:
     Scan n is made at t0 + n/rate, exactly; ``rate`` and ``frequency`` are hertz.  ``amperes`` are
     RMS, harmonics included, for voltage0 and on; ``angles`` are degrees; ``harmonics`` are
     fractions of the fundamental by order; ``noise`` is the RMS of white noise, in amperes.  A stamp
-    is up to ``jitter_ns`` late.  What is made while the buffer is off or the device away is lost,
-    as it should be.  An error in the thread is raised when the block ends.
+    is up to ``jitter_ns`` late.  The kernel gets the scans about every ``feed_seconds``.  What is
+    made while the buffer is off or the device away is lost, as it should be.  An error in the
+    thread is raised when the block ends.
     """
 
     def __init__(
@@ -308,8 +309,10 @@ class Feeder:
         angles: Sequence[float] = (0.0, -120.0, 120.0, 0.0),
         harmonics: Mapping[int, float] | None = None,
         jitter_ns: int = 0,
+        feed_seconds: float = FEED_SECONDS,
     ) -> None:
         self._adc = adc
+        self._feed_seconds = feed_seconds
         self._rate = Fraction(rate).limit_denominator(1000)
         self._jitter_ns = jitter_ns
         self._random = np.random.default_rng(1)
@@ -386,7 +389,7 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(FEED_SECONDS):
+            while not self._stop.wait(self._feed_seconds):
                 try:
                     self._feed()
                 except OSError as error:

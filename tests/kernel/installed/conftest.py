@@ -6,12 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from guest.conftest import AMPERES, feeder, hat, kernel, restore
+from guest.conftest import AMPERES, hat, kernel, restore
 from guest.hat import Feeder, Hat
 
 from .service import LOCAL_RULES, RULES, UNIT, InstalledBoard, configure, run
 
-__all__ = ["feeder", "hat", "kernel"]
+__all__ = ["hat", "kernel"]
+
+
+@pytest.fixture(scope="package")
+def feeder(hat: Hat) -> Iterator[Feeder]:
+    """Currents through the three transformers, all the time; no test here needs them punctually."""
+    with Feeder(hat.adc, amperes=AMPERES, feed_seconds=0.1) as feeder:
+        yield feeder
 
 
 @pytest.fixture(scope="session")
