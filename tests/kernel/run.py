@@ -173,7 +173,8 @@ def run_suite(suite: str, results: Path, task: Task) -> Outcome:
         copy_source(source)
         directory = image(suite)
         module = compiled_module(directory, source / "tests/kernel/module")
-        shares = {"csp1d": Share(source), "module": Share(module)}
+        # Python stores the compiled tree beside it: compiling is slow under emulation.
+        shares = {"csp1d": Share(source, read_only=False), "module": Share(module)}
         if task.packages is not None:
             shares["package"] = Share(task.packages / suite)
         prepared = time.monotonic()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from installed.service import InstalledBoard, configure, cursor, events
+from installed.service import InstalledBoard, cursor, events
 
 from .bench import Bench, Weather, set_up
 from .faults import KINDS, Kind, take_most_memory
@@ -45,9 +45,8 @@ def main(directory: Path, count: int, seed: int, mutant: Mutant | None) -> None:
 
 def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> None:
     """Inject this number of faults of these kinds, and record their effects."""
-    hat, feeder = set_up()
-    take_most_memory()
-    with feeder, Weather(feeder, seed):
+    with set_up() as (hat, feeder), feeder, Weather(feeder, seed):
+        take_most_memory()
         InstalledBoard(hat, feeder).wait_until_measuring(seconds=60)
         bench = Bench(hat, feeder, seed, directory)
         before = cursor()
@@ -69,7 +68,6 @@ def campaign(directory: Path, count: int, seed: int, names: Collection[str]) -> 
         bench.collect()
         for event in UNEXPLAINED & set(events(before)):
             bench.record.problem(f"the journal reports {event}, which no fault explains")
-    configure()  # For the tests of the next boot.
 
 
 if __name__ == "__main__":

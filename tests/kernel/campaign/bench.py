@@ -7,12 +7,14 @@ The currents change about every half second, so that amperes show when they were
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from guest.board import GOLDEN_IDENTITY, SECOND, wait_for
@@ -116,8 +118,11 @@ def nice(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["chrt", "--other", "0", *command], stderr=subprocess.DEVNULL)
 
 
-def set_up() -> tuple[Hat, Feeder]:
-    """The configured board, the service measuring, the line low."""
+@contextlib.contextmanager
+def set_up() -> Iterator[tuple[Hat, Feeder]]:
+    """The board with the identity that the judge expects, the service measuring, the line low.
+    Afterwards the configuration is that of the other tests, from the next boot on.
+    """
     # The hardware does not wait for the processor.
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     hat = Hat()
@@ -127,4 +132,7 @@ def set_up() -> tuple[Hat, Feeder]:
     run("udevadm", "control", "--reload")
     run("udevadm", "trigger", "--settle", "--subsystem-match=tty", "--subsystem-match=gpio")
     run("systemctl", "restart", UNIT)
-    return hat, Feeder(hat.adc, rate=4000)
+    try:
+        yield hat, Feeder(hat.adc, rate=4000)
+    finally:
+        configure()

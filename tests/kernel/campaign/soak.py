@@ -25,8 +25,7 @@ SAMPLE_SECONDS = 30
 
 def main(directory: Path, minutes: float) -> None:
     """See above."""
-    hat, feeder = set_up()
-    with feeder, Weather(feeder, SEED):
+    with set_up() as (hat, feeder), feeder, Weather(feeder, SEED):
         InstalledBoard(hat, feeder).wait_until_measuring(seconds=60)
         bench = Bench(hat, feeder, SEED, directory)
         hat.line.set(True)

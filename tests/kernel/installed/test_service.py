@@ -101,8 +101,8 @@ def test_unplugged_ten_times(board: InstalledBoard) -> None:
         plugged_ns = time.monotonic_ns()
         board.hat.adc.plug()
         measuring_again(board, plugged_ns)
-    check_devices(board.hat)
-    check_unprivileged(pid)
+        check_devices(board.hat)
+        check_unprivileged(pid)
     assert service.pid == pid
 
 
