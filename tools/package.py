@@ -192,12 +192,14 @@ def main() -> int:
         made_of = recipes(TREE)
         with tempfile.TemporaryDirectory(prefix="csp1d-source-") as directory:
             Path(directory).chmod(0o755)
-            suites = [
-                Suite(name, make_source(Path(directory) / name, name, options.check), made_of)
-                for name in dict.fromkeys(options.suites or SUITES)
-            ]
-            with ThreadPoolExecutor(len(suites)) as pool:
-                verdicts = list(pool.map(lambda suite: package(suite, options.check), suites))
+            names = list(dict.fromkeys(options.suites or SUITES))
+
+            def made(name: str) -> bool:
+                files = make_source(Path(directory) / name, name, options.check)
+                return package(Suite(name, files, made_of), options.check)
+
+            with ThreadPoolExecutor(len(names)) as pool:
+                verdicts = list(pool.map(made, names))
     except (PackageError, ImageError, OSError, subprocess.CalledProcessError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
