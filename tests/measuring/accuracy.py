@@ -199,7 +199,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print(f"seeds {SEED} and {direction_accuracy.SEED}, numpy {np.__version__}")
     for name, made in (
-        ("build", f"Measured on {build()}.\n"),
+        ("build", f"All tables of this page: {build()}.\n"),
         ("figures", table(measure_all())),
         ("folding", folding_table(measure_folding())),
         ("direction", direction_accuracy.table(direction_accuracy.measure_all())),
