@@ -195,7 +195,11 @@ def main() -> int:
             names = list(dict.fromkeys(options.suites or SUITES))
 
             def made(name: str) -> bool:
-                files = make_source(Path(directory) / name, name, options.check)
+                try:
+                    files = make_source(Path(directory) / name, name, options.check)
+                except (PackageError, OSError, subprocess.CalledProcessError) as error:
+                    print(f"{name}: source package FAILED: {error}", flush=True)
+                    return False
                 return package(Suite(name, files, made_of), options.check)
 
             with ThreadPoolExecutor(len(names)) as pool:

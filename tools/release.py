@@ -5,7 +5,8 @@
     tools/release [--dry-run] VERSION
 
 Describe what users notice in CHANGELOG.md, section "Unreleased"; what they must know before an
-upgrade also in debian/NEWS, with the version of the release. Commit; run tools/check. Then this
+upgrade also in debian/NEWS, with the version of the release (packages lack it until then). Commit;
+run tools/check. Then this
 
 1. copies the commit to a temporary directory, where it sets the version in csp1d/__init__.py (other
    files derive it, or are checked against it), renames "Unreleased" in CHANGELOG.md to the version

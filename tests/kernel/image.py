@@ -181,12 +181,22 @@ INIT = """#!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
-for module in /modules/*; do insmod "$module"; done
+failed=
+for module in /modules/*; do insmod "$module" || failed="$failed $module"; done
 for option in $(cat /proc/cmdline); do
     case $option in root=*) root=${option#root=} ;; esac
 done
 # An SD card takes a moment.
-until mount -t ext4 -o noatime "$root" /root; do sleep 0.1; done
+tries=200
+until mount -t ext4 -o noatime "$root" /root 2>/dev/null; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || break
+    sleep 0.1
+done
+if [ $tries = 0 ]; then
+    echo "init: no file system at $root; modules that do not load:$failed"
+    sleep 1000000
+fi
 [ ! -e /payload.cpio ] || chroot /root cpio -idmu --quiet </payload.cpio
 mount -o move /dev /root/dev
 mount -o move /proc /root/proc
@@ -483,7 +493,7 @@ def image(suite: str, architecture: str = "amd64") -> Path:
         if not finished.is_dir():
             install_tools(HOST_PACKAGES | ({} if architecture == "amd64" else FOREIGN_PACKAGES))
             start = time.monotonic()
-            minutes = "two" if architecture == "amd64" else "ten"
+            minutes = "two" if architecture == "amd64" else "twenty"
             print(f"{name}: building (about {minutes} minutes)", file=sys.stderr)
             partial = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=cache))
             partial.chmod(0o755)

@@ -35,7 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-# Host seconds: thirty on an idle host, several times as many on a busy one.
+# Host seconds: twenty to thirty on an idle host, several times as many on a busy one.
 BOOT_SECONDS = 300.0
 # Maximum host seconds per guest second, and the time after a command's own
 # time limit, which the guest watches over, it has stopped for sure.

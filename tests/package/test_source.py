@@ -81,6 +81,17 @@ def test_files_are_those_of_the_working_tree(tree: Path) -> None:
     ]
 
 
+def test_news_of_a_release_to_come_stay_out(tree: Path) -> None:
+    news = tree / "debian/NEWS"
+    news.write_text("csp1d (0.2.0-1) unstable; urgency=medium\n")
+    assert "debian/NEWS" not in source.packaged(tree)
+    news.write_text("csp1d (0.0.9-1) unstable; urgency=medium\n")
+    assert "debian/NEWS" in source.packaged(tree)
+    news.write_text("News\n")
+    with pytest.raises(source.PackageError, match="debian/NEWS: its first entry has no version"):
+        source.packaged(tree)
+
+
 def test_a_tarball_has_parents_modes_and_links(tree: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(packed(tree))) as tar:
         members = {member.name: member for member in tar}

@@ -72,6 +72,21 @@ def files(tree: Path) -> list[str]:
     return sorted(name for name in names if (tree / name).exists() or (tree / name).is_symlink())
 
 
+def packaged(tree: Path) -> list[str]:
+    """The files that belong into a package: not the news of a release that is yet to be made, since
+    lintian rejects news of a version that the changelog does not have.
+    """
+    names = files(tree)
+    if "debian/NEWS" in names:
+        news = (tree / "debian/NEWS").read_text()
+        version = re.match(rf"{NAME} \(\S+\) ", news)
+        if version is None:
+            raise PackageError("debian/NEWS: its first entry has no version")
+        if version[0] not in (tree / "debian/changelog").read_text():
+            names.remove("debian/NEWS")
+    return names
+
+
 def of_suite(made: Release, suite: str) -> Release:
     """The release as the package for ``suite``, one second later than its entry for all suites.
 
@@ -91,7 +106,7 @@ def changelog_entry(made: Release, suite: str, change: str) -> str:
 def build(tree: Path, directory: Path, suite: str) -> Path:
     """Make the source package for ``suite`` in the empty ``directory``; the path of its .dsc."""
     made = of_suite(release(tree), suite)
-    names = files(tree)
+    names = packaged(tree)
     overrides = [name for name in names if name.endswith("lintian-overrides")]
     if overrides:
         raise PackageError(f"{overrides[0]}: fix what lintian reports instead of overriding it")
