@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -135,4 +135,4 @@ def _number(value: float) -> str:
 
 def _rounded(values: Floats) -> list[float]:
     # Finer steps would not be visible and would make the body larger.
-    return [round(value, 3) for value in values.tolist()]
+    return [round(value, 3) for value in cast("list[float]", values.tolist())]

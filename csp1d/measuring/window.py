@@ -10,7 +10,7 @@ scans) have no weight.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -77,8 +77,9 @@ class Window:
             part = centered[:, first:after]
             sums = np.add.reduce(part, axis=1).tolist()
             powers = np.einsum("cs,cs->c", part, part).tolist()
-            ends = zip(part[:, 0].tolist(), part[:, -1].tolist(), strict=True)
-            for row, (head, tail) in enumerate(ends):
+            heads = cast("list[float]", part[:, 0].tolist())
+            tails = cast("list[float]", part[:, -1].tolist())
+            for row, (head, tail) in enumerate(zip(heads, tails, strict=True)):
                 totals[row] += sums[row] - before * head - beyond * tail
                 squares[row] += powers[row] - before * head**2 - beyond * tail**2
             lows.append(np.minimum.reduce(part, axis=1).tolist())

@@ -223,7 +223,8 @@ def played(machine: Machine, opened: IioAdc, metering: Metering) -> Iterator[Rea
     """The readings of an ADC that is read four times per second or more often."""
     adc = machine.adc
     # Without timestamps, the reads have to give the rate.
-    times = np.arange(0, 3.2 if adc.has_timestamp else 10, 1 / adc.hertz)
+    seconds = 3.2 if adc.has_timestamp else 10.0
+    times = np.arange(0, seconds, 1 / adc.hertz, dtype=np.float64)
     data = machine.scans(signals(adc, times))
     scan_bytes = len(data) // len(times)
     step = min(int(adc.hertz / 4), PIPE_BYTES // scan_bytes)

@@ -60,10 +60,10 @@ def test_points_are_means_of_the_last_samples(cycle: float, step: int, points: i
     found, samples = last_cycles(series, 900, cycle)
     assert samples == step
     assert found.shape == (2, points)
-    for row, values in zip(series.tolist(), found.tolist(), strict=True):
+    for row, values in zip(series, found, strict=True):
         before = row[900 - points * step : 900]
         means = [sum(before[n * step : (n + 1) * step]) / step for n in range(points)]
-        assert values == pytest.approx(means, abs=1e-12)
+        assert values == pytest.approx(np.array(means), abs=1e-12)
 
 
 def test_it_shows_the_current_up_to_the_end_of_the_reading() -> None:

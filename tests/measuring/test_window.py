@@ -38,7 +38,7 @@ def test_each_sample_counts_by_the_part_of_its_cell_inside(
     begins = [start <= at < end for at in positions]
     assert window.scans == sum(begins)
     assert window.weight == pytest.approx(sum(inside))
-    for row, moments in zip(rows.tolist(), window.moments(rows.astype(float)), strict=True):
+    for row, moments in zip(rows, window.moments(rows.astype(float)), strict=True):
         mean = sum(part * code for part, code in zip(inside, row, strict=True)) / sum(inside)
         squares = sum(part * code**2 for part, code in zip(inside, row, strict=True))
         assert moments.mean == pytest.approx(mean, abs=1e-9)
@@ -111,7 +111,7 @@ def test_lost_samples_are_copied_from_whole_cycles_away(case: str) -> None:
     samples = np.array([[at - positions[0] for at in positions]] * 2, float)
     samples[1] *= 10
     series = without_gaps(samples, np.array(positions), cycle)
-    assert series.tolist() == [expected, [10 * value for value in expected]]
+    assert np.array_equal(series, [expected, [10 * value for value in expected]])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_lost_samples_are_copied_from_whole_cycles_away(case: str) -> None:
     [(4000, (3, 40, 100)), (4039, (3, 40, 100)), (860, (3, 34, 25)), (200, (3, 8, 25))],
 )
 def test_a_piece_is_a_40th_but_of_enough_samples(samples: int, shape: tuple[int, ...]) -> None:
-    rows = np.arange(3.0 * samples).reshape(3, samples)
+    rows = np.arange(3 * samples, dtype=np.float64).reshape(3, samples)
     found = pieces(rows)
     assert found.shape == shape
     assert (found.reshape(3, -1) == rows[:, : shape[1] * shape[2]]).all()

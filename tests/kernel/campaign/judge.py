@@ -169,7 +169,8 @@ class History:
         energy: list[Floats] = []
         change_times: list[int] = []
         changes: list[Floats] = []
-        seconds, squares = 0.0, np.zeros(3)
+        seconds = 0.0
+        squares: Floats = np.zeros(3)
         before: Made | None = None
         for run in made:
             level = np.square(run.amperes)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +76,10 @@ def staircase(steps: int = 4000) -> npt.NDArray[np.int64]:
 
 def rows_of(codes: npt.NDArray[np.int32], table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The row of the table that each scan is, counted on over its end."""
-    numbers = {tuple(row): number for number, row in enumerate(table.tolist())}
+    of_table, scans = (cast("list[list[int]]", array.tolist()) for array in (table, codes))
+    numbers = {tuple(row): number for number, row in enumerate(of_table)}
     assert len(numbers) == len(table), "rows must differ, to tell which one a scan is"
-    rows = np.array([numbers[tuple(scan)] for scan in codes.tolist()])
+    rows = np.array([numbers[tuple(scan)] for scan in scans])
     turns = np.cumsum(np.diff(rows, prepend=rows[0]) < 0)
     counted: npt.NDArray[np.int64] = rows + turns * len(table)
     return counted
