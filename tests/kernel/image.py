@@ -151,6 +151,8 @@ port=/dev/virtio-ports/agent
 until [ -c "$port" ]; do sleep 0.1; done
 exec 3<>"$port"
 mkdir -p /results
+# The mount loads it, too, but while udev is about to, it finds no share.
+modprobe 9pnet_virtio
 mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=262144 results /results || exit 1
 echo ready >&3
 while read -r -u 3 number seconds command; do
