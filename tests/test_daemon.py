@@ -458,11 +458,13 @@ class Wire:
         self._thread.start()
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stop.wait(max(0, due - time.monotonic())):
-            due = max(due + self.STEP_SECONDS, time.monotonic())
+        last = time.monotonic()
+        while not self._stop.wait(self.STEP_SECONDS):
+            # A UART goes on transmitting while this thread has no processor.
+            now = time.monotonic()
+            most, last = round(11_520 * (now - last)), now
             with contextlib.suppress(BlockingIOError, OSError):
-                data = os.read(self._port, round(11_520 * self.STEP_SECONDS))
+                data = os.read(self._port, most)
                 self.begins += [time.monotonic()] * data.count(b"/")
                 self.received += data
 

@@ -77,11 +77,14 @@ def toml(value: Any) -> str:
     return str(value)
 
 
-TEXTS = st.text(max_size=60) | st.from_regex(r"[!-~]{0,48}", fullmatch=True)
+TEXTS = st.text(max_size=20) | st.from_regex(r"[!-~]{0,48}", fullmatch=True)
 NUMBERS = st.integers() | st.floats() | st.integers(0, 200) | st.floats(0, 1000)
 SCALARS = st.booleans() | NUMBERS | TEXTS | st.sampled_from([*KEYS.values(), 10**4000])
 VALUES = st.recursive(
-    SCALARS, lambda values: st.lists(values) | st.dictionaries(TEXTS, values), max_leaves=5
+    SCALARS,
+    # Small, since drawing them takes most of the time.
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
+    max_leaves=5,
 )
 
 

@@ -31,7 +31,7 @@ import fleet  # noqa: E402
 
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "csp1d.rules.yml"
-RULES_TEST = MONITORING / "csp1d.rules.test.yml"
+RULES_TESTS = sorted(MONITORING.glob("csp1d.rules.*test.yml"))
 DASHBOARD = MONITORING / "csp1d-dashboard.json"
 FLEET = ROOT / "docs" / "fleet.md"
 
@@ -68,8 +68,9 @@ def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-def test_alerts_fire_only_when_they_should() -> None:
-    promtool("test", "rules", RULES_TEST)
+@pytest.mark.parametrize("file", RULES_TESTS, ids=lambda file: str(file.name))
+def test_alerts_fire_only_when_they_should(file: Path) -> None:
+    promtool("test", "rules", file)
 
 
 def test_recordings_are_named_as_prometheus_recommends() -> None:
@@ -82,7 +83,7 @@ def test_recordings_are_named_as_prometheus_recommends() -> None:
 def test_each_alert_is_tested() -> None:
     alerts = rule_names("alert")
     assert len(set(alerts)) == len(alerts) > 0
-    expected = RULES_TEST.read_text()
+    expected = "".join(file.read_text() for file in RULES_TESTS)
     tested = re.findall(r'alertname="(\w+)"', expected) + re.findall(r"alertname: (\w+)", expected)
     assert set(tested) == set(alerts)
 
@@ -224,7 +225,7 @@ def test_what_sends_to_the_receiver_has_a_client_certificate() -> None:
         assert {"ca_file", "cert_file", "key_file"} <= {*re.findall(r"\w+_file", example)}
 
 
-@pytest.mark.parametrize("file", [RULES, RULES_TEST, DASHBOARD], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [RULES, *RULES_TESTS, DASHBOARD], ids=lambda file: file.name)
 def test_the_metrics_in_rules_and_dashboard_exist(file: Path) -> None:
     names = set(re.findall(r"\b(?:\w+:)?csp1d_[\w:]*\w", file.read_text()))
     assert names

@@ -62,11 +62,13 @@ def field(control: Path, name: str, paragraph: int = 0) -> str:
 
 
 def recipes(tree: Path) -> dict[str, Recipe]:
-    """The chroots in which the package of ``tree`` is built and tested."""
+    """The chroots in which the package of ``tree`` is built and tested.
+
+    The package's dependencies are not in ``plain``, so the test there notices a missing Depends.
+    Downloading them in advance only saves time, as does ``check``, which has them.
+    """
     control, tests = tree / "debian/control", tree / "debian/tests/control"
     build_depends = field(control, "Build-Depends")
-    # The daemon's dependencies are installed with its package, so the tests notice a missing
-    # Depends. Downloading them in advance only saves time.
     python = re.findall(r"python3-[a-z-]+", build_depends)
     depends = [part.strip() for part in field(control, "Depends", 1).split(",")]
     fixed = [part for part in depends if not part.startswith("$")]
@@ -76,7 +78,7 @@ def recipes(tree: Path) -> dict[str, Recipe]:
     at_hand = ", ".join([*fixed, *sorted(set(python)), *of_tests])
     plain = Recipe("plain", downloaded=at_hand)
     build = Recipe("build", f"build-essential, faketime, {build_depends}", base=plain)
-    check = Recipe("check", "autopkgtest, lintian", base=plain)
+    check = Recipe("check", f"autopkgtest, lintian, {at_hand}", base=build)
     return {recipe.name: recipe for recipe in (plain, build, check)}
 
 

@@ -17,7 +17,7 @@ __all__ = ["hat", "kernel"]
 @pytest.fixture(scope="package")
 def feeder(hat: Hat) -> Iterator[Feeder]:
     """Currents through the three transformers, all the time; no test here needs them punctually."""
-    with Feeder(hat.adc, amperes=AMPERES, feed_seconds=0.1) as feeder:
+    with Feeder(hat.adc, amperes=AMPERES, feed_seconds=0.25) as feeder:
         yield feeder
 
 

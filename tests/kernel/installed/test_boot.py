@@ -16,6 +16,7 @@ from .service import (
     UNIT,
     InstalledBoard,
     check_devices,
+    check_other_devices,
     check_unprivileged,
     events,
     identity,
@@ -38,6 +39,7 @@ def test_boot_with_the_adc(booted: InstalledBoard) -> None:
     assert booted.hat.adc.plugged
     assert booted.telegram_after(time.monotonic_ns(), 5) < 5
     check_devices(booted.hat)
+    check_other_devices()
     check_unprivileged(int(show("MainPID")))
     lost = {event for event in events("--boot") if event.endswith("-lost")}
     assert lost <= {"scans-lost"}

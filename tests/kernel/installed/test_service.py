@@ -25,6 +25,7 @@ from .service import (
     InstalledBoard,
     Service,
     check_devices,
+    check_other_devices,
     check_unprivileged,
     configure,
     cursor,
@@ -52,6 +53,7 @@ def test_sends_telegrams_and_is_nobody_of_importance(board: InstalledBoard) -> N
     assert isinstance(service, Service)
     check_unprivileged(service.pid)
     check_devices(board.hat)
+    check_other_devices()
     assert show("StatusText") == "Measuring; P1 port open; requesting"
 
 
@@ -103,6 +105,7 @@ def test_unplugged_ten_times(board: InstalledBoard) -> None:
         measuring_again(board, plugged_ns)
         check_devices(board.hat)
         check_unprivileged(pid)
+    check_other_devices()
     assert service.pid == pid
 
 
