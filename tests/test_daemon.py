@@ -452,6 +452,8 @@ class Wire:
         self.received = b""
         self.begins: list[float] = []
         """When each telegram began, monotonic seconds."""
+        self.late_seconds = 0.0
+        """Longest time for which it was not read."""
         self._port = port
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -462,6 +464,7 @@ class Wire:
         while not self._stop.wait(self.STEP_SECONDS):
             # A UART goes on transmitting while this thread has no processor.
             now = time.monotonic()
+            self.late_seconds = max(self.late_seconds, now - last)
             most, last = round(11_520 * (now - last)), now
             with contextlib.suppress(BlockingIOError, OSError):
                 data = os.read(self._port, most)
@@ -483,25 +486,47 @@ class Wire:
 
 @pytest.mark.parametrize("change", ["[p1]", "[direction]", "SIGTERM"])
 def test_a_telegram_under_way_ends_whole_at_a_reload_or_stop(tmp_path: Path, change: str) -> None:
-    with running(tmp_path, "--simulate", "L1=10") as daemon:
+    seen = ""
+    for attempt in ("1", "2", "3"):
+        folder = tmp_path / attempt
+        folder.mkdir()
+        wire, log, slowest_seconds = change_in_the_middle_of_a_telegram(folder, change)
+        seen += f"{log}at most {slowest_seconds:.3f} s late: {wire.begins}, {wire.received!r}\n"
+        pieces = wire.received.split(b"/")[1:]
+        if all(re.fullmatch(rb"[^!]*![0-9A-F]{4}\r\n", piece) for piece in pieces):
+            assert len(telegrams(wire.received)) == len(wire.begins)
+            return
+        # csp1d waits a quarter of a second for the rest. A machine that was not slower has none.
+        assert slowest_seconds > 0.35, seen
+    pytest.fail(seen)
+
+
+def change_in_the_middle_of_a_telegram(folder: Path, change: str) -> tuple[Wire, str, float]:
+    """What was received, csp1d's log, and the longest time that anything took."""
+    with running(folder, "--simulate", "L1=10") as daemon:
         wire = Wire(daemon._consumer)
         wire.wait_for_begin(2)
-        if change == "SIGTERM":
-            daemon.process.send_signal(signal.SIGTERM)
-            assert daemon.process.wait(5) == 0
-        else:
+        time.sleep(0.02)
+        changed = stopped = time.monotonic()
+        if change != "SIGTERM":
             keys = {"[p1]": 'flag_id = "ABC"', "[direction]": 'export_current = "zero"'}
-            (tmp_path / "csp1d.toml").write_text(f"{CONFIG}{change}\n{keys[change]}\n")
+            (folder / "csp1d.toml").write_text(f"{CONFIG}{change}\n{keys[change]}\n")
             daemon.process.send_signal(signal.SIGHUP)
             daemon.wait_for("configuration reloaded")
+            reload_seconds = time.monotonic() - changed
             wire.wait_for_begin(4)
             # The next ones are in time.
             assert max(after - before for before, after in pairwise(wire.begins)) < 1.3
-            daemon.process.send_signal(signal.SIGTERM)
-            assert daemon.process.wait(5) == 0
-            assert daemon.log().count("configuration reloaded") == 1
-        sent = telegrams(wire.stop())
-        assert len(sent) == len(wire.begins)
+            time.sleep(0.02)
+            stopped = time.monotonic()
+        else:
+            reload_seconds = 0.0
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(5) == 0
+        stop_seconds = time.monotonic() - stopped
+        wire.stop()
+        assert daemon.log().count("configuration reloaded") == (change != "SIGTERM")
+        return wire, daemon.log(), max(wire.late_seconds, reload_seconds, stop_seconds)
 
 
 def test_the_service_manager_is_notified(tmp_path: Path) -> None:
