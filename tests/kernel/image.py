@@ -138,8 +138,8 @@ MASKED = [
     "systemd-update-utmp.service",
     "systemd-user-sessions.service",
 ]
-# At the boot, udev handles only the devices of csp1d, the disk and the agent: for the hundreds of
-# others, it would take ten seconds.
+# At boot, udev processes only the devices of csp1d, the disk and the agent: for the hundreds of
+# others, it would take ten seconds. A udev rule of csp1d for another subsystem needs that here.
 COLDPLUG = """[Service]
 ExecStart=
 ExecStart=udevadm trigger --action=add --subsystem-match=block --subsystem-match=gpio \\
@@ -375,7 +375,7 @@ def build(suite: str, architecture: str, directory: Path) -> None:
         write(root, "etc/systemd/system/machine-agent.service", AGENT_UNIT)
         run(["systemctl", f"--root={root}", "enable", "machine-agent.service"], log)
         write(root, "etc/systemd/system/systemd-udev-trigger.service.d/coldplug.conf", COLDPLUG)
-    # No unit here is generated, but each reload of the service manager would start all generators.
+    # No generated unit is needed, but each reload of the service manager would run all generators.
     masked = root / "etc/systemd/system-generators"
     run(["mkdir", "-p", str(masked)])
     for generator in (root / "lib/systemd/system-generators").iterdir():

@@ -302,7 +302,8 @@ class Machine:
         # Mitigations and the self tests of the crypto modules are paid for dearly under emulation,
         # and so is every other clock than the time stamp counter.
         fast = ["mitigations=off", "cryptomgr.notests", "nokaslr", "no_timer_check", "tsc=reliable"]
-        # No security module has a policy here, but systemd would load a BPF program for one.
+        # No security module has a policy here, but with that of BPF, systemd would load a program
+        # for RestrictFileSystems=, which no unit uses.
         fast += ["lsm="]
         # No test uses these devices, and probing them takes two seconds. Routing each device's
         # interrupt by ACPI takes a third of a second.

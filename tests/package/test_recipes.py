@@ -50,7 +50,7 @@ def test_each_chroot_has_what_it_is_for(tree: Path) -> None:
     assert "python3-numpy <!nocheck>" in made_of["build"].installed
     assert made_of["plain"].installed == ""
     assert made_of["plain"].downloaded == "udev, python3-numpy, python3-pytest"
-    # A dependency missing in Depends must be missing where the package is installed first.
+    # A dependency missing in Depends must be missing where lifecycle installs the package.
     assert made_of["plain"].base is None
     assert made_of["check"].installed == "autopkgtest, lintian, udev, python3-numpy, python3-pytest"
 

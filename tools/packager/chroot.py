@@ -64,8 +64,9 @@ def field(control: Path, name: str, paragraph: int = 0) -> str:
 def recipes(tree: Path) -> dict[str, Recipe]:
     """The chroots in which the package of ``tree`` is built and tested.
 
-    The package's dependencies are not in ``plain``, so the test there notices a missing Depends.
-    Downloading them in advance only saves time, as does ``check``, which has them.
+    ``plain`` has none of the package's dependencies, so lifecycle notices one that is missing in
+    Depends; they are only downloaded. ``check`` has them and those of the build, which saves time:
+    autopkgtest does not notice one of these that is missing in debian/tests/control.
     """
     control, tests = tree / "debian/control", tree / "debian/tests/control"
     build_depends = field(control, "Build-Depends")

@@ -178,7 +178,7 @@ def check_devices(hat: Hat) -> None:
 
 
 def check_other_devices() -> None:
-    """csp1d's group has no LED, chip or file in sysfs beside those."""
+    """csp1d's group has no LED, chip or file in sysfs other than those of the HAT."""
     group = grp.getgrnam("csp1d").gr_gid
     written = (
         r"enable|length|watermark|in_\w+_en|current_(timestamp_clock|trigger)|\w*sampling_frequency"

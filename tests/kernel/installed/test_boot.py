@@ -58,6 +58,7 @@ def test_boot_without_the_adc_that_is_plugged_30_s_later(booted: InstalledBoard)
     assert booted.telegram_after(plugged_ns, 5) < 5
     booted.wait_until_measuring(AMPERES)
     check_devices(booted.hat)
+    check_other_devices()
     check_unprivileged(int(show("MainPID")))
     assert "No ADC" not in run("systemctl", "status", "--no-pager", UNIT)
     # For this boot tests/kernel/run has made it another machine with the same image.

@@ -131,6 +131,7 @@ def test_other_parts_may_leave_and_return(
     measuring_again(board, plugged_ns)
     time.sleep(2)
     check_devices(board.hat)
+    check_other_devices()
     assert board.lit(P1)
     wait_for("the current LED", lambda: board.lit(CURRENT), 2)
     lost, found = SAID_OF[part]
