@@ -68,7 +68,7 @@ def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-@pytest.mark.parametrize("file", RULES_TESTS, ids=lambda file: str(file.name))
+@pytest.mark.parametrize("file", RULES_TESTS, ids=lambda file: file.name)
 def test_alerts_fire_only_when_they_should(file: Path) -> None:
     promtool("test", "rules", file)
 

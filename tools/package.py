@@ -10,8 +10,8 @@ dist/SUITE/, with a log of each step. ``--check`` also tests:
 
     reproducible  a second build, elsewhere and at another time, gives the same bytes
     lintian       reports no error and no warning, without overrides
-    lifecycle     install, upgrade, remove and purge leave nothing behind, and Depends names every
-                  package that is imported
+    lifecycle     install, upgrade, remove and purge leave nothing behind, and Depends suffices to
+                  import each module
     autopkgtest   the tests of debian/tests pass on the installed package, run by an ordinary user;
                   the build runs none
 

@@ -375,13 +375,13 @@ def build(suite: str, architecture: str, directory: Path) -> None:
         write(root, "etc/systemd/system/machine-agent.service", AGENT_UNIT)
         run(["systemctl", f"--root={root}", "enable", "machine-agent.service"], log)
         write(root, "etc/systemd/system/systemd-udev-trigger.service.d/coldplug.conf", COLDPLUG)
-    # No generated unit is needed, but each reload of the service manager would run all generators.
-    masked = root / "etc/systemd/system-generators"
-    run(["mkdir", "-p", str(masked)])
-    for generator in (root / "lib/systemd/system-generators").iterdir():
-        run(["ln", "-s", "/dev/null", str(masked / generator.name)])
-    # The disk is thrown away.
-    write(root, "etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
+        # No generated unit is needed, but each reload of the manager would run all generators.
+        generators = root / "etc/systemd/system-generators"
+        run(["mkdir", "-p", str(generators)])
+        for generator in (root / "lib/systemd/system-generators").iterdir():
+            run(["ln", "-s", "/dev/null", str(generators / generator.name)])
+        # What is installed in a machine ends with it.
+        write(root, "etc/dpkg/dpkg.cfg.d/unsafe-io", "force-unsafe-io\n")
     run(["systemctl", f"--root={root}", "mask", *MASKED], log)
     # Nothing is to be updated at the first boot.
     run(["touch", str(root / "etc/.updated"), str(root / "var/.updated")])

@@ -16,8 +16,8 @@ __all__ = ["hat", "kernel"]
 
 @pytest.fixture(scope="package")
 def feeder(hat: Hat) -> Iterator[Feeder]:
-    """Currents through the three transformers, all the time; no test here needs them punctually,
-    and to feed them takes much time under emulation.
+    """Currents through the three transformers, all the time. No test here needs them punctually, so
+    they are fed seldom: that takes much time under emulation.
     """
     with Feeder(hat.adc, amperes=AMPERES, feed_seconds=0.25) as feeder:
         yield feeder
