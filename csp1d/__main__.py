@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from csp1d import __version__
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH, doubts, drop_in_folder, load, origins
-from csp1d.errors import ConfigError
+from csp1d.errors import ConfigError, printable
 from csp1d.exits import CONFIGURATION, OK, USAGE, guarded, printing
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _run() -> int:
         if arguments.check_config:
             file = named or DEFAULT_PATH
             for doubt in doubts(file):
-                print(f"csp1d: warning: {doubt}", file=sys.stderr)
+                print(printable(f"csp1d: warning: {doubt}"), file=sys.stderr)
             others = f" and {drop_in_folder(file)}" if origins(file) else ""
             print(f"{file}: OK" if file.exists() else f"{file} not found, using defaults{others}")
             return OK
@@ -115,14 +115,14 @@ def _report_rejected(error: ConfigError, is_check: bool) -> None:
 
     if not is_check:
         manager = ServiceManager()
-        manager.status(f"Configuration rejected: {error.problems[0]}")
+        manager.status(printable(f"Configuration rejected: {error.problems[0]}"))
         manager.close()
         if journal.listens():
             journal.set_up("info")
             journal.log_rejected(error)
             return
-    for problem in error.problems:
-        print(f"csp1d: {problem}", file=sys.stderr)
+    for line in str(error).splitlines():
+        print(f"csp1d: {printable(line)}", file=sys.stderr)
 
 
 def _log_internal_error() -> bool:

@@ -56,6 +56,13 @@ def put(folder: Path, name: str, content: str) -> Path:
     return folder / name
 
 
+def test_a_rejected_file_sends_no_control_character_to_the_terminal(tmp_path: Path) -> None:
+    put(tmp_path, "c.toml", '"\\u001b[2J" = 1')
+    done = csp1d(tmp_path, "--config", "c.toml", "--check-config")
+    assert done.returncode == 78
+    assert done.stderr.startswith(b"csp1d: c.toml: ?[2J: ")
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_telegram_prints_the_golden_one(tmp_path: Path, first: bool) -> None:
     option = ("--config", put(tmp_path, "c.toml", DEVICE))

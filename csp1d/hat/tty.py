@@ -91,6 +91,8 @@ def _close(fd: int) -> None:
 def _set_raw(fd: int) -> None:
     tty.setraw(fd, termios.TCSANOW)
     attributes = termios.tcgetattr(fd)
+    # Before Python 3.12 setraw() leaves IXOFF: the kernel could insert XOFF into a telegram.
+    attributes[0] &= ~(termios.IXOFF | termios.IXANY)
     attributes[2] |= termios.CLOCAL | termios.CREAD
     attributes[2] &= ~(termios.CRTSCTS | termios.CSTOPB | termios.HUPCL)
     attributes[4] = attributes[5] = termios.B115200

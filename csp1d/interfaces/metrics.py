@@ -148,7 +148,7 @@ def _p1(state: Snapshot) -> Iterator[Metric]:
     yield Counter("csp1d_p1_requests", "Rising edges of the request line.", counts.requests)
     yield Counter("csp1d_telegrams_sent", "Telegrams sent completely.", counts.sent)
     yield Counter(
-        "csp1d_telegrams_aborted", "Telegrams aborted by a falling request.", counts.aborted
+        "csp1d_telegrams_aborted", "Telegrams aborted, mostly by a falling request.", counts.aborted
     )
     yield Counter("csp1d_telegrams_dropped", "Telegrams not transmitted in time.", counts.dropped)
     latency = Histogram(

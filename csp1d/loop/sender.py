@@ -46,6 +46,7 @@ class Sender:
         self._aborts = Fault(Event.TELEGRAMS_ABORTED, "P1 port")
         self._aborted_in_row = 0
         self._time = TelegramTime()
+        self._request_ns: int | None = None
         self._cannot_flush = Fault(Event.P1_PORT_CANNOT_FLUSH, "P1 port")
         self.line = DeviceSlot[RequestLine](
             "request line", Event.REQUEST_LINE_LOST, Event.REQUEST_LINE_FOUND, clock
@@ -60,7 +61,6 @@ class Sender:
         self._filter = RequestFilter(self._config.p1.request.debounce_ms)
         self._poll_line_ns: int | None = None
         self._protocol = P1Port(self._config.p1.interval_seconds, self.counts)
-        self._request_ns: int | None = None
         self.reopen_missing()
 
     def configure(self, config: Config) -> None:
@@ -76,8 +76,8 @@ class Sender:
         self._start()
 
     def forget(self) -> None:
-        """Discard the reading that has not been sent: its configuration has been replaced."""
-        self._protocol.forget()
+        """Send nothing more of the readings until now: they are old, or the configuration is."""
+        self._dispatch(lambda _, waiting: self._protocol.forget(waiting))
 
     @property
     def sending(self) -> bool:

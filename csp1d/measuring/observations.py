@@ -18,8 +18,8 @@ _BACK_NS = 50 * MS_NS
 _AHEAD_NS = 10 * MS_NS
 _BEHIND_NS = 3600 * SECOND_NS
 _SPEED_OFF = 0.2
-_SPEED_NS = SECOND_NS // 4
-"""Minimum time between reads to measure the speed of the timestamps."""
+_SPEED_NS, _SPEED_SCANS = SECOND_NS // 4, 16
+"""Minimum time and scans between reads to measure the speed of the timestamps."""
 _SPEED_READS = 3
 """Consecutive wrong speeds before timestamps are rejected; after a pause one jump is normal."""
 
@@ -45,6 +45,7 @@ class Timestamps:
     def __init__(self) -> None:
         self._newest_ns: int | None = None
         self._speed_start: tuple[int, int] | None = None
+        self._speed_scans = 0
         self._wrong_speeds = 0
         self._least_lag_ns: int | None = None
 
@@ -57,6 +58,7 @@ class Timestamps:
         if good:
             newest_ns = int(np.maximum.reduce(timestamps[:good]))
             self._newest_ns = newest_ns = max(newest_ns, self._newest_ns or newest_ns)
+            self._speed_scans += good
             if read_ns is not None and is_last and good == len(timestamps):
                 reason = self._check_speed(newest_ns, read_ns)
         return (0 if reason and good == len(timestamps) else good), reason
@@ -64,9 +66,10 @@ class Timestamps:
     def _check_speed(self, newest_ns: int, read_ns: int) -> str:
         """Why the newest timestamps do not advance as the times of the reads; "" if they do."""
         before = self._speed_start or (newest_ns, read_ns)
-        if self._speed_start and read_ns - before[1] < _SPEED_NS:
+        is_short = read_ns - before[1] < _SPEED_NS or self._speed_scans < _SPEED_SCANS
+        if self._speed_start and is_short:
             return ""
-        self._speed_start = newest_ns, read_ns
+        self._speed_start, self._speed_scans = (newest_ns, read_ns), 0
         moved_ns, passed_ns = newest_ns - before[0], read_ns - before[1]
         # After a pause of the reads, timestamps jump to their usual lag.
         lag_ns, least_ns = read_ns - newest_ns, self._least_lag_ns

@@ -54,7 +54,9 @@ _MOVED_NS = MS_NS // 5
 """How far an even second may be off its clock, beside a quarter of a period, at a steady rate."""
 
 _LEARN_SECONDS = 0.5
-_LEARN_LEAST, _LEARN_MOST, _SLOW_LEAST = 64, 20_000, 16
+_LEARN_LEAST, _LEARN_MOST = 64, 20_000
+_SLOW_LEAST, _SLOWEST_LEAST = 16, 5
+"""Stamps of an ADC that is far too slow, in two seconds or in four."""
 _ATTEMPTS = 4
 """Timestamps that give no window after this many clocks are not used."""
 
@@ -253,8 +255,10 @@ class Timeline:
             if enough.any():
                 count = min(count, _LEARN_LEAST + int(enough.argmax()))
             # The few of an ADC that is far too slow give its rate.
-            is_slow = len(stamps) >= _SLOW_LEAST and stamps[-1] - stamps[0] >= 2 * SECOND_NS
-            if len(stamps) < count and not is_slow:
+            span_ns = int(stamps[-1] - stamps[0])
+            is_slow = len(stamps) >= _SLOW_LEAST and span_ns >= 2 * SECOND_NS
+            is_slowest = len(stamps) >= _SLOWEST_LEAST and span_ns >= 4 * SECOND_NS
+            if len(stamps) < count and not is_slow and not is_slowest:
                 return None
             self._set_clock(min(count, len(stamps)))
         if self._clock and not self._accept_rate(self._clock):

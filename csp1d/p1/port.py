@@ -8,8 +8,9 @@ what has left. Bytes in the FIFO of a UART (16 bytes, 1.4 ms) count as left.
 
 At most one telegram is under way. It ends in one of three ways: its last byte leaves the port
 (sent), the request ends before that (aborted; DSMR 5.0.2 section 5.7.1 requires the transfer to
-stop immediately), or the port is lost or does not transmit it in time (dropped). What the port
-still holds of an aborted or dropped telegram is flushed: no byte leaves later than it was wanted.
+stop immediately), or the port is lost or does not transmit it in time (dropped). One whose reading
+may no longer be sent, such as after a suspend, is aborted too. What the port still holds of an
+aborted or dropped telegram is flushed: no byte leaves later than it was wanted.
 
 A port may keep its bytes in spite of a flush. USB adapters do: the kernel's usb-serial.c has no
 flush_buffer, that of cdc-acm.c does not wait for its effect, and bytes in the adapter itself no
@@ -228,9 +229,15 @@ class P1Port:
         self._unsent = telegram
         return actions or self._start(now_ns, held)
 
-    def forget(self) -> None:
-        """Discard the reading that has not been sent."""
+    def forget(self, held: int) -> list[Action]:
+        """The readings until now may no longer be sent, nor the rest of a telegram."""
         self._unsent = None
+        self._count_if_sent(held)
+        if self.state is not SENDING:
+            return []
+        self._take(DROPPED)
+        self.counts.aborted += 1
+        return [Flush()]
 
     def on_written(self, count: int) -> None:
         """The port accepted this number of bytes of the last `Write`."""

@@ -4,6 +4,7 @@
 Only `csp1ctl calibrate` writes it. It rewrites the file and keeps the values of other phases.
 """
 
+import os
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -22,9 +23,14 @@ Table = Mapping[str, Mapping[str, float]]
 
 
 class CalibrationFile:
-    """Raises ConfigError if the file cannot be written, or would have no effect on these phases."""
+    """Raises ConfigError if the file cannot be written, or would have no effect on these phases.
+
+    Not if only root may write it: `denied` is the reason then. A member of the group csp1d can
+    measure all the same, and save what `content` returns as root.
+    """
 
     def __init__(self, config_path: Path, phases: Iterable[Phase]) -> None:
+        self.denied = ""
         folder = drop_in_folder(config_path)
         self.path = folder / _NAME
         problems = [*_overriding(config_path, self.path, phases)]
@@ -34,15 +40,22 @@ class CalibrationFile:
             # Writing tells more than access(2): why not, which decides on the remedy.
             tempfile.TemporaryFile(dir=holder).close()
         except OSError as error:
-            problems.append(Problem(self.path, "", write_fault(error)))
+            if isinstance(error, PermissionError) and os.geteuid():
+                self.denied = write_fault(error)
+            else:
+                problems.append(Problem(self.path, "", write_fault(error)))
         if problems:
             raise ConfigError(problems)
 
-    def write(self, table: Table) -> None:
-        """Replace the file, with these values and those it held before. Raises ConfigError."""
+    def content(self, table: Table) -> str:
+        """The new content of the file: these values and those it held before."""
         merged = dict(self._present)
         for phase, values in table.items():
             merged[phase] = {**merged.get(phase, {}), **values}
+        return toml(merged)
+
+    def write(self, table: Table) -> None:
+        """Replace the file by its new content. Raises ConfigError."""
         try:
             # Readable by the daemon's user, whatever the umask.
             if not self.path.parent.exists():
@@ -52,7 +65,7 @@ class CalibrationFile:
         except OSError as error:
             raise ConfigError([Problem(self.path, "", write_fault(error))]) from error
         with replacing(self.path, ConfigError, mode=0o644) as file:
-            file.write(toml(merged).encode())
+            file.write(self.content(table).encode())
 
 
 def toml(table: Table) -> str:

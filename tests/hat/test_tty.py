@@ -26,6 +26,7 @@ def ends() -> Iterator[tuple[TtyPort, int]]:
     """The port and the descriptor that its consumer reads."""
     consumer, port_fd = pty.openpty()
     attributes = termios.tcgetattr(port_fd)
+    attributes[0] |= termios.IXON | termios.IXOFF | termios.IXANY
     attributes[2] |= termios.CRTSCTS | termios.CSTOPB | termios.HUPCL
     termios.tcsetattr(port_fd, termios.TCSANOW, attributes)
     port = TtyPort(os.ttyname(port_fd))
@@ -55,7 +56,7 @@ def test_settings_are_115200_8n1_without_flow_control(ends: tuple[TtyPort, int])
     # The port waits for no carrier, and drops no modem line at the end.
     assert cflag & termios.CLOCAL
     assert not cflag & termios.HUPCL
-    assert not iflag & (termios.IXON | termios.IXOFF | termios.ICRNL)
+    assert not iflag & (termios.IXON | termios.IXOFF | termios.IXANY | termios.ICRNL)
     assert not oflag & termios.OPOST
     assert not lflag & (termios.ECHO | termios.ICANON | termios.ISIG)
 

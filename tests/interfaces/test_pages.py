@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from signals import hat_format
-from states import END_NS, FAILED, MEASURING, READING, status_json
+from states import DROPPED, END_NS, FAILED, MEASURING, READING, status_json
 
 from csp1d.config import P1Config
 from csp1d.interfaces.pages import capture_description, history_json, pages, waveform_json
 from csp1d.interfaces.router import Page, Selection
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.history import KEPT_MINUTES, MINUTE_NS, History
-from csp1d.measuring.reading import SHOWN_NS, Waveform
+from csp1d.measuring.reading import SHOWN_NS, DirectionReading, Waveform
 from csp1d.measuring.recent import RecentScans
 from csp1d.p1.telegram import encode
 from csp1d.phase import Phase
@@ -30,6 +30,7 @@ from csp1d.tool.capture import load
 from csp1d.units import SECOND_NS
 
 UNIX_SECONDS = 1_700_000_000.65
+MANUAL = Path(__file__).parents[2] / "docs/man/csp1d.8.rst"
 HTML = resources.files("csp1d.interfaces").joinpath("page.html").read_text()
 WAVEFORM = Waveform(
     0.0005,
@@ -244,7 +245,25 @@ def test_the_page_explains_every_object_of_a_telegram() -> None:
     assert described <= sent
 
 
-def test_status_json_has_the_documented_keys() -> None:
+def test_the_manual_explains_each_key_of_status_json() -> None:
+    pages = MANUAL.read_text().partition("*/status.json* is")[2].partition("*/waveform.json*")[0]
+    reading = replace(READING, direction=DirectionReading(None, frozenset(), "", None))
+    status = status_json(replace(MEASURING, reading=reading, problems=(DROPPED,)), END_NS)
+
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, list):
+            return set().union(*map(keys, value))
+        if not isinstance(value, dict):
+            return set()
+        return {*value}.union(*map(keys, value.values()))
+
+    assert [*keys(status["problems"])]
+    assert [*keys(status["reading"]["direction"])]
+    names = {*status["leds_ms_per_second"], *status["reading"]["phases"]}
+    assert {key for key in keys(status) - names if f"*{key}*" not in pages} == set()
+
+
+def test_status_json_has_its_keys_in_order() -> None:
     status = status_json(MEASURING, END_NS)
     assert [*status] == [
         *("headline", "version", "site", "main_fuse_amperes", "serial", "equipment_id", "profile"),

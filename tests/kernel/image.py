@@ -75,6 +75,7 @@ exec "$@"
 SYSTEM = ["systemd", "systemd-sysv", "udev", "kmod", "procps"]
 COMPILER = ["gcc", "make"]
 CSP1D_DEPENDS = [
+    "acl",
     "passwd",
     "python3",
     "python3-numpy",

@@ -411,12 +411,12 @@ def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.Mon
     assert not sampler.stalled
 
 
-@pytest.mark.parametrize("hertz", [8, 100])
+@pytest.mark.parametrize("hertz", [1.6, 2, 2.5, 8, 100])
 def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
-    caplog: pytest.LogCaptureFixture, hertz: int
+    caplog: pytest.LogCaptureFixture, hertz: float
 ) -> None:
     board = Board()
-    board.every = RATE // hertz
+    board.every = round(RATE / hertz)
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     assert run(board, sampler, 60) == []
     assert not sampler.is_up

@@ -161,6 +161,35 @@ def bench(caplog: pytest.LogCaptureFixture) -> Bench:
     return Bench()
 
 
+def test_the_rest_of_a_telegram_is_not_sent_once_its_reading_is_forgotten(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = bench.board.port
+    port.is_stuck = True
+    bench.sender.on_reading(Reading(1, bench.now_ns, 1.0, {}, None, 4000, 0))
+    assert port.waiting()
+    bench.sender.forget()
+    assert not port.waiting()
+    assert not bench.sender.sending
+    assert bench.sender.counts.aborted == 1
+    # It is no fault of the port.
+    assert caplog.messages == []
+
+
+def test_a_charge_point_that_polls_requests_telegrams_for_ten_seconds_after_a_request() -> None:
+    bench = Bench(Config())
+    bench.board.line.set(high=False)
+    bench.sender.reopen_missing()
+    assert bench.sender.requested_lately
+    bench.now_ns += 10 * SECOND
+    assert bench.sender.requested_lately
+    # Whatever is reloaded meanwhile.
+    bench.sender.configure(Config(p1=P1Config(profile="smr5")))
+    assert bench.sender.requested_lately
+    bench.now_ns += 1
+    assert bench.sender.requested_lately is False
+
+
 def test_a_stuck_port_is_logged_once_and_its_end_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

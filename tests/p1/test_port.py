@@ -119,6 +119,9 @@ class Bench:
     def low(self) -> list[str]:
         return self.carry_out(lambda now, waiting: self.port.on_request(False, now, waiting))
 
+    def forget(self) -> list[str]:
+        return self.carry_out(lambda _, waiting: self.port.forget(waiting))
+
     def reading(self, age_ms: int = 2) -> list[str]:
         self.number += 1
         data = b"/%06d" % self.number + bytes(LENGTH - 9) + b"\r\n"
@@ -298,6 +301,36 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write"],
         {"requests": 1, "sent": 1},
     ),
+    "a forgotten reading is not sent": (
+        ["open", "reading", 100, "forget", "high", 100],
+        [],
+        {"requests": 1},
+    ),
+    "the telegram of a forgotten reading ends, and is not sent again": (
+        ["open", "high", "reading", 30, "forget", 5, "low", 5, "high", 100],
+        ["Write", "Flush"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "what the port has not accepted of a forgotten reading is not sent": (
+        ["open", "high", "stick", "reading", 30, "forget", "drain", 100],
+        ["Write", "Flush"],
+        {"requests": 1, "aborted": 1},
+    ),
+    "an aborted reading that is forgotten is not sent again": (
+        ["open", "high", "reading", 30, "low", 5, "forget", "high", 100],
+        ["Write", "Flush"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "the reading after a forgotten one is sent": (
+        ["open", "high", "reading", 30, "forget", 100, "reading", 100],
+        ["Write", "Flush", "Write"],
+        {"requests": 1, "aborted": 1, "sent": 1},
+    ),
+    "a telegram whose last byte has left is sent, though its reading is forgotten": (
+        ["open", "high", "reading", 67, "forget"],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
 }
 
 
@@ -316,6 +349,11 @@ USB_CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["open", "high", "reading", 30, "low", 300, "high", 100],
         ["Write", "Flush"],
         {"requests": 2, "aborted": 1},
+    ),
+    "the rest of a forgotten reading is discarded with the port, however much of it has left": (
+        ["open", "high", "reading", 30, "forget", "open", 100, "reading", 100],
+        ["Write", "Flush", "Close", "Write"],
+        {"requests": 1, "aborted": 1, "sent": 1},
     ),
     "the next reading is sent": (
         ["open", "high", "reading", 30, "low", 300, "high", 670, "reading", 100],
@@ -432,14 +470,6 @@ def test_an_aborted_reading_does_not_replace_a_newer_one() -> None:
     _play(bench, ["open", "reading", 950, "high", 30, "reading", 5, "low", 10, "high", 100])
     whole, _ = _split(bench.received())
     assert whole == [list(bench.ends)[1]]
-
-
-def test_what_is_forgotten_is_not_sent() -> None:
-    port = P1Port()
-    port.on_port_opened(0, 0)
-    port.on_reading(Telegram(b"x" * 755, 0), 0, 0)
-    port.forget()
-    assert port.on_request(True, 1, 0) == []
 
 
 # Limits to the nanosecond.

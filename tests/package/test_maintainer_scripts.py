@@ -18,7 +18,7 @@ REMOVED = [
 ]
 KEPT = ["csp1d/server.key", "udev/rules.d/50-site.rules"]
 """In /etc: what a purge removes and keeps."""
-PROGRAMS = ("csp1d", "groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
+PROGRAMS = ("csp1d", "gpasswd", "groupdel", "python3", "systemd-sysusers", "udevadm", "userdel")
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def machine(tmp_path: Path) -> Path:
     for name in PROGRAMS:
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/calls"\n')
     (programs / "getent").write_text("#!/bin/sh\necho csp1d:x:999:999::/:/usr/sbin/nologin\n")
+    (programs / "id").write_text("#!/bin/sh\necho csp1d dialout gpio\n")
     for program in programs.iterdir():
         program.chmod(0o755)
     for name in [*REMOVED, *KEPT]:
@@ -79,6 +80,17 @@ def test_the_user_is_that_of_the_other_machine(machine: Path, arguments: list[st
     assert called(machine, "postinst", *arguments) == [
         f"systemd-sysusers --root={machine}/root csp1d.conf"
     ]
+
+
+@pytest.mark.parametrize(("before", "is_upgrade"), [("", False), ("0.2.0-1", True), ("1.0", False)])
+def test_an_upgrade_takes_all_gpio_chips_from_csp1d_but_that_of_its_configuration(
+    machine: Path, before: str, is_upgrade: bool
+) -> None:
+    (machine / "calls").touch()
+    run(machine, "postinst", "configure", before)
+    calls = (machine / "calls").read_text()
+    expected = "gpasswd --delete csp1d gpio\npython3 -Im csp1d.tool.access\n"
+    assert (expected in calls) == ("gpasswd" in calls) == is_upgrade
 
 
 @pytest.mark.parametrize("code", [0, 78])

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A calibration as an installer sees it, with a simulated daemon."""
 
+import errno
 import io
+import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +73,7 @@ def test_a_gain_for_some_phases(file: Path, capsys: pytest.CaptureFixture[str]) 
         "L2      10.00 A     9.63 A    10.00 A     1.0000 -> 1.0384\n"
     )
     drop_in = f"{file}.d/50-calibration.toml"
-    assert printed.err == f"Wrote {drop_in}. Apply it with: sudo systemctl reload csp1d\n"
+    assert printed.err == f"Wrote {drop_in}. It applies when csp1d reloads {file}.\n"
     channels = load(file).channels
     assert (channels.L1.gain, channels.L2.gain) == (0.96432, 1.038422)
     assert channels.L3.gain == 1
@@ -134,6 +137,71 @@ def test_only_a_yes_writes(
     assert f"Write {file}.d/50-calibration.toml? [y/N]" in printed
     assert message in printed
     assert not Path(f"{file}.d").exists()
+
+
+@pytest.fixture
+def other_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(tempfile, "TemporaryFile", deny)
+
+
+@pytest.mark.usefixtures("other_user")
+def test_who_may_not_write_the_drop_in_gets_its_lines(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drop_in = Path(f"{file}.d/50-calibration.toml")
+    drop_in.parent.mkdir()
+    drop_in.write_text("[channels.L2]\ngain = 1.1\n")
+    assert calibrate.gain(Config(), file, Daemon({L1: 10.1}), [(L1, 10.0)], yes=False) == 0
+    printed = capsys.readouterr()
+    assert printed.err == (
+        f"{drop_in} cannot be written: Permission denied; run csp1ctl as root (sudo),"
+        " or save the lines printed at the end as root\n"
+    )
+    lines = printed.out.partition(f"\n# {drop_in}\n")[2]
+    drop_in.write_text(lines)
+    channels = load(file).channels
+    assert (channels.L1.gain, channels.L2.gain) == (0.990099, 1.1)
+
+
+@pytest.mark.usefixtures("other_user")
+def test_a_script_that_may_not_write_the_drop_in_fails_at_once(file: Path) -> None:
+    daemon = Daemon({L1: 10.1})
+    with pytest.raises(ConfigError, match="run csp1ctl as root"):
+        calibrate.zero(Config(), file, daemon, [], yes=True)
+    assert daemon.polls == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "user", "reloads"),
+    [("y\ny\n", 0, 1), ("y\n\n", 0, 0), ("y\n", 0, 0), ("y\ny\n", 1000, 0)],
+)
+def test_root_is_offered_the_reload(
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answers: str,
+    user: int,
+    reloads: int,
+) -> None:
+    commands: list[Sequence[str]] = []
+
+    def fail(mode: int, name: str, command: Sequence[str]) -> int:
+        commands.append(command)
+        return 1
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "spawnvp", fail)
+    monkeypatch.setattr(calibrate, "DEFAULT_PATH", file)
+    answer(monkeypatch, answers)
+    # The exit code is that of the reload, if it was made.
+    daemon = Daemon({L1: 10.1})
+    assert calibrate.gain(Config(), file, daemon, [(L1, 10.0)], yes=False) == reloads
+    assert commands == [["systemctl", "reload", "csp1d"]] * reloads
+    assert "Apply it with: sudo systemctl reload csp1d\n" in capsys.readouterr().err
 
 
 def test_a_pipe_has_the_table_before_the_question(

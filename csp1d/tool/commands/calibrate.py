@@ -3,9 +3,12 @@
 
 The daemon keeps the ADC and keeps serving the charge point meanwhile. Each reading is used once,
 by its sequence number, and only if its window began after the calibration did.
+
+Root writes the drop-in, and may let the daemon reload. Another user gets its lines to save as root.
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +17,9 @@ from itertools import islice
 from pathlib import Path
 
 from csp1d.config import Config
-from csp1d.errors import DeviceError
-from csp1d.exits import OK, USAGE
+from csp1d.config_file import DEFAULT_PATH
+from csp1d.errors import ConfigError, DeviceError, Problem
+from csp1d.exits import OK, PROBLEM, USAGE
 from csp1d.measuring.reading import PhaseCurrent
 from csp1d.phase import Phase
 from csp1d.status import LiveReading
@@ -71,7 +75,7 @@ def zero(config: Config, path: Path, client: Client, phases: Sequence[Phase], ye
     chosen = phases or list(config.channels.used())
     if not _are_measured(config, chosen):
         return USAGE
-    file = CalibrationFile(path, chosen)
+    file = _file(path, chosen, yes)
     no_load = config.measurement.no_load_amperes
     measured = _measure(client, chosen)
     before = _corrections(config)
@@ -89,12 +93,12 @@ def zero(config: Config, path: Path, client: Client, phases: Sequence[Phase], ye
     floors: Table = {
         phase: {"noise_floor_amperes": new.noise_floor_amperes} for phase, new in after.items()
     }
-    return _write(file, floors, yes)
+    return _write(file, floors, path, yes)
 
 
 def gain(config: Config, path: Path, client: Client, loads: Sequence[Load], yes: bool) -> int:
     """Fit the gain to readings of a reference meter: `loads`, or several that the user types."""
-    file = CalibrationFile(path, [phase for phase, _ in loads] or config.channels.used())
+    file = _file(path, [phase for phase, _ in loads] or config.channels.used(), yes)
     before = _corrections(config)
     points: dict[Phase, list[Point]] = {}
     for load in [loads] if loads else _prompted_loads():
@@ -122,7 +126,7 @@ def gain(config: Config, path: Path, client: Client, loads: Sequence[Load], yes:
                 f"{before[phase].gain:11.4f} ->{after[phase].gain:7.4f}"
             )
     # With the noise floor, which is in amperes and so grows with the gain.
-    return _write(file, {phase: asdict(new) for phase, new in after.items()}, yes)
+    return _write(file, {phase: asdict(new) for phase, new in after.items()}, path, yes)
 
 
 def _prompted_loads() -> Iterator[Sequence[Load]]:
@@ -223,18 +227,50 @@ def _new_readings(client: Client) -> Iterator[LiveReading]:
         time.sleep(_POLL_SECONDS)
 
 
-def _write(file: CalibrationFile, table: Table, yes: bool) -> int:
+def _file(path: Path, phases: Iterable[Phase], yes: bool) -> CalibrationFile:
+    """The drop-in. Reports at once that only root may write it; with --yes, as a ConfigError."""
+    file = CalibrationFile(path, phases)
+    if file.denied and yes:
+        raise ConfigError([Problem(file.path, "", file.denied)])
+    if file.denied:
+        print(
+            f"{file.path} {file.denied}, or save the lines printed at the end as root",
+            file=sys.stderr,
+        )
+    return file
+
+
+def _write(file: CalibrationFile, table: Table, path: Path, yes: bool) -> int:
+    """Write the drop-in of the configuration `path` after a question, and offer the reload."""
+    if file.denied:
+        print(f"\n# {file.path}\n{file.content(table)}", end="")
+        return OK
     if not yes:
-        # The table comes first in a pipe, too.
-        sys.stdout.flush()
-        print(f"Write {file.path}? [y/N] ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline()
-        if not answer:
-            print("\ncsp1ctl: no answer; use --yes to write without confirmation", file=sys.stderr)
+        answer = _answer(f"Write {file.path}?")
+        if answer is None:
+            print("csp1ctl: no answer; use --yes to write without confirmation", file=sys.stderr)
             return USAGE
-        if answer.strip().lower() not in ("y", "yes"):
+        if not answer:
             print("No changes written.", file=sys.stderr)
             return OK
     file.write(table)
-    print(f"Wrote {file.path}. Apply it with: sudo systemctl reload csp1d", file=sys.stderr)
+    if path != DEFAULT_PATH:
+        print(f"Wrote {file.path}. It applies when csp1d reloads {path}.", file=sys.stderr)
+        return OK
+    reload = ["systemctl", "reload", "csp1d"]
+    print(f"Wrote {file.path}. Apply it with: sudo {' '.join(reload)}", file=sys.stderr)
+    if not yes and os.geteuid() == 0 and _answer("Reload csp1d now?"):
+        return PROBLEM if os.spawnvp(os.P_WAIT, reload[0], reload) else OK
     return OK
+
+
+def _answer(question: str) -> bool | None:
+    """Whether the user agrees; None without an answer."""
+    # The table comes first in a pipe, too.
+    sys.stdout.flush()
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)  # End of file: the question is still on this line.
+        return None
+    return answer.strip().lower() in ("y", "yes")

@@ -27,7 +27,7 @@ from csp1d.config_file import DEFAULT_PATH, doubts, load, origins
 from csp1d.errors import CaptureError, DeviceError, FileError, Problem, printable
 from csp1d.exits import OK
 from csp1d.tool.client import Client
-from csp1d.tool.output import write_fault
+from csp1d.tool.output import sync_folder, write_fault
 from csp1d.tool.progress import progress
 
 MAINTAINER = "csp1d developers <developers@csp1d.example>"
@@ -75,6 +75,9 @@ def run(_: Config, arguments: argparse.Namespace) -> int:
         try:
             with open(descriptor, "wb") as file:
                 _write(file, path.name.partition(".")[0] or "csp1d-report", parts, missing)
+                file.flush()
+                os.fsync(descriptor)
+            sync_folder(path.parent)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

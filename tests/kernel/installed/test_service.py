@@ -57,6 +57,26 @@ def test_sends_telegrams_and_is_nobody_of_importance(board: InstalledBoard) -> N
     assert show("StatusText") == "Measuring; P1 port open; requesting"
 
 
+def test_a_gpio_chip_that_a_later_rule_gives_to_another_group(board: InstalledBoard) -> None:
+    """As on Raspberry Pi OS: csp1d may use that of its HAT all the same."""
+    rules, chip = Path("/etc/udev/rules.d/99-gpio.rules"), Path("/dev/csp1d/request").resolve()
+
+    def apply_rules() -> None:
+        run("udevadm", "control", "--reload")
+        run("udevadm", "trigger", "--settle", "--subsystem-match=gpio")
+
+    rules.write_text('SUBSYSTEM=="gpio", GROUP="games", MODE="0660"\n')
+    try:
+        apply_rules()
+        assert chip.group() == "games"
+        for access in ("-r", "-w"):
+            run("runuser", "-u", "csp1d", "--", "test", access, str(chip))
+    finally:
+        rules.unlink()
+        apply_rules()
+    check_devices(board.hat)
+
+
 def test_exposure() -> None:
     verdict = run("systemd-analyze", "--no-pager", "security", UNIT)
     match = re.search(rf"Overall exposure level for {UNIT}: ([0-9.]+)", verdict)
