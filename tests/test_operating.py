@@ -78,7 +78,7 @@ def reload(folder: Path, daemon: Running) -> None:
 def test_a_calibration_takes_a_gain_error_and_the_noise_out(tmp_path: Path, config: str) -> None:
     with playing(tmp_path, config, ERRORS) as daemon:
         told = ctl(tmp_path, "calibrate", "zero", "--yes").decode()
-        assert "Apply it with: sudo systemctl reload csp1d" in told
+        assert f"It applies when csp1d reloads {tmp_path}/csp1d.toml" in told
         reload(tmp_path, daemon)
         assert amperes(tmp_path) == {"L1": 0, "L2": 0, "L3": 0}
     load_10_a = f"amperes = {{ L1 = 10.02, L2 = 9.87, L3 = 5 }}\n{ERRORS}"

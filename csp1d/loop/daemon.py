@@ -150,8 +150,9 @@ class Daemon:
         """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
         if asleep_ns - self._asleep_ns > _SLEEP_NS:
+            # First what is leaving now.
+            self._sender.discard()
             self._sampler.configure(self._config)
-            self._sender.forget()
             self._indicators.on_reading(0.0)
         # BOOTTIME is read first: if the process is held in between, the difference is too small.
         self._asleep_ns = max(self._asleep_ns, asleep_ns)

@@ -76,8 +76,14 @@ class Sender:
         self._start()
 
     def forget(self) -> None:
-        """Send nothing more of the readings until now: they are old, or the configuration is."""
-        self._dispatch(lambda _, waiting: self._protocol.forget(waiting))
+        """Discard the reading that has not been sent: its configuration has been replaced."""
+        self._protocol.forget()
+
+    def discard(self) -> None:
+        """Send nothing more of the readings until now, which are old."""
+        # The request has not ended.
+        self._aborted_in_row = 0
+        self._dispatch(lambda _, waiting: self._protocol.discard(waiting))
 
     @property
     def sending(self) -> bool:

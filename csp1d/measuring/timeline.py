@@ -56,7 +56,7 @@ _MOVED_NS = MS_NS // 5
 _LEARN_SECONDS = 0.5
 _LEARN_LEAST, _LEARN_MOST = 64, 20_000
 _SLOW_LEAST, _SLOWEST_LEAST = 16, 5
-"""Stamps of an ADC that is far too slow, in two seconds or in four."""
+"""Stamps that suffice for the rate of an ADC that is far too slow: in two seconds, or in four."""
 _ATTEMPTS = 4
 """Timestamps that give no window after this many clocks are not used."""
 
@@ -255,10 +255,9 @@ class Timeline:
             if enough.any():
                 count = min(count, _LEARN_LEAST + int(enough.argmax()))
             # The few of an ADC that is far too slow give its rate.
-            span_ns = int(stamps[-1] - stamps[0])
-            is_slow = len(stamps) >= _SLOW_LEAST and span_ns >= 2 * SECOND_NS
-            is_slowest = len(stamps) >= _SLOWEST_LEAST and span_ns >= 4 * SECOND_NS
-            if len(stamps) < count and not is_slow and not is_slowest:
+            is_slow = len(stamps) >= _SLOW_LEAST and stamps[-1] - stamps[0] >= 2 * SECOND_NS
+            if len(stamps) < count and not is_slow:
+                self._find_slowest(stamps)
                 return None
             self._set_clock(min(count, len(stamps)))
         if self._clock and not self._accept_rate(self._clock):
@@ -266,6 +265,17 @@ class Timeline:
         if self._clock:
             self._align_grid(self._clock)
         return self._clock
+
+    def _find_slowest(self, stamps: Integers) -> None:
+        """An ADC that delivers a few scans in four seconds will not deliver enough for a clock."""
+        if len(stamps) < _SLOWEST_LEAST or stamps[-1] - stamps[0] < 4 * SECOND_NS:
+            return
+        # Not the mean: there may be one gap.
+        hertz = SECOND_NS / max(1.0, median(stamps[1:] - stamps[:-1]))
+        if hertz < SLOWEST_HERTZ / 2:
+            self.slow_hertz = hertz
+            self._forget_clock(self._pending.count)
+            self._attempts = 0
 
     def _set_clock(self, count: int) -> SampleClock:
         """Create the clock from the first `count` pending stamps."""

@@ -136,6 +136,8 @@ class _UnderWay:
         self.telegram = telegram
         self.rest = telegram.data
         """The bytes that the port has not accepted yet."""
+        self.is_final = False
+        """Whether it is not sent again if it is aborted."""
         self.started_ns = now_ns
         self.due_ns = now_ns + wire_ns * 11 // 10
         """A port that transmits has sent it by then."""
@@ -218,7 +220,7 @@ class P1Port:
             return [Close()]
         if self._keeps_bytes:
             self._left_at_ns = now_ns + _LEAVING_NS
-        elif is_abort:
+        elif is_abort and not self._under_way.is_final:
             # It may be sent again from its first byte, unless there is a newer one.
             self._unsent = self._unsent or self._under_way.telegram
         return self._start(now_ns)
@@ -229,9 +231,17 @@ class P1Port:
         self._unsent = telegram
         return actions or self._start(now_ns, held)
 
-    def forget(self, held: int) -> list[Action]:
-        """The readings until now may no longer be sent, nor the rest of a telegram."""
+    def forget(self) -> None:
+        """No telegram of the readings until now may begin. One that is under way ends whole."""
         self._unsent = None
+        if self.state is SENDING:
+            self._under_way.is_final = True
+
+    def discard(self, held: int) -> list[Action]:
+        """Nothing of the readings until now may be sent, nor the rest of a telegram."""
+        self._unsent = None
+        if self._left_at_ns is not None and held:
+            return [Close()]
         self._count_if_sent(held)
         if self.state is not SENDING:
             return []

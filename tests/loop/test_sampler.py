@@ -50,6 +50,10 @@ class Board(SimulatedHat):
         self.every = 1
         """One scan is taken of this number of samples."""
         self.lost_of_each_100 = 0
+        self.pause = (0, 0)
+        """Samples from one number to another of which no scan is taken."""
+        self.jitter_ns = 0
+        """Most by which a timestamp is late."""
         self.reads = 0
         self.opened_ns: list[int] = []
         self.zero = 0
@@ -75,13 +79,17 @@ class Board(SimulatedHat):
         end -= end % self.burst
         numbers, self._read = np.arange(self._read, end), end
         numbers = numbers[(numbers % self.every == 0) & (numbers % 100 >= self.lost_of_each_100)]
+        numbers = numbers[(numbers < self.pause[0]) | (numbers >= self.pause[1])]
         if self.loses_all:
             return b""
         codes = codes_of(current(numbers / RATE, 50.0, AMPERES)) - self.zero
         if self.is_still:
             codes[:] = 0
         l2 = np.zeros_like(codes) if self.l2_at_rail else codes
-        return pack(self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE))
+        late_ns = numbers * 104_729_000 % max(1, self.jitter_ns)
+        return pack(
+            self.format, [codes, l2, codes], START_NS + numbers * (SECOND // RATE) + late_ns
+        )
 
     def resize(self, hertz: float) -> None:
         self.buffer_hertz = hertz
@@ -431,6 +439,29 @@ def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
     assert len(run(board, sampler, 10)) >= 5
     assert sampler.is_up
     assert board.opened_ns == [START_NS]
+
+
+@pytest.mark.parametrize("first_scans", [1, 4, 8])
+def test_an_adc_that_pauses_after_its_first_scans_is_not_slow(
+    caplog: pytest.LogCaptureFixture, first_scans: int
+) -> None:
+    board = Board()
+    board.pause = (first_scans, 17_000)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert len(run(board, sampler, 12)) >= 5
+    assert "adc-slow" not in {record.__dict__["CSP1D_EVENT"] for record in caplog.records}
+
+
+def test_a_slow_adc_whose_timestamps_are_late_is_slow(caplog: pytest.LogCaptureFixture) -> None:
+    board = Board()
+    board.every = RATE // 2
+    board.late_ns = board.jitter_ns = 300 * MILLISECOND
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert run(board, sampler, 60) == []
+    assert not sampler.is_up
+    assert board.opened_ns == [START_NS]
+    assert len([text for text in caplog.messages if "csp1d needs at least 200" in text]) == 1
+    assert "adc-clock" not in {record.__dict__["CSP1D_EVENT"] for record in caplog.records}
 
 
 def test_an_adc_that_loses_too_many_scans_says_so_and_is_not_set_up_again(

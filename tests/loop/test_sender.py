@@ -161,18 +161,20 @@ def bench(caplog: pytest.LogCaptureFixture) -> Bench:
     return Bench()
 
 
-def test_the_rest_of_a_telegram_is_not_sent_once_its_reading_is_forgotten(
+def test_the_rest_of_a_telegram_is_not_sent_once_its_reading_is_discarded(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = bench.board.port
     port.is_stuck = True
-    bench.sender.on_reading(Reading(1, bench.now_ns, 1.0, {}, None, 4000, 0))
-    assert port.waiting()
-    bench.sender.forget()
-    assert not port.waiting()
-    assert not bench.sender.sending
-    assert bench.sender.counts.aborted == 1
-    # It is no fault of the port.
+    for number in range(1, 12):
+        bench.now_ns += SECOND
+        bench.sender.on_reading(Reading(1, bench.now_ns, 1.0, {}, None, 4000, 0))
+        assert port.waiting()
+        bench.sender.discard()
+        assert not port.waiting()
+        assert not bench.sender.sending
+        assert bench.sender.counts.aborted == number
+    # It is no fault of the port or of the request.
     assert caplog.messages == []
 
 

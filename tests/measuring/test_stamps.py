@@ -73,24 +73,25 @@ def test_timestamps_of_a_replay_are_held_against_those_before(
 
 
 @pytest.mark.parametrize(
-    ("speeds", "every_ms", "rejected_at", "reason"),
+    ("speeds", "every_ms", "scans", "rejected_at", "reason"),
     [
-        ([1.0] * 12, 250, None, ""),
-        ([1.2] * 12, 250, None, ""),
-        ([0.8] * 12, 250, None, ""),
-        ([1.21] * 12, 250, 3, "they advance 0.302 s in 0.25 s"),
-        ([0.79] * 12, 250, 3, "they advance 0.198 s in 0.25 s"),
-        ([0.79] * 12, 1000, 3, "they advance 0.79 s in 1 s"),
-        # Reads less than 250 ms apart are taken together.
-        ([0.5] * 12, 125, 6, "they advance 0.125 s in 0.25 s"),
-        ([0.5] * 12, 249, 6, "they advance 0.249 s in 0.498 s"),
+        ([1.0] * 12, 250, 16, None, ""),
+        ([1.2] * 12, 250, 16, None, ""),
+        ([0.8] * 12, 250, 16, None, ""),
+        ([1.21] * 12, 250, 16, 3, "they advance 0.302 s in 0.25 s"),
+        ([0.79] * 12, 250, 16, 3, "they advance 0.198 s in 0.25 s"),
+        ([0.79] * 12, 1000, 16, 3, "they advance 0.79 s in 1 s"),
+        # Reads less than 250 ms apart are taken together, and those of fewer than 16 scans.
+        ([0.5] * 12, 125, 16, 6, "they advance 0.125 s in 0.25 s"),
+        ([0.5] * 12, 249, 16, 6, "they advance 0.249 s in 0.498 s"),
+        ([0.5] * 12, 500, 15, 6, "they advance 0.5 s in 1 s"),
         # Two in a row are not enough; one that is right starts the count again.
-        ([1, 0.5, 0.5, 1, 0.5, 0.5, 1, 1, 1, 1], 1000, None, ""),
-        ([1, 0.5, 0.5, 1, 0.5, 0.5, 0.5, 1, 1, 1], 1000, 7, "they advance 0.5 s in 1 s"),
+        ([1, 0.5, 0.5, 1, 0.5, 0.5, 1, 1, 1, 1], 1000, 16, None, ""),
+        ([1, 0.5, 0.5, 1, 0.5, 0.5, 0.5, 1, 1, 1], 1000, 16, 7, "they advance 0.5 s in 1 s"),
     ],
 )
 def test_timestamps_run_as_fast_as_the_reads(
-    speeds: list[float], every_ms: int, rejected_at: int | None, reason: str
+    speeds: list[float], every_ms: int, scans: int, rejected_at: int | None, reason: str
 ) -> None:
     metering = metering_of(hat_format())
     stamp_ns, read_ns = START_NS - 10 * SECOND, START_NS
@@ -98,7 +99,8 @@ def test_timestamps_run_as_fast_as_the_reads(
     for number, speed in enumerate(speeds, 1):
         read_ns += every_ms * MS
         stamp_ns += round(speed * every_ms * MS)
-        feed(metering, [stamp_ns - 1, stamp_ns], read_ns)
+        # Fewer than 16 scans have no speed.
+        feed(metering, [stamp_ns - age_ns for age_ns in range(scans - 1, -1, -1)], read_ns)
         if rejected_at and number >= rejected_at:
             assert metering.timeline.clock_fault == f"not used because {reason}{COUNTED}"
         else:

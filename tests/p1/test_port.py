@@ -120,7 +120,11 @@ class Bench:
         return self.carry_out(lambda now, waiting: self.port.on_request(False, now, waiting))
 
     def forget(self) -> list[str]:
-        return self.carry_out(lambda _, waiting: self.port.forget(waiting))
+        self.port.forget()
+        return []
+
+    def discard(self) -> list[str]:
+        return self.carry_out(lambda _, waiting: self.port.discard(waiting))
 
     def reading(self, age_ms: int = 2) -> list[str]:
         self.number += 1
@@ -306,28 +310,43 @@ CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         [],
         {"requests": 1},
     ),
-    "the telegram of a forgotten reading ends, and is not sent again": (
+    "the telegram of a forgotten reading ends whole": (
+        ["open", "high", "reading", 30, "forget", 100],
+        ["Write"],
+        {"requests": 1, "sent": 1},
+    ),
+    "a forgotten reading is not sent again": (
         ["open", "high", "reading", 30, "forget", 5, "low", 5, "high", 100],
         ["Write", "Flush"],
         {"requests": 2, "aborted": 1},
-    ),
-    "what the port has not accepted of a forgotten reading is not sent": (
-        ["open", "high", "stick", "reading", 30, "forget", "drain", 100],
-        ["Write", "Flush"],
-        {"requests": 1, "aborted": 1},
     ),
     "an aborted reading that is forgotten is not sent again": (
         ["open", "high", "reading", 30, "low", 5, "forget", "high", 100],
         ["Write", "Flush"],
         {"requests": 2, "aborted": 1},
     ),
-    "the reading after a forgotten one is sent": (
-        ["open", "high", "reading", 30, "forget", 100, "reading", 100],
+    "a discarded reading is not sent": (
+        ["open", "reading", 100, "discard", "high", 100],
+        [],
+        {"requests": 1},
+    ),
+    "the telegram of a discarded reading ends at once, and is not sent again": (
+        ["open", "high", "reading", 30, "discard", 5, "low", 5, "high", 100],
+        ["Write", "Flush"],
+        {"requests": 2, "aborted": 1},
+    ),
+    "what the port has not accepted of a discarded reading is not sent": (
+        ["open", "high", "stick", "reading", 30, "discard", "drain", 100],
+        ["Write", "Flush"],
+        {"requests": 1, "aborted": 1},
+    ),
+    "the reading after a discarded one is sent": (
+        ["open", "high", "reading", 30, "discard", 100, "reading", 100],
         ["Write", "Flush", "Write"],
         {"requests": 1, "aborted": 1, "sent": 1},
     ),
-    "a telegram whose last byte has left is sent, though its reading is forgotten": (
-        ["open", "high", "reading", 67, "forget"],
+    "a telegram whose last byte has left is sent, though its reading is discarded": (
+        ["open", "high", "reading", 67, "discard"],
         ["Write"],
         {"requests": 1, "sent": 1},
     ),
@@ -350,10 +369,15 @@ USB_CASES: dict[str, tuple[list[str | float], list[str], dict[str, int]]] = {
         ["Write", "Flush"],
         {"requests": 2, "aborted": 1},
     ),
-    "the rest of a forgotten reading is discarded with the port, however much of it has left": (
-        ["open", "high", "reading", 30, "forget", "open", 100, "reading", 100],
+    "a telegram that is discarded is discarded with the port": (
+        ["open", "high", "reading", 30, "discard", "open", 100, "reading", 100],
         ["Write", "Flush", "Close", "Write"],
         {"requests": 1, "aborted": 1, "sent": 1},
+    ),
+    "and so is the rest of one that was aborted before": (
+        ["open", "high", "reading", 30, "low", 5, "discard", "open", "high", 100, "reading", 100],
+        ["Write", "Flush", "Close", "Write"],
+        {"requests": 2, "aborted": 1, "sent": 1},
     ),
     "the next reading is sent": (
         ["open", "high", "reading", 30, "low", 300, "high", 670, "reading", 100],

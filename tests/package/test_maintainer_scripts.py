@@ -89,8 +89,22 @@ def test_an_upgrade_takes_all_gpio_chips_from_csp1d_but_that_of_its_configuratio
     (machine / "calls").touch()
     run(machine, "postinst", "configure", before)
     calls = (machine / "calls").read_text()
-    expected = "gpasswd --delete csp1d gpio\npython3 -Im csp1d.tool.access\n"
+    expected = "python3 -Im csp1d.tool.access\ngpasswd --delete csp1d gpio\n"
     assert (expected in calls) == ("gpasswd" in calls) == is_upgrade
+
+
+@pytest.mark.parametrize(
+    ("program", "text"),
+    [("python3", "exit 1"), ("id", "echo csp1d gpio-users"), ("gpasswd", "exit 1")],
+)
+def test_an_upgrade_goes_on_with_the_chips_that_csp1d_has(
+    machine: Path, program: str, text: str
+) -> None:
+    (machine / "calls").touch()
+    (machine / "programs" / program).write_text(f"#!/bin/sh\n{text}\n")
+    reported = run(machine, "postinst", "configure", "0.2.0-1")
+    assert "gpasswd" not in (machine / "calls").read_text()
+    assert ("before the next boot" in reported) == (program == "python3")
 
 
 @pytest.mark.parametrize("code", [0, 78])

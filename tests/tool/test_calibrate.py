@@ -158,11 +158,13 @@ def test_who_may_not_write_the_drop_in_gets_its_lines(
     assert calibrate.gain(Config(), file, Daemon({L1: 10.1}), [(L1, 10.0)], yes=False) == 0
     printed = capsys.readouterr()
     assert printed.err == (
-        f"{drop_in} cannot be written: Permission denied; run csp1ctl as root (sudo),"
-        " or save the lines printed at the end as root\n"
+        f"csp1ctl: {drop_in} cannot be written: Permission denied; run csp1ctl as root (sudo),"
+        " or save what standard output gets as root\n"
+        "      reference     before      after                 gain\n"
+        "L1      10.00 A    10.10 A    10.00 A     1.0000 -> 0.9901\n"
     )
-    lines = printed.out.partition(f"\n# {drop_in}\n")[2]
-    drop_in.write_text(lines)
+    # As "| sudo tee" does.
+    drop_in.write_text(printed.out)
     channels = load(file).channels
     assert (channels.L1.gain, channels.L2.gain) == (0.990099, 1.1)
 
@@ -201,7 +203,9 @@ def test_root_is_offered_the_reload(
     daemon = Daemon({L1: 10.1})
     assert calibrate.gain(Config(), file, daemon, [(L1, 10.0)], yes=False) == reloads
     assert commands == [["systemctl", "reload", "csp1d"]] * reloads
-    assert "Apply it with: sudo systemctl reload csp1d\n" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "Apply it with: sudo systemctl reload csp1d\n" in printed
+    assert printed.count("csp1ctl: systemctl reload csp1d failed with 1") == reloads
 
 
 def test_a_pipe_has_the_table_before_the_question(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from csp1d.config import Config
 from csp1d.config_file import DEFAULT_PATH
@@ -80,14 +81,16 @@ def zero(config: Config, path: Path, client: Client, phases: Sequence[Phase], ye
     measured = _measure(client, chosen)
     before = _corrections(config)
     after = _find(chosen, lambda phase: find_noise_floor(measured[phase], before[phase], no_load))
-    print(f"{'':4}{'before':>10}{'after':>10}{'noise floor':>26}")
+    output = _table_output(file)
+    print(f"{'':4}{'before':>10}{'after':>10}{'noise floor':>26}", file=output)
     for phase in chosen:
         highest = max(current.uncorrected_rms_amperes for current in measured[phase])
         print(
             f"{phase:4}{before[phase].amperes(highest, no_load):8.2f} A"
             f"{after[phase].amperes(highest, no_load):8.2f} A"
             f"{before[phase].noise_floor_amperes:12.4f} A ->"
-            f"{after[phase].noise_floor_amperes:8.4f} A"
+            f"{after[phase].noise_floor_amperes:8.4f} A",
+            file=output,
         )
     # Without the gain, which another file may set and this one would override.
     floors: Table = {
@@ -116,14 +119,16 @@ def gain(config: Config, path: Path, client: Client, loads: Sequence[Load], yes:
         print("csp1ctl: no reference reading given; no changes written", file=sys.stderr)
         return USAGE
     after = _find(points, lambda phase: find_gain(points[phase], before[phase]))
-    print(f"{'':4}{'reference':>11}{'before':>11}{'after':>11}{'gain':>21}")
+    output = _table_output(file)
+    print(f"{'':4}{'reference':>11}{'before':>11}{'after':>11}{'gain':>21}", file=output)
     for phase, taken in points.items():
         for point in taken:
             print(
                 f"{phase:4}{point.reference_amperes:9.2f} A"
                 f"{before[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
                 f"{after[phase].amperes(point.uncorrected_rms_amperes, 0):9.2f} A"
-                f"{before[phase].gain:11.4f} ->{after[phase].gain:7.4f}"
+                f"{before[phase].gain:11.4f} ->{after[phase].gain:7.4f}",
+                file=output,
             )
     # With the noise floor, which is in amperes and so grows with the gain.
     return _write(file, {phase: asdict(new) for phase, new in after.items()}, path, yes)
@@ -234,16 +239,21 @@ def _file(path: Path, phases: Iterable[Phase], yes: bool) -> CalibrationFile:
         raise ConfigError([Problem(file.path, "", file.denied)])
     if file.denied:
         print(
-            f"{file.path} {file.denied}, or save the lines printed at the end as root",
+            f"csp1ctl: {file.path} {file.denied}, or save what standard output gets as root",
             file=sys.stderr,
         )
     return file
 
 
+def _table_output(file: CalibrationFile) -> TextIO:
+    """Standard output, unless that gets the content of the drop-in."""
+    return sys.stderr if file.denied else sys.stdout
+
+
 def _write(file: CalibrationFile, table: Table, path: Path, yes: bool) -> int:
     """Write the drop-in of the configuration `path` after a question, and offer the reload."""
     if file.denied:
-        print(f"\n# {file.path}\n{file.content(table)}", end="")
+        print(file.content(table), end="")
         return OK
     if not yes:
         answer = _answer(f"Write {file.path}?")
@@ -259,9 +269,11 @@ def _write(file: CalibrationFile, table: Table, path: Path, yes: bool) -> int:
         return OK
     reload = ["systemctl", "reload", "csp1d"]
     print(f"Wrote {file.path}. Apply it with: sudo {' '.join(reload)}", file=sys.stderr)
-    if not yes and os.geteuid() == 0 and _answer("Reload csp1d now?"):
-        return PROBLEM if os.spawnvp(os.P_WAIT, reload[0], reload) else OK
-    return OK
+    if yes or os.geteuid() != 0 or not _answer("Reload csp1d now?"):
+        return OK
+    if code := os.spawnvp(os.P_WAIT, reload[0], reload):
+        print(f"csp1ctl: {' '.join(reload)} failed with {code}", file=sys.stderr)
+    return PROBLEM if code else OK
 
 
 def _answer(question: str) -> bool | None:

@@ -6,6 +6,7 @@ had is replaced by the reason. No file that the configuration names is read, and
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -77,7 +78,9 @@ def run(_: Config, arguments: argparse.Namespace) -> int:
                 _write(file, path.name.partition(".")[0] or "csp1d-report", parts, missing)
                 file.flush()
                 os.fsync(descriptor)
-            sync_folder(path.parent)
+            with contextlib.suppress(PermissionError):
+                # A folder that may be written need not be readable.
+                sync_folder(path.parent)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -73,6 +73,7 @@ def test_a_gpio_chip_that_a_later_rule_gives_to_another_group(board: InstalledBo
             run("runuser", "-u", "csp1d", "--", "test", access, str(chip))
     finally:
         rules.unlink()
+        run("setfacl", "--remove", "group:csp1d", str(chip))
         apply_rules()
     check_devices(board.hat)
 
