@@ -20,6 +20,8 @@ class AdcDriver:
     """Regular expression for the names of its IIO devices."""
     note: str = ""
     """Further facts for an installer."""
+    fault: str = ""
+    """Why its samples cannot be used."""
     stores_cpu_order: bool = False
     """It declares big-endian samples, but stores them in the byte order of the CPU."""
     has_false_offset: bool = False
@@ -138,8 +140,15 @@ DRIVERS = (
         names=r"ad9467|ad9434|ad9265|ad96(43|49|52)",
         note="its DMA controller delivers blocks of 0.1 s",
     ),
-    # Not in 6.12.
-    AdcDriver(source="ade9000.c of Linux 6.18", names=r"ade9000", note=_FREE_RUNNING),
+    # Not in 6.12. `scan_index` is n for current n and n + 1 for voltage n, but in the buffer bit 2n
+    # is current n: bits 0 to 2 are refused, and bit 1 is voltage 0. The scale is one by the code
+    # of full scale.
+    AdcDriver(
+        source="ade9000.c of Linux 6.18",
+        names=r"ade9000",
+        fault="its driver stores voltages in the place of currents, and its scale is not in"
+        " milliamperes",
+    ),
     AdcDriver(source="ad7766.c:249", names=r"ad776[67](-[12])?"),
     AdcDriver(source="ad7768-1.c:135,647", names=r"ad7768-1"),
     AdcDriver(

@@ -66,6 +66,8 @@ class IioAdc(Driver):
                 f"{self._name} has no buffer: its driver cannot capture continuously; "
                 "use an ADC with an IIO buffer"
             )
+        if self._driver.fault:
+            raise DeviceError(f"{self._name}: {self._driver.fault}; use another ADC")
         self._elements = sysfs.element_folder(folder)
         node = dev / folder.name
         try:

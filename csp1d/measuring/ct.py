@@ -18,7 +18,7 @@ _USUAL_AMPERES = 16.0
 probably wrong."""
 
 _NOISY_BITS = 16
-"""A signed input with at least this many bits always has noise of a code or more. An unsigned one
+"""A signed input with at least this many bits has noise, if not in each second. An unsigned one
 that does not answer stands at an end of its range."""
 
 _NEVER_QUIET_BITS = 18

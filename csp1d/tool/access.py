@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The udev rules that give csp1d devices that are not those of the HAT.
+"""The udev rules that give csp1d devices that are not those of the HAT, or keep others away.
 
 csp1d's own rules (systemd/40-csp1d.rules) let it use the ADC, the GPIO chip and the LEDs that have
 the names of the HAT. For devices with other names, this file of the machine, which udev reads
@@ -29,7 +29,7 @@ _UDEV = Path("/run/udev/control")
 
 def rules(config: Config, hardware: Hardware, sysfs_root: Path = Path("/sys")) -> Iterator[str]:
     """A rule for each device of this machine that the configuration names and csp1d's own rules do
-    not cover."""
+    not cover. Serial ports need no access, but USB adapters have ModemManager's attention."""
     wanted, hat = config.adc.device, AdcConfig().device
     for adc in hardware.adcs:
         names = {"KERNEL": adc.sys_name, "ATTR{name}": adc.name, "ATTR{label}": adc.label}
@@ -48,6 +48,10 @@ def rules(config: Config, hardware: Hardware, sysfs_root: Path = Path("/sys")) -
             yield _rule(
                 "gpio", *(("KERNELS", parent) if is_hardware else ("KERNEL", chip.node.name))
             )
+    for port in hardware.ports:
+        if port.is_usb and str(port.node) == config.p1.device:
+            # ModemManager would probe it.
+            yield f'SUBSYSTEM=="tty", KERNEL=="{port.node.name}", ENV{{ID_MM_PORT_IGNORE}}="1"'
     for led in hardware.leds:
         if led.name in vars(config.leds).values() and not led.name.startswith("csp1:"):
             yield _rule("leds", "KERNEL", led.name)
@@ -66,7 +70,7 @@ def grant(config: Config, hardware: Hardware) -> bool:
     with replacing(RULES, ConfigError, mode=0o644) as file:
         text = "".join(f"{line}\n" for line in [*lines, *missing])
         file.write(text.encode(errors="surrogateescape"))
-    subsystems = [f"--subsystem-match={name}" for name in ("iio", "gpio", "leds")]
+    subsystems = [f"--subsystem-match={name}" for name in ("iio", "gpio", "leds", "tty")]
     for command in (["control", "--reload"], ["trigger", *subsystems], ["settle", "--timeout=10"]):
         # In a chroot, udev does not run.
         if _UDEV.is_socket():

@@ -49,6 +49,8 @@ USB_CANNOT_FLUSH = "USB: after an abort, the rest of the telegram is still trans
 def adc_fault(adc: IioDevice) -> str:
     if not adc.has_buffer or not adc.has_node:
         return "no buffer: its driver cannot capture continuously"
+    if adc.driver.fault:
+        return adc.driver.fault
     if not inputs(adc):
         types = ", ".join(sorted({channel.type for channel in adc.channels}))
         return f"no voltage or current input in its buffer that csp1d can read: {types or 'none'}"

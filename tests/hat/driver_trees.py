@@ -369,13 +369,12 @@ ADCS = (
     Adc(
         "ade9000",
         type="be:s32/32>>0",
-        inputs={**{f"current{n}": n for n in range(3)}, **singles(3, 3)},
-        scale=0.001,
+        inputs={**{f"current{n}": n for n in range(3)}, **singles(3, 1)},
+        scale=0.000000013,
         scale_file="in_{}_scale",
         has_timestamp=False,
         accepts=None,
-        trigger=None,
-        note="milliamperes per code: 0.001",
+        fault="its driver stores voltages in the place of currents",
     ),
     Adc(
         "ad7766-1",

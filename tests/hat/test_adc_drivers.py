@@ -113,6 +113,8 @@ def test_each_driver(adc: Adc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (choose_adc(hardware.adcs) is None) == bool(adc.fault)
     if adc.fault:
         assert f"not usable: {adc.fault}" in report
+        with pytest.raises(DeviceError):
+            opened_with(machine, {Phase.L1: next(iter(adc.inputs), "voltage0")}, DirectionConfig())
         return
     assert phases(found) == adc.phases
 

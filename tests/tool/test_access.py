@@ -14,7 +14,7 @@ from test_suggest_config import ADC, HAT, MCP3912
 from csp1d.config import AdcConfig, Config, LedsConfig, P1Config, RequestConfig
 from csp1d.config_file import load
 from csp1d.errors import ConfigError
-from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, LedDevice
+from csp1d.hat.hardware import GpioChip, GpioLine, Hardware, LedDevice, SerialPort
 from csp1d.tool import access
 from csp1d.tool.commands import discover
 
@@ -134,6 +134,24 @@ def sysfs(tmp_path: Path) -> Path:
         (trigger / "name").write_text(f"{name}\n")
     (root / "bus/iio/devices/trigger0/sampling_frequency").touch()
     return root
+
+
+@pytest.mark.parametrize(
+    ("device", "rules"),
+    [
+        ("/dev/ttyUSB0", ['SUBSYSTEM=="tty", KERNEL=="ttyUSB0", ENV{ID_MM_PORT_IGNORE}="1"']),
+        ("/dev/ttyS1", []),
+        ("/dev/csp1d/p1", []),
+    ],
+)
+def test_modem_manager_is_kept_from_a_usb_adapter(
+    sysfs: Path, device: str, rules: list[str]
+) -> None:
+    ports = tuple(
+        SerialPort(Path(node), is_console=False, users=(), is_usb="USB" in node)
+        for node in ("/dev/ttyUSB0", "/dev/ttyUSB1", "/dev/ttyS1")
+    )
+    assert told(Config(p1=P1Config(device=device)), Hardware(ports=ports), sysfs) == rules
 
 
 def told(config: Config, hardware: Hardware, root: Path) -> list[str]:

@@ -297,7 +297,7 @@ def test_an_adc_that_measures_current_offers_its_currents_alone() -> None:
     """As an energy meter: its voltage inputs are those of the mains."""
     meter = replace(
         ADC,
-        name="ade9000",
+        name="meter",
         channels=tuple(
             IioChannel(f"{kind}{n}", 3 * place + n, "be:s32/32>>0", 0.01)
             for place, kind in enumerate(("voltage", "current"))
