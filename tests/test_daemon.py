@@ -1271,6 +1271,33 @@ def test_what_was_measured_before_a_suspend_is_not_sent_after_it(
 
 
 @pytest.mark.usefixtures("signals")
+def test_a_reading_that_was_computed_across_a_suspend_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, clock, asleep_ns = HeldLineHat(), time.clock_gettime_ns, [0]
+    daemon = Daemon(board, Config(http=HttpConfig(listen="")), tmp_path / "csp1d.toml")
+    daemon.start()
+    board.line.high = True
+    monkeypatch.setattr(
+        time,
+        "clock_gettime_ns",
+        lambda which: clock(which) + (which == time.CLOCK_BOOTTIME) * asleep_ns[0],
+    )
+
+    def poll(now_ns: int) -> list[Reading]:
+        asleep_ns[0] = 600_000_000_000
+        return [Reading(1, time.monotonic_ns(), 1.0, {}, 50.0, 4000, 0)]
+
+    monkeypatch.setattr(daemon, "_wait", set)
+    monkeypatch.setattr(daemon._sampler, "poll", poll)
+    daemon._turn()
+    assert daemon._sender.last_telegram == b""
+    daemon._turn()
+    assert daemon._sender.last_telegram != b""
+    daemon._stop()
+
+
+@pytest.mark.usefixtures("signals")
 def test_a_process_that_was_held_between_two_clocks_has_not_slept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -284,14 +284,14 @@ class IioAdc(Driver):
             unit = self._driver.hertz_per_unit if file.parent == self._folder else 1
             number = rate / (unit or 1)
             try:
-                file.write_text(f"{number:g}" if number % 1 else str(int(number)))
+                file.write_text(f"{number:.9g}")
             except OSError as error:
                 if isinstance(error, PermissionError) and not sysfs.is_read_only(file):
                     # A new trigger runs at 100 Hz; its file is root's until udev has handled it.
-                    raise self._write_error(file, f"{rate:g}", error) from error
+                    raise self._write_error(file, f"{rate:.9g}", error) from error
                 choices = self._driver.in_hertz(" ".join(map(sysfs.text, available[:1])))
                 fault = (
-                    f"{self._name} rejects adc.sampling_frequency_hz = {rate:g} "
+                    f"{self._name} rejects adc.sampling_frequency_hz = {rate:.9g} "
                     f"({error.strerror}); available: {choices or 'not reported'}"
                 )
             actual = float(self._read(file)) * unit

@@ -38,9 +38,12 @@ class SysfsLed(Driver):
     def switch(self, on: bool) -> None:
         if self._has_trigger and not on:
             self._write("activate", "0")
-        else:
-            # Writing 0 would detach a trigger.
-            self._write("brightness", self._full if on else "0")
+            return
+        if self._has_trigger:
+            # The trigger would not end a light that it did not begin.
+            self._write("trigger", "none")
+            self._has_trigger = False
+        self._write("brightness", self._full if on else "0")
 
     def light(self, milliseconds: int) -> bool:
         if not self._has_trigger and _TRIGGER in self._triggers():

@@ -59,8 +59,9 @@ class Snapshot:
     last_telegram: bytes = b""
 
     def fresh(self, now_ns: int) -> Reading | None:
-        """The last reading, or None if it is too old to describe the present current."""
-        return _if_fresh(self.reading, now_ns)
+        """The last reading; None if it is too old to describe the present current, or an input has
+        failed since."""
+        return None if self.fresh_failed(now_ns) else _if_fresh(self.reading, now_ns)
 
     def fresh_failed(self, now_ns: int) -> Reading | None:
         """The last reading with a failed input, or None if it is too old."""

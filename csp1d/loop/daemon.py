@@ -120,7 +120,7 @@ class Daemon:
         self._sender.on_ready(ready)
         self._indicators.on_request(bool(self._sender.requested))
         readings = self._sampler.poll(now_ns)
-        if readings:
+        if readings and not self._check_sleep():
             # After a pause there may be several; only the newest can be fresh.
             self._publish(readings[-1])
         if changed or readings or now_ns >= self._search_ns:
@@ -146,16 +146,20 @@ class Daemon:
     def _take_snapshot(self) -> Snapshot:
         return take_snapshot(*self._parts(), self._config.site, self._problems)
 
-    def _check_sleep(self) -> None:
-        """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood."""
+    def _check_sleep(self) -> bool:
+        """After a suspend nothing measured before it is fresh, although CLOCK_MONOTONIC stood.
+
+        Returns whether there was one since the last call.
+        """
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-        if asleep_ns - self._asleep_ns > _SLEEP_NS:
+        if has_slept := asleep_ns - self._asleep_ns > _SLEEP_NS:
             # First what is leaving now.
             self._sender.discard()
             self._sampler.configure(self._config)
             self._indicators.on_reading(0.0)
         # BOOTTIME is read first: if the process is held in between, the difference is too small.
         self._asleep_ns = max(self._asleep_ns, asleep_ns)
+        return has_slept
 
     def _waits_for_telegram(self) -> bool:
         """Whether a stop or reload lets the telegram under way end whole.

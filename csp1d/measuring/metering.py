@@ -75,16 +75,19 @@ class Metering:
         self._hertz: float | None = None
         self._moments: list[Moments] = []
 
-    def feed(self, scans: bytes, read_ns: int | None = None) -> list[Reading]:
+    def feed(
+        self, scans: bytes, read_ns: int | None = None, is_held: bool = False
+    ) -> list[Reading]:
         """Add any number of whole scans; returns the readings that they complete.
 
-        `read_ns` is CLOCK_MONOTONIC at the read, None in a replay. Raises ScanFormatError if the
+        `read_ns` is CLOCK_MONOTONIC after the read, None in a replay. `is_held`: the process was
+        held about the read, which may have been long before that. Raises ScanFormatError if the
         bytes are not whole scans.
         """
         size = self._format.scan_bytes
         data = memoryview(scans)
         readings: list[Reading] = []
-        self.timeline.start_read(len(data) // size, read_ns)
+        self.timeline.start_read(len(data) // size, read_ns, is_held)
         # One second at a time, so that a backlog needs little memory besides its bytes.
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:

@@ -30,6 +30,8 @@ _LAG_NS = 10 * MS_NS
 _LARGE_LAG_NS = 100 * MS_NS
 _LAG_READS, _LARGE_LAG_READS = 5, 2
 """Reads in a row whose lag shows a loss; on a busy machine several may be late."""
+_BACKLOG_NS = 5 * SECOND_NS // 4
+"""A read of scans for a longer time comes after a pause of the process, not after a loss."""
 _GROWTHS = 3
 """A lag that grows this often in a row is another rate."""
 
@@ -49,17 +51,20 @@ class Timestamps:
         self._wrong_speeds = 0
         self._least_lag_ns: int | None = None
 
-    def check(self, timestamps: Integers, read_ns: int | None, is_last: bool) -> tuple[int, str]:
+    def check(
+        self, timestamps: Integers, read_ns: int | None, is_last: bool, is_held: bool
+    ) -> tuple[int, str]:
         """Return how many timestamps precede the first one that cannot be a time, and the reason.
 
-        They are of a read at `read_ns` (None in a replay); `is_last`: its last ones.
+        They are of a read at `read_ns` (None in a replay); `is_last`: its last ones; `is_held`:
+        see `Metering.feed`.
         """
         good, reason = self._count_valid(timestamps, read_ns)
         if good:
             newest_ns = int(np.maximum.reduce(timestamps[:good]))
             self._newest_ns = newest_ns = max(newest_ns, self._newest_ns or newest_ns)
             self._speed_scans += good
-            if read_ns is not None and is_last and good == len(timestamps):
+            if read_ns is not None and is_last and good == len(timestamps) and not is_held:
                 reason = self._check_speed(newest_ns, read_ns)
         return (0 if reason and good == len(timestamps) else good), reason
 
@@ -134,10 +139,10 @@ class Reads:
         self._points.append((position, read_ns))
         return True
 
-    def follow(self, position: int, scans: int, read_ns: int) -> int:
+    def follow(self, position: int, scans: int, read_ns: int, is_held: bool) -> int:
         """Move the clock by a read of `scans` scans, the last one before `position`.
 
-        Returns the number of scans that were lost before them.
+        `is_held`: see `Metering.feed`. Returns the number of scans that were lost before them.
         """
         passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
         lag_ns = float(read_ns - self.clock.time_ns(position)) if self.clock else 0.0
@@ -147,7 +152,8 @@ class Reads:
         lost, self.is_late = 0, lag_ns > usual_ns
         if self.clock and self.is_late:
             # If not, it stands still, or this is a part of a backlog.
-            if scans and passed_ns > 0.75 * scans * self.clock.period_ns:
+            scans_ns = scans * self.clock.period_ns
+            if scans and passed_ns > 0.75 * scans_ns and scans_ns < _BACKLOG_NS and not is_held:
                 lost = self._find_lost(lag_ns, read_ns)
         else:
             self._lags, self._growths = [], 0

@@ -222,8 +222,8 @@ def _adc_tables(hardware: Hardware) -> Iterator[str]:
             hertz = min(hertz, FASTEST_HRTIMER_HERTZ)
         yield f"# Available: {adc.available_frequencies}"
         if _folds(hertz):
-            yield f"# {hertz:g} {FOLDED}."
-        yield f"sampling_frequency_hz = {hertz:g}"
+            yield f"# {hertz:.9g} {FOLDED}."
+        yield f"sampling_frequency_hz = {hertz:.9g}"
     yield ""
     yield "# Compare with the wiring: input, ratio and burden of each transformer."
     for number, phase in enumerate(Phase):

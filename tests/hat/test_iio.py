@@ -122,6 +122,16 @@ def test_set_up_leaves_the_capture_running_as_configured(tree: Tree) -> None:
     assert tree.read("buffer/enable") == "0"
 
 
+@pytest.mark.parametrize(
+    ("hertz", "written"), [(15625.125, "15625.125"), (1e6, "1000000"), (10_000_000, "10000000")]
+)
+def test_the_driver_gets_the_rate_as_it_is_configured(
+    tree: Tree, hertz: float, written: str
+) -> None:
+    tree.open(AdcConfig(sampling_frequency_hz=hertz, buffer_seconds=1)).close()
+    assert tree.read("sampling_frequency") == written
+
+
 def test_the_format_has_layout_scale_and_offset(tmp_path: Path) -> None:
     form = Tree(tmp_path, MCP3912 | {"name": "unlisted"}).open().format
     assert form.sampling_frequency_hz == 4000

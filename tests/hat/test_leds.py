@@ -57,6 +57,17 @@ def test_an_led_with_the_trigger_goes_dark_without_losing_it(tmp_path: Path) -> 
     assert files["trigger"] == "none timer [transient]"
 
 
+def test_an_led_that_is_switched_on_has_no_trigger_that_would_keep_it_lit(tmp_path: Path) -> None:
+    """As one that another role had before: the trigger ends only a light that it began."""
+    folder = led_tree(tmp_path, "none timer [transient]")
+    led = SysfsLed(NAME, tmp_path)
+    led.switch(True)
+    files = read(folder)
+    assert (files["trigger"], files["brightness"]) == ("none", "255")
+    led.switch(False)
+    assert read(folder)["brightness"] == "0"
+
+
 def test_without_the_trigger_the_led_is_switched(tmp_path: Path) -> None:
     folder = led_tree(tmp_path, "[none] timer")
     assert not SysfsLed(NAME, tmp_path).light(480)

@@ -405,7 +405,9 @@ def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.Mon
     assert sampler.readings_total == readings_total
     feed = Metering.feed
 
-    def nothing(self: Metering, scans: bytes, read_ns: int | None = None) -> list[Reading]:
+    def nothing(
+        self: Metering, scans: bytes, read_ns: int | None = None, is_held: bool = False
+    ) -> list[Reading]:
         feed(self, scans, read_ns)
         return []
 
@@ -439,6 +441,61 @@ def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
     assert len(run(board, sampler, 10)) >= 5
     assert sampler.is_up
     assert board.opened_ns == [START_NS]
+
+
+class HeldBoard(Board):
+    """A current that grows by 1 A per second tells when it flowed; reads may take long."""
+
+    def __init__(self, has_timestamps: bool) -> None:
+        super().__init__()
+        self.format = hat_format(rate=RATE, timestamp=has_timestamps)
+        self.hold_ns = 0
+
+    def read(self) -> bytes:
+        end = (self.now_ns - START_NS) * RATE // SECOND
+        numbers = np.arange(self._read, end)
+        seconds, stamps = numbers / RATE, START_NS + numbers * (SECOND // RATE)
+        self._read = end
+        codes = codes_of((5 + seconds) * current(seconds, 50.0, 1.0))
+        self.now_ns += self.hold_ns
+        return pack(self.format, [codes] * 3, stamps)
+
+    def fresh(self, readings: list[Reading]) -> list[Reading]:
+        """The newest of the readings if it may be sent. It is as old as it seems."""
+        newest = [reading for reading in readings[-1:] if self.now_ns - reading.end_ns <= SECOND]
+        for reading in newest:
+            flowed_ns = (reading.amperes(Phase.L1) - 5 + reading.window_seconds / 2) * SECOND
+            assert START_NS + flowed_ns == pytest.approx(reading.end_ns, abs=50 * MILLISECOND)
+        return newest
+
+
+@pytest.mark.parametrize("has_timestamps", [True, False])
+@pytest.mark.parametrize(
+    ("least", "most", "count"), [(0.2, 0.6, 54), (0.8, 1.6, 1), (1, 3, 0), (2, 5, 0)]
+)
+def test_a_process_that_is_held_after_its_reads_sends_nothing_old(
+    least: float, most: float, count: int, has_timestamps: bool
+) -> None:
+    board = HeldBoard(has_timestamps)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 6)
+    holds = np.random.default_rng(1).uniform(least, most, 1000)
+    fresh: list[Reading] = []
+    while board.now_ns < START_NS + 60 * SECOND:
+        board.now_ns = max(board.now_ns, sampler.wake_ns)
+        board.hold_ns = round(holds[board.reads] * SECOND)
+        board.reads += 1
+        fresh += board.fresh(sampler.poll(board.now_ns))
+    assert len(fresh) >= count
+    # After that, all is as before.
+    board.hold_ns = 0
+    run(board, sampler, 5)
+    later = run(board, sampler, 20)
+    assert len(later) >= 19
+    assert board.fresh(later)
+    assert sampler.lost_scans_total == 0
+    assert sampler._metering is not None
+    assert sampler._metering.timeline.clock_fault is None
 
 
 @pytest.mark.parametrize("first_scans", [1, 4, 8])
@@ -502,7 +559,9 @@ def test_a_reading_from_the_future_is_discarded(monkeypatch: pytest.MonkeyPatch)
     assert run(board, sampler, 3)
     feed = Metering.feed
 
-    def ahead(self: Metering, scans: bytes, read_ns: int | None = None) -> list[Reading]:
+    def ahead(
+        self: Metering, scans: bytes, read_ns: int | None = None, is_held: bool = False
+    ) -> list[Reading]:
         readings = feed(self, scans, read_ns)
         end_ns = board.now_ns + shift_ns
         return [dataclasses.replace(reading, end_ns=end_ns) for reading in readings]

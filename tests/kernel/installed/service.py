@@ -62,8 +62,10 @@ def entries(*options: str) -> list[dict[str, str]]:
 
 
 def cursor() -> str:
-    """The present end of the journal, as an option for a later query."""
-    last = run("journalctl", "--lines=0", "--show-cursor").strip().rpartition("-- cursor: ")[2]
+    """The present end of csp1d's journal, as an option for a later query."""
+    # journalctl 252 skips a line of the unit if that of the cursor is of another one.
+    shown = run("journalctl", "--unit", UNIT, "--lines=1", "--show-cursor")
+    last = shown.strip().rpartition("-- cursor: ")[2]
     return f"--after-cursor={last}"
 
 
