@@ -120,7 +120,7 @@ class Daemon:
         self._sender.on_ready(ready)
         self._indicators.on_request(bool(self._sender.requested))
         readings = self._sampler.poll(now_ns)
-        if readings and not self._check_sleep():
+        if not self._check_sleep() and readings:
             # After a pause there may be several; only the newest can be fresh.
             self._publish(readings[-1])
         if changed or readings or now_ns >= self._search_ns:

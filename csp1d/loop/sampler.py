@@ -53,8 +53,6 @@ _LEARNING_NS = 1_100 * MS_NS
 _MAX_AHEAD_NS = 10 * MS_NS
 """A reading ends one scan period after its last scan, thus slightly in the future. One that ends
 later than this has its time from a wrong clock."""
-_HELD_NS = 100 * MS_NS
-"""A read that takes longer was interrupted, before or after the kernel copied the scans."""
 _SEARCH_NS = 1_000 * MS_NS
 _LEAST_BUFFER, _MOST_BUFFER = 0.8, 2.0
 """Length of the kernel's buffer at the measured rate, as a part of the configured one. It was sized
@@ -165,14 +163,13 @@ class Sampler:
         assert metering is not None
         lost_before = metering.timeline.lost_scans_total
         try:
-            before_ns = self._clock()
+            began_ns = self._clock()
             scans = adc.read()
             # The time after the read: no scan in it is later.
             now_ns = max(now_ns, self._clock())
             if scans:
                 self._keep(adc, scans, now_ns)
-            is_held = now_ns - before_ns > _HELD_NS
-            readings = metering.feed(scans, now_ns, is_held) if scans else []
+            readings = metering.feed(scans, now_ns, began_ns) if scans else []
         except (OSError, ScanFormatError) as error:
             self._fail(error, now_ns)
             return []

@@ -76,18 +76,18 @@ class Metering:
         self._moments: list[Moments] = []
 
     def feed(
-        self, scans: bytes, read_ns: int | None = None, is_held: bool = False
+        self, scans: bytes, read_ns: int | None = None, began_ns: int | None = None
     ) -> list[Reading]:
         """Add any number of whole scans; returns the readings that they complete.
 
-        `read_ns` is CLOCK_MONOTONIC after the read, None in a replay. `is_held`: the process was
-        held about the read, which may have been long before that. Raises ScanFormatError if the
+        `read_ns` is CLOCK_MONOTONIC after the read, None in a replay, and `began_ns` before it, by
+        default the same: the process may have been held in between. Raises ScanFormatError if the
         bytes are not whole scans.
         """
         size = self._format.scan_bytes
         data = memoryview(scans)
         readings: list[Reading] = []
-        self.timeline.start_read(len(data) // size, read_ns, is_held)
+        self.timeline.start_read(len(data) // size, read_ns, began_ns)
         # One second at a time, so that a backlog needs little memory besides its bytes.
         step = max(1024, int(self._format.sampling_frequency_hz)) * size
         while data:

@@ -30,8 +30,9 @@ _LAG_NS = 10 * MS_NS
 _LARGE_LAG_NS = 100 * MS_NS
 _LAG_READS, _LARGE_LAG_READS = 5, 2
 """Reads in a row whose lag shows a loss; on a busy machine several may be late."""
-_BACKLOG_NS = 5 * SECOND_NS // 4
-"""A read of scans for a longer time comes after a pause of the process, not after a loss."""
+_HELD_NS = 100 * MS_NS
+"""The process was held during a read that took longer, before or after the scans were copied: its
+end says little about them."""
 _GROWTHS = 3
 """A lag that grows this often in a row is another rate."""
 
@@ -52,19 +53,19 @@ class Timestamps:
         self._least_lag_ns: int | None = None
 
     def check(
-        self, timestamps: Integers, read_ns: int | None, is_last: bool, is_held: bool
+        self, timestamps: Integers, read_ns: int | None, began_ns: int | None, is_last: bool
     ) -> tuple[int, str]:
         """Return how many timestamps precede the first one that cannot be a time, and the reason.
 
-        They are of a read at `read_ns` (None in a replay); `is_last`: its last ones; `is_held`:
-        see `Metering.feed`.
+        They are of a read from `began_ns` to `read_ns` (None in a replay); `is_last`: its last.
         """
         good, reason = self._count_valid(timestamps, read_ns)
         if good:
             newest_ns = int(np.maximum.reduce(timestamps[:good]))
             self._newest_ns = newest_ns = max(newest_ns, self._newest_ns or newest_ns)
             self._speed_scans += good
-            if read_ns is not None and is_last and good == len(timestamps) and not is_held:
+            is_whole = is_last and good == len(timestamps)
+            if is_whole and read_ns and began_ns and read_ns - began_ns <= _HELD_NS:
                 reason = self._check_speed(newest_ns, read_ns)
         return (0 if reason and good == len(timestamps) else good), reason
 
@@ -139,10 +140,10 @@ class Reads:
         self._points.append((position, read_ns))
         return True
 
-    def follow(self, position: int, scans: int, read_ns: int, is_held: bool) -> int:
+    def follow(self, position: int, scans: int, read_ns: int, began_ns: int) -> int:
         """Move the clock by a read of `scans` scans, the last one before `position`.
 
-        `is_held`: see `Metering.feed`. Returns the number of scans that were lost before them.
+        For the times see `Metering.feed`. Returns the number of scans that were lost before them.
         """
         passed_ns, self._previous_ns = read_ns - self._previous_ns, read_ns
         lag_ns = float(read_ns - self.clock.time_ns(position)) if self.clock else 0.0
@@ -151,15 +152,22 @@ class Reads:
             usual_ns += min(self.clock.error, 0.1) * (read_ns - self._points[-1][1])
         lost, self.is_late = 0, lag_ns > usual_ns
         if self.clock and self.is_late:
+            # A read returns all scans that were available when it began: what it took longer for
+            # is no lag of theirs.
+            lag_ns -= read_ns - began_ns
+            if lag_ns <= usual_ns:
+                self._lags, self._growths = [], 0
             # If not, it stands still, or this is a part of a backlog.
-            scans_ns = scans * self.clock.period_ns
-            if scans and passed_ns > 0.75 * scans_ns and scans_ns < _BACKLOG_NS and not is_held:
+            elif scans and passed_ns > 0.75 * scans * self.clock.period_ns:
                 lost = self._find_lost(lag_ns, read_ns)
         else:
             self._lags, self._growths = [], 0
             if lag_ns < -_LARGE_LAG_NS:
                 self._forget()  # it delivers more scans per second than before
-            if self.add(position, read_ns):
+            # For a first clock, the beginning of a long read: it makes scans older, never fresher.
+            is_held = read_ns - began_ns > _HELD_NS
+            at_ns = began_ns if is_held else read_ns
+            if not (is_held and self.clock) and self.add(position, at_ns):
                 self.fit()
         if self.clock:
             self.clock.stop_at(position + lost, read_ns)

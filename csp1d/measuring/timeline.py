@@ -102,7 +102,7 @@ class Timeline:
         self._reads = Reads()
         self._remaining = 0  # scans of the current read that are not added yet
         self._read_ns: int | None = None
-        self._is_held = False
+        self._began_ns: int | None = None
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
         self._first_hertz: float | None = None  # the first rate measured from timestamps
@@ -153,19 +153,17 @@ class Timeline:
         wait = round(confirm_scans(clock.period_ns) * clock.period_ns)
         return max(self._grid_ns + wait, newest_ns + wait // 8)
 
-    def start_read(self, scans: int, read_ns: int | None, is_held: bool) -> None:
-        """Begin a read of `scans` scans that returned at `read_ns` (None in a replay).
-
-        `is_held`: see `Metering.feed`.
-        """
-        self._remaining, self._read_ns, self._is_held = scans, read_ns, is_held
-        if read_ns is None:
+    def start_read(self, scans: int, read_ns: int | None, began_ns: int | None) -> None:
+        """Begin a read of `scans` scans; for the times see `Metering.feed`."""
+        began_ns = read_ns if began_ns is None else began_ns
+        self._remaining, self._read_ns, self._began_ns = scans, read_ns, began_ns
+        if read_ns is None or began_ns is None:
             return
         after = self._pending.next_position + scans
         if self._timestamps:
             self._reads.add(after, read_ns)
             return
-        lost = self._reads.follow(after, scans, read_ns, is_held)
+        lost = self._reads.follow(after, scans, read_ns, began_ns)
         if lost or self._reads.is_late:
             self._unsure = after + lost
         self._pending.next_position += lost
@@ -183,7 +181,9 @@ class Timeline:
         stamps = None
         if self._timestamps and timestamps is not None:
             is_last = scans == self._remaining
-            good, reason = self._timestamps.check(timestamps, self._read_ns, is_last, self._is_held)
+            good, reason = self._timestamps.check(
+                timestamps, self._read_ns, self._began_ns, is_last
+            )
             if good == 0:
                 self._reject(reason)
             else:

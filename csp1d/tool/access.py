@@ -21,9 +21,7 @@ from csp1d.tool.output import replacing
 
 RULES = Path("/etc/udev/rules.d/39-csp1d.rules")
 
-_HEADING = (
-    "# Devices that csp1d may use beside those of its HAT, see csp1d(8). From csp1ctl discover.\n"
-)
+_HEADING = "# Devices of csp1d beside those of its HAT, see csp1d(8). From csp1ctl discover.\n"
 _UDEV = Path("/run/udev/control")
 
 
@@ -49,7 +47,9 @@ def rules(config: Config, hardware: Hardware, sysfs_root: Path = Path("/sys")) -
                 "gpio", *(("KERNELS", parent) if is_hardware else ("KERNEL", chip.node.name))
             )
     for port in hardware.ports:
-        if port.is_usb and str(port.node) == config.p1.device:
+        # csp1d's own rule covers its link, whatever that points to.
+        named = Path(config.p1.device)
+        if port.is_usb and named.parent.name != "csp1d" and named.resolve() == port.node.resolve():
             # ModemManager would probe it.
             yield f'SUBSYSTEM=="tty", KERNEL=="{port.node.name}", ENV{{ID_MM_PORT_IGNORE}}="1"'
     for led in hardware.leds:
@@ -70,7 +70,11 @@ def grant(config: Config, hardware: Hardware) -> bool:
     with replacing(RULES, ConfigError, mode=0o644) as file:
         text = "".join(f"{line}\n" for line in [*lines, *missing])
         file.write(text.encode(errors="surrogateescape"))
-    subsystems = [f"--subsystem-match={name}" for name in ("iio", "gpio", "leds", "tty")]
+    subsystems = [
+        f"--subsystem-match={name}"
+        for name in ("iio", "gpio", "leds", "tty")
+        if any(rule.startswith(f'SUBSYSTEM=="{name}"') for rule in missing)
+    ]
     for command in (["control", "--reload"], ["trigger", *subsystems], ["settle", "--timeout=10"]):
         # In a chroot, udev does not run.
         if _UDEV.is_socket():

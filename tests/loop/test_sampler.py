@@ -406,7 +406,7 @@ def test_scans_that_make_no_reading_set_the_adc_up_again(monkeypatch: pytest.Mon
     feed = Metering.feed
 
     def nothing(
-        self: Metering, scans: bytes, read_ns: int | None = None, is_held: bool = False
+        self: Metering, scans: bytes, read_ns: int | None = None, began_ns: int | None = None
     ) -> list[Reading]:
         feed(self, scans, read_ns)
         return []
@@ -454,6 +454,7 @@ class HeldBoard(Board):
     def read(self) -> bytes:
         end = (self.now_ns - START_NS) * RATE // SECOND
         numbers = np.arange(self._read, end)
+        numbers = numbers[(numbers < self.pause[0]) | (numbers >= self.pause[1])]
         seconds, stamps = numbers / RATE, START_NS + numbers * (SECOND // RATE)
         self._read = end
         codes = codes_of((5 + seconds) * current(seconds, 50.0, 1.0))
@@ -496,6 +497,38 @@ def test_a_process_that_is_held_after_its_reads_sends_nothing_old(
     assert sampler.lost_scans_total == 0
     assert sampler._metering is not None
     assert sampler._metering.timeline.clock_fault is None
+
+
+@pytest.mark.parametrize("has_timestamps", [True, False])
+def test_scans_that_are_lost_while_reads_take_long_cost_few_readings(has_timestamps: bool) -> None:
+    board = HeldBoard(has_timestamps)
+    board.pause = (20 * RATE, 21 * RATE + RATE // 2)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 6)
+    holds = np.random.default_rng(1).uniform(0.12, 0.4, 1000)
+    fresh: list[Reading] = []
+    while board.now_ns < START_NS + 60 * SECOND:
+        board.now_ns = max(board.now_ns, sampler.wake_ns)
+        board.hold_ns = round(holds[board.reads] * SECOND)
+        board.reads += 1
+        fresh += board.fresh(sampler.poll(board.now_ns))
+    assert sampler.lost_scans_total == pytest.approx(1.5 * RATE, rel=0.02)
+    assert len([reading for reading in fresh if reading.end_ns < START_NS + 20 * SECOND]) >= 13
+    assert len([reading for reading in fresh if reading.end_ns > START_NS + 30 * SECOND]) >= 29
+
+
+@pytest.mark.parametrize("hold_seconds", [0.2, 0.92, 1.5])
+def test_an_adc_without_timestamps_that_is_started_by_a_held_process_seems_no_fresher(
+    hold_seconds: float,
+) -> None:
+    board = HeldBoard(has_timestamps=False)
+    board.hold_ns = round(hold_seconds * SECOND)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    while board.now_ns < START_NS + 40 * SECOND:
+        board.now_ns = max(board.now_ns, sampler.wake_ns)
+        for reading in sampler.poll(board.now_ns)[-1:]:
+            flowed_ns = (reading.amperes(Phase.L1) - 5 + reading.window_seconds / 2) * SECOND
+            assert reading.end_ns - START_NS < flowed_ns + 50 * MILLISECOND
 
 
 @pytest.mark.parametrize("first_scans", [1, 4, 8])
@@ -560,7 +593,7 @@ def test_a_reading_from_the_future_is_discarded(monkeypatch: pytest.MonkeyPatch)
     feed = Metering.feed
 
     def ahead(
-        self: Metering, scans: bytes, read_ns: int | None = None, is_held: bool = False
+        self: Metering, scans: bytes, read_ns: int | None = None, began_ns: int | None = None
     ) -> list[Reading]:
         readings = feed(self, scans, read_ns)
         end_ns = board.now_ns + shift_ns

@@ -144,7 +144,8 @@ def followed(reads: Sequence[tuple[float, int]]) -> tuple[Reads, list[int]]:
     """The clock after reads (ms after the start, scans), and what it counted as lost at each."""
     clock, position, lost = Reads(), 0, []
     for at_ms, scans in reads:
-        lost.append(clock.follow(position + scans, scans, START_NS + round(at_ms * MS), False))
+        read_ns = START_NS + round(at_ms * MS)
+        lost.append(clock.follow(position + scans, scans, read_ns, read_ns))
         position += scans + lost[-1]
     return clock, lost
 
@@ -222,7 +223,7 @@ def test_the_line_follows_an_adc_that_drifts(lost_at: int | None) -> None:
     for number in range(260):
         at_ns += SECOND * (1 + 25e-6 * number)
         scans = 0 if number == lost_at else 1000
-        position += scans + clock.follow(position + scans, scans, round(at_ns), False)
+        position += scans + clock.follow(position + scans, scans, round(at_ns), round(at_ns))
         if number >= 100:
             assert clock.clock
             assert clock.clock.period_ns == pytest.approx(MS * (1 + 25e-6 * number), rel=1e-3)
