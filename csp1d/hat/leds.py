@@ -37,6 +37,7 @@ class SysfsLed(Driver):
 
     def switch(self, on: bool) -> None:
         if self._has_trigger and not on:
+            # To write 0 to the brightness would detach the trigger.
             self._write("activate", "0")
             return
         if self._has_trigger:

@@ -277,9 +277,13 @@ class Timeline:
         # Not the mean: there may be one gap.
         hertz = SECOND_NS / max(1.0, median(stamps[1:] - stamps[:-1]))
         if hertz < SLOWEST_HERTZ / 2:
-            self.slow_hertz = hertz
-            self._forget_clock(self._pending.count)
-            self._attempts = 0
+            self._reject_rate(hertz)
+
+    def _reject_rate(self, hertz: float) -> None:
+        """The ADC is too slow: drop its scans."""
+        self.slow_hertz = hertz
+        self._forget_clock(self._pending.count)
+        self._attempts = 0
 
     def _set_clock(self, count: int) -> SampleClock:
         """Create the clock from the first `count` pending stamps."""
@@ -293,11 +297,10 @@ class Timeline:
         hertz = SECOND_NS / clock.period_ns if clock.period_ns > 0 else math.inf
         # Too slow, or fast enough again, only if that is certain.
         slack = 5e-4 + (0 if self.slow_hertz else 3 * min(clock.error, 0.02))
-        self.slow_hertz = hertz if hertz * (1 + slack) < SLOWEST_HERTZ else None
-        if self.slow_hertz:
-            self._forget_clock(self._pending.count)
-            self._attempts = 0
+        if hertz * (1 + slack) < SLOWEST_HERTZ:
+            self._reject_rate(hertz)
             return False
+        self.slow_hertz = None
         if self._timestamps:
             least, most = min(hertz, SLOWEST_HERTZ), FASTEST_HERTZ
             if self._first_hertz:

@@ -27,7 +27,7 @@ _UDEV = Path("/run/udev/control")
 
 def rules(config: Config, hardware: Hardware, sysfs_root: Path = Path("/sys")) -> Iterator[str]:
     """A rule for each device of this machine that the configuration names and csp1d's own rules do
-    not cover. Serial ports need no access, but USB adapters have ModemManager's attention."""
+    not cover. A serial port needs no access, but ModemManager would probe a USB adapter."""
     wanted, hat = config.adc.device, AdcConfig().device
     for adc in hardware.adcs:
         names = {"KERNEL": adc.sys_name, "ATTR{name}": adc.name, "ATTR{label}": adc.label}
@@ -50,8 +50,7 @@ def rules(config: Config, hardware: Hardware, sysfs_root: Path = Path("/sys")) -
         # csp1d's own rule covers its link, whatever that points to.
         named = Path(config.p1.device)
         if port.is_usb and named.parent.name != "csp1d" and named.resolve() == port.node.resolve():
-            # ModemManager would probe it.
-            yield f'SUBSYSTEM=="tty", KERNEL=="{port.node.name}", ENV{{ID_MM_PORT_IGNORE}}="1"'
+            yield _rule("tty", "KERNEL", port.node.name, "ID_MM_PORT_IGNORE")
     for led in hardware.leds:
         if led.name in vars(config.leds).values() and not led.name.startswith("csp1:"):
             yield _rule("leds", "KERNEL", led.name)
@@ -97,10 +96,10 @@ def _has_link(chip: GpioChip, hardware: Hardware) -> bool:
     return any(link.resolve() == chip.node.resolve() for link in links)
 
 
-def _rule(subsystem: str, key: str, name: str) -> str:
+def _rule(subsystem: str, key: str, name: str, sets: str = "CSP1D_ACCESS") -> str:
     # A pattern: "?" is any character, and no other character here is special.
     pattern = re.sub(r"[^\w:. /,@+-]", "?", name, flags=re.ASCII)
-    return f'SUBSYSTEM=="{subsystem}", {key}=="{pattern}", ENV{{CSP1D_ACCESS}}="1"'
+    return f'SUBSYSTEM=="{subsystem}", {key}=="{pattern}", ENV{{{sets}}}="1"'
 
 
 if __name__ == "__main__":

@@ -461,6 +461,17 @@ class HeldBoard(Board):
         self.now_ns += self.hold_ns
         return pack(self.format, [codes] * 3, stamps)
 
+    def held_until(
+        self, sampler: Sampler, end_seconds: float, least: float, most: float
+    ) -> list[Reading]:
+        """The readings that may be sent, if each read takes from `least` to `most` seconds."""
+        holds, readings = np.random.default_rng(1), list[Reading]()
+        while self.now_ns < START_NS + end_seconds * SECOND:
+            self.now_ns = max(self.now_ns, sampler.wake_ns)
+            self.hold_ns = round(holds.uniform(least, most) * SECOND)
+            readings += self.fresh(sampler.poll(self.now_ns))
+        return readings
+
     def fresh(self, readings: list[Reading]) -> list[Reading]:
         """The newest of the readings if it may be sent. It is as old as it seems."""
         newest = [reading for reading in readings[-1:] if self.now_ns - reading.end_ns <= SECOND]
@@ -480,14 +491,7 @@ def test_a_process_that_is_held_after_its_reads_sends_nothing_old(
     board = HeldBoard(has_timestamps)
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     run(board, sampler, 6)
-    holds = np.random.default_rng(1).uniform(least, most, 1000)
-    fresh: list[Reading] = []
-    while board.now_ns < START_NS + 60 * SECOND:
-        board.now_ns = max(board.now_ns, sampler.wake_ns)
-        board.hold_ns = round(holds[board.reads] * SECOND)
-        board.reads += 1
-        fresh += board.fresh(sampler.poll(board.now_ns))
-    assert len(fresh) >= count
+    assert len(board.held_until(sampler, 60, least, most)) >= count
     # After that, all is as before.
     board.hold_ns = 0
     run(board, sampler, 5)
@@ -505,13 +509,7 @@ def test_scans_that_are_lost_while_reads_take_long_cost_few_readings(has_timesta
     board.pause = (20 * RATE, 21 * RATE + RATE // 2)
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     run(board, sampler, 6)
-    holds = np.random.default_rng(1).uniform(0.12, 0.4, 1000)
-    fresh: list[Reading] = []
-    while board.now_ns < START_NS + 60 * SECOND:
-        board.now_ns = max(board.now_ns, sampler.wake_ns)
-        board.hold_ns = round(holds[board.reads] * SECOND)
-        board.reads += 1
-        fresh += board.fresh(sampler.poll(board.now_ns))
+    fresh = board.held_until(sampler, 60, 0.12, 0.4)
     assert sampler.lost_scans_total == pytest.approx(1.5 * RATE, rel=0.02)
     assert len([reading for reading in fresh if reading.end_ns < START_NS + 20 * SECOND]) >= 13
     assert len([reading for reading in fresh if reading.end_ns > START_NS + 30 * SECOND]) >= 29
