@@ -210,7 +210,13 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         {},
         ["csp1ctl", "record", "0", "x"],
         2,
-        "must be a number of seconds above 0, got '0'",
+        "must be a number of seconds above 0, at most 86400, got '0'",
+    ),
+    "a time that no clock has": (
+        {},
+        ["csp1ctl", "record", "1e306", "x"],
+        2,
+        "must be a number of seconds above 0, at most 86400, got '1e306'",
     ),
     "a missing capture": (
         {},

@@ -166,10 +166,11 @@ DRIVERS = (
         note=_NO_BUFFER,
     ),
     AdcDriver(source="meson_saradc.c:1350", names=r"meson-\w+-saradc", note=_NO_BUFFER),
-    # Its own trigger is the pin ADTRG. `sampling_frequency` is the clock of the ADC.
+    # Its own trigger is the pin ADTRG. `sampling_frequency` is the clock of the ADC. Named like its
+    # device: its addresses in SAMA5D2, SAM9X60 and SAMA7G5, not 4003b000.adc of vf610_adc.c.
     AdcDriver(
         source="at91-sama5d2_adc.c:627,1421,1956",
-        names=r"[0-9a-f]+\.adc",
+        names=r"(fc03|f804c|e100)0+\.adc",
         external_triggers=r".*-external_(rising|falling|any)",
         hertz_per_unit=0,
     ),

@@ -303,6 +303,9 @@ class Sampler:
         timeline = self._metering.timeline
         if has_data:
             self._adc.mark_working()
+            if self.stalled:
+                # Half a second of each stall counts: one between any two scans must not hide them.
+                self._last_reading_ns += now_ns - self._last_data_ns - _STALLED_NS
             self._last_data_ns = now_ns
             self.stalled = False
             self._events.on_data(now_ns)
@@ -324,7 +327,6 @@ class Sampler:
             return
         if not has_data and now_ns - max(self._last_data_ns, due_ns or 0) > _STALLED_NS:
             self.stalled = True
-            self._last_reading_ns = now_ns
             self._events.on_stall(now_ns)
             if now_ns - self._last_data_ns > _SET_UP_AGAIN_NS:
                 self.close()

@@ -20,6 +20,8 @@ from csp1d.tool.output import replacing
 
 _CHUNK_BYTES = 1 << 18
 
+NO_SCANS = "the ADC has delivered no scans; check its trigger"
+
 
 @dataclass(frozen=True)
 class _Description:
@@ -70,7 +72,7 @@ def save(name: str | Path, scan_format: ScanFormat, chunks: Iterable[bytes]) -> 
         except (KeyboardInterrupt, DeviceError) as error:
             failure = error
         if not written:
-            raise failure or DeviceError("the ADC has delivered no scans; check its trigger")
+            raise failure or DeviceError(NO_SCANS)
     if failure:
         raise failure
     return written // scan_format.scan_bytes

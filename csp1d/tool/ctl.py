@@ -61,7 +61,9 @@ def _number(meaning: str, is_valid: Callable[[float], bool]) -> Callable[[str], 
     return parse
 
 
-_SECONDS = _number("a number of seconds above 0", lambda seconds: seconds > 0)
+_SECONDS = _number(
+    "a number of seconds above 0, at most 86400", lambda seconds: 0 < seconds <= 86400
+)
 _AMPERES = _number("a number of amperes", lambda amperes: True)
 _FUSE = _number("a number of amperes, at least 1", lambda amperes: amperes >= 1)
 

@@ -162,7 +162,7 @@ def nearest_frequency(available: str) -> float | None:
             lowest, step, highest = numbers
             steps = math.floor((min(_WANTED_HERTZ, highest) - lowest) / step) if step else 0
             numbers = [lowest + max(0, steps) * step]
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     fitting = [hertz for hertz in numbers if not problem(AdcConfig, "sampling_frequency_hz", hertz)]
     return min(fitting, key=_distance, default=None)

@@ -48,6 +48,13 @@ def test_each_driver_of_the_table_has_a_tree() -> None:
     assert {driver_of(adc.name) for adc in ADCS} == set(DRIVERS)
 
 
+def test_the_adc_of_another_soc_at_another_address_is_no_at91() -> None:
+    at91 = driver_of("fc030000.adc")
+    assert at91 in DRIVERS
+    assert driver_of("f804c000.adc") is driver_of("e1000000.adc") is at91
+    assert driver_of("4003b000.adc") not in DRIVERS
+
+
 def test_each_line_of_the_table_has_a_source() -> None:
     for driver in DRIVERS:
         assert re.match(r"[a-z0-9_-]+\.c(:\d+| of Linux)", driver.source), driver

@@ -443,6 +443,22 @@ def test_an_adc_that_is_too_slow_is_not_up_and_not_set_up_again(
     assert board.opened_ns == [START_NS]
 
 
+def test_an_adc_that_becomes_too_slow_is_set_up_again_and_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert len(run(board, sampler, 10)) >= 8
+    board.every = RATE
+    run(board, sampler, 60)
+    assert not sampler.is_up
+    assert len(board.opened_ns) == 2
+    assert len([text for text in caplog.messages if "csp1d needs at least 200" in text]) == 1
+    board.every = 1
+    assert len(run(board, sampler, 20)) >= 10
+    assert sampler.is_up
+
+
 class HeldBoard(Board):
     """A current that grows by 1 A per second tells when it flowed; reads may take long."""
 

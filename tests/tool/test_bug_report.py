@@ -177,6 +177,17 @@ def test_without_a_daemon_the_scans_come_from_the_adc(
     assert 1600 <= len(contents()["capture.bin"]) / 16 < 8000
 
 
+def test_an_adc_that_delivers_no_scans_gives_no_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_SCANS_SECONDS", 0.1)
+    hat = SimulatedHat(parse_scenario("L1=5"))
+    monkeypatch.setattr("csp1d.hat.kernel.KernelHat", lambda: hat)
+    monkeypatch.setattr("csp1d.hat.simulated.SimulatedAdc.read", lambda _: b"")
+    assert run(monkeypatch, "r.tar.gz") == 0
+    files = contents()
+    assert "capture.bin" not in files
+    assert files["capture-missing.txt"] == b"the ADC has delivered no scans; check its trigger\n"
+
+
 def test_scans_that_end_early_are_kept_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,7 @@ def test_a_number_is_used_only_where_no_name_is_its_own(
         ("[500 500 3000]", 3000),
         ("[1 1 100]", None),
         ("[6000 0 6000]", 6000),
+        ("[-inf 1 4000]", None),
         ("fast", None),
         ("", None),
     ],

@@ -253,6 +253,7 @@ def _capture(config: Config) -> Files:
     """The scans that can be had: if they end early, also why."""
     # Late: what these load may be what is broken.
     from csp1d.measuring.recent import MOST_BYTES
+    from csp1d.tool.capture import NO_SCANS
     from csp1d.tool.scan_source import open_source
 
     chunks: list[bytes] = []
@@ -271,6 +272,8 @@ def _capture(config: Config) -> Files:
             if not any(chunks):
                 raise
             note = str(error)
+        if not any(chunks):
+            raise DeviceError(NO_SCANS)
         size = source.format.scan_bytes
     scans = b"".join(chunks)[: MOST_BYTES // size * size]
     files = {"capture.json": description.encode(), "capture.bin": scans}
