@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile HTTP clients: ``clients.py KIND SECONDS``."""
+"""HTTP clients: ``clients.py KIND SECONDS``. All are hostile, but "page": it does as a browser that
+shows the page, opened each minute, and Prometheus."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import sys
@@ -12,6 +14,14 @@ import time
 ADDRESS = ("127.0.0.1", 19510)
 CONNECTIONS = 40
 SCRAPES_A_SECOND = 100
+PAGE_SECONDS = {
+    "/": 60,
+    "/status.json": 1,
+    "/waveform.json": 1,
+    "/history.json": 10,
+    "/metrics": 15,
+}
+"""Interval of the requests for each path."""
 
 
 def connect() -> socket.socket:
@@ -27,9 +37,26 @@ def offer(client: socket.socket, data: bytes) -> None:
         client.send(data)
 
 
+def poll(seconds: float) -> None:
+    """Request what the page and Prometheus request; each must be answered."""
+    begin = time.monotonic()
+    for second in range(round(seconds)):
+        time.sleep(max(0, begin + second - time.monotonic()))
+        for path in (path for path, interval in PAGE_SECONDS.items() if second % interval == 0):
+            client = http.client.HTTPConnection(*ADDRESS, timeout=10)
+            client.request("GET", path)
+            reply = client.getresponse()
+            if reply.status != http.client.OK or not reply.read():
+                sys.exit(f"{path}: {reply.status} in second {second}")
+            client.close()
+
+
 def main(kind: str, seconds: float) -> None:
     """Run these clients for a number of seconds."""
     end = time.monotonic() + seconds
+    if kind == "page":
+        poll(seconds)
+        return
     if kind == "scrapes":
         due = time.monotonic()
         while time.monotonic() < end:

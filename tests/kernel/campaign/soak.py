@@ -3,7 +3,7 @@
 
     python3 -m campaign.soak DIRECTORY MINUTES
 
-The currents change and the line stays high.
+The currents change, the line stays high, and a page and Prometheus are served all the time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from guest.board import sleep_until
 from installed.service import InstalledBoard
 
-from .bench import Bench, Weather, set_up
+from .bench import Bench, Weather, nice, set_up
+from .faults import CLIENTS
 
 SEED = 1
 SAMPLE_SECONDS = 30
@@ -29,6 +30,7 @@ def main(directory: Path, minutes: float) -> None:
         InstalledBoard(hat, feeder).wait_until_measuring(seconds=60)
         bench = Bench(hat, feeder, SEED, directory)
         hat.line.set(True)
+        client = nice(sys.executable, "-E", "-S", str(CLIENTS), "page", str(minutes * 60))
         samples = []
         before = bench.service.metrics()
         for number in range(round(minutes * 60 / SAMPLE_SECONDS) + 1):
@@ -41,6 +43,8 @@ def main(directory: Path, minutes: float) -> None:
             print(f"{hours:.3f} h: {samples[-1][1]} bytes, {descriptors} descriptors", flush=True)
             bench.collect()
         after = bench.service.metrics()
+        if client.wait():
+            bench.record.problem("the page or the metrics had no answer")
         hat.line.set(False)
         time.sleep(1.5)
         bench.collect()
