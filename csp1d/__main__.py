@@ -6,7 +6,6 @@ quick, and loads neither NumPy nor the log.
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -81,7 +80,7 @@ def _serve(config: Config, named: Path | None, scenario_text: str | None) -> int
     daemon = Daemon(hat, config, named)
     daemon.start()
     if scenario_text is not None:
-        with contextlib.suppress(BrokenPipeError):
+        with printing("csp1d", goes_on=True):
             print(f"P1 port: {simulated.port_path}")
             off = "not served yet" if config.http.listen else "off (http.listen is empty)"
             print(f"Page: {daemon.url or off}")
@@ -101,7 +100,7 @@ def _simulated(text: str, config: Config) -> "SimulatedHat":
     from csp1d.hat.recording import Recording
     from csp1d.tool import capture
 
-    recorded = capture.load(text.removesuffix(".json"))
+    recorded = capture.load(text)
     return SimulatedHat(parse("", hertz), Recording(recorded.format, recorded.scans_path))
 
 

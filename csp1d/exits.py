@@ -2,6 +2,7 @@
 """Exit codes of the commands (2 as in argparse, the others from sysexits(3))."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -46,12 +47,15 @@ def _print(program: str, error: Exception) -> None:
 
 
 @contextlib.contextmanager
-def printing(program: str) -> Iterator[None]:
+def printing(program: str, goes_on: bool = False) -> Iterator[None]:
     """Exit if standard output cannot be written: with the reason, or silently if its reader has
-    exited, as `head` does.
+    exited, as `head` does; with `goes_on` do not exit then.
 
-    Any other OSError must be handled in the block.
+    Any other OSError must be handled in the block. What the output's encoding lacks is escaped, as
+    on stderr.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             yield
@@ -63,6 +67,8 @@ def printing(program: str) -> Iterator[None]:
         # The interpreter must not flush to it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
+            if goes_on:
+                return
             sys.exit(OK)
         print(f"{program}: cannot write the output: {error.strerror}", file=sys.stderr)
         sys.exit(INTERNAL)

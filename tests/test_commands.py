@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands from outside: their output and exit codes."""
 
+import io
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from csp1d import __version__
 from csp1d.__main__ import main
 from csp1d.config import Config, DirectionConfig, P1Config
 from csp1d.events import Event
+from csp1d.exits import printing
 from csp1d.identity import identified
 from csp1d.interfaces import journal
 from csp1d.tool import ctl
@@ -198,6 +200,12 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         "csp1ctl: -3 A cannot be sent: "
         "a negative current is export, which requires direction.reference",
     ),
+    "a phase twice": (
+        {},
+        ["csp1d", "--simulate", "L1=24,L1=3"],
+        2,
+        "csp1d: L1=24,L1=3: amperes.L1: is given twice",
+    ),
     "an infinite current": (
         {},
         ["csp1ctl", "telegram", "1", "2", "inf"],
@@ -217,6 +225,12 @@ ENDS: dict[str, tuple[dict[str, str], list[str], int, str]] = {
         ["csp1ctl", "record", "1e306", "x"],
         2,
         "must be a number of seconds above 0, at most 86400, got '1e306'",
+    ),
+    "a missing capture by its description": (
+        {},
+        ["csp1ctl", "replay", "nothing.json"],
+        2,
+        "csp1ctl: nothing.json: No such file",
     ),
     "a missing capture": (
         {},
@@ -382,6 +396,43 @@ def test_an_output_that_cannot_be_written_is_no_bug(
         os.close(output)
         expected = f"{program}: {message}\n" if message else ""
         assert (done.returncode, done.stderr.decode()) == (code, expected)
+
+
+def test_a_simulation_whose_addresses_cannot_be_printed_does_not_start(tmp_path: Path) -> None:
+    put(tmp_path, "c", '[http]\nlisten = ""\nsocket = ""\n')
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "csp1d", "--config", "c", "--simulate"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            check=False,
+            timeout=30,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    error = done.stderr.decode().splitlines()
+    assert (done.returncode, error) == (
+        70,
+        ["csp1d: cannot write the output: No space left on device"],
+    )
+
+
+def test_what_the_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    with printing("csp1ctl"):
+        print("Łódź, Zürich")
+    assert written.getvalue() == b"\\u0141\xf3d\\u017a, Z\xfcrich\n"
+
+
+def test_a_telegram_without_an_output_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = put(tmp_path, "c", "")
+    monkeypatch.setattr(sys, "argv", ["csp1ctl", "--config", str(file), "telegram", "1", "2", "3"])
+    monkeypatch.setattr(sys, "stdout", None)
+    assert ctl.main() == 70
+    assert capsys.readouterr().err == "csp1ctl: standard output is closed\n"
 
 
 def test_a_check_without_a_file_names_what_applies(

@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 from certificates import make_certificate
+from child import child
 
 from csp1d.config import Config, HttpConfig
 from csp1d.config_file import load
@@ -127,7 +128,7 @@ def running(
     log = folder / "log"
     with (
         log.open("w") as errors,
-        subprocess.Popen(
+        child(
             [sys.executable, "-m", "csp1d", "--config", file, *arguments],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -136,10 +137,7 @@ def running(
             env={**os.environ, **(environment or {})},
         ) as process,
     ):
-        try:
-            yield Running(process, log)
-        finally:
-            process.kill()
+        yield Running(process, log)
 
 
 def telegrams(received: bytes) -> list[tuple[int, int, int]]:
@@ -164,7 +162,7 @@ def test_a_simulation_without_a_reader_has_no_faults(tmp_path: Path) -> None:
     file.write_text(CONFIG)
     with (
         (tmp_path / "log").open("w") as errors,
-        subprocess.Popen(
+        child(
             [sys.executable, "-m", "csp1d", "--config", file, "--simulate"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -708,7 +706,7 @@ def test_a_log_that_is_not_read_delays_nothing(tmp_path: Path) -> None:
             while True:
                 os.write(writes, b"x" * 512)
         os.set_blocking(writes, True)
-        with subprocess.Popen(
+        with child(
             [sys.executable, "-m", "csp1d", "--config", tmp_path / "csp1d.toml", "--simulate"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -1381,7 +1379,7 @@ def test_without_any_device_the_daemon_runs_and_logs_each_once(tmp_path: Path) -
     )
     command = [sys.executable, "-m", "csp1d", "--config", str(file)]
     with (tmp_path / "log").open("w+") as errors:
-        with subprocess.Popen(command, cwd=ROOT, stderr=errors) as process:
+        with child(command, cwd=ROOT, stderr=errors) as process:
             while " started" not in (tmp_path / "log").read_text():
                 assert process.poll() is None
                 time.sleep(0.05)

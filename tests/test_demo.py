@@ -8,16 +8,20 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+from child import child
+
 TOOLS = Path(__file__).parents[1] / "tools"
 
 
-def test_the_demo_shows_the_page_and_telegrams_until_ctrl_c() -> None:
-    with subprocess.Popen(
-        [sys.executable, TOOLS / "demo.py"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as demo:
+@pytest.mark.parametrize(
+    ("number", "code", "end"), [(signal.SIGINT, 0, "\nStopped.\n"), (signal.SIGHUP, 129, "")]
+)
+def test_the_demo_shows_the_page_and_telegrams_until_ctrl_c_or_the_end_of_the_terminal(
+    number: signal.Signals, code: int, end: str
+) -> None:
+    command: list[str | Path] = [sys.executable, TOOLS / "demo.py"]
+    with child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         lines: list[str] = []
         while not lines or "checksum" not in lines[-1]:
@@ -26,12 +30,30 @@ def test_the_demo_shows_the_page_and_telegrams_until_ctrl_c() -> None:
         (page,) = re.findall(r"^Page: (\S+)", "".join(lines), re.MULTILINE)
         with urllib.request.urlopen(page, timeout=5) as reply:
             assert b"<html" in reply.read()
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         rest, errors = demo.communicate(timeout=20)
     assert re.fullmatch(r"\d\d(:\d\d){2}( +L[123] +\d+ A){3} +checksum correct\n", lines[-1])
-    assert rest.endswith("\nStopped.\n")
-    assert demo.returncode == 0, errors
+    assert rest.endswith(end)
+    assert demo.returncode == code, errors
     assert "Traceback" not in errors
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(page, timeout=5)
+
+
+def test_a_demo_that_cannot_print_ends_with_csp1d() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, TOOLS / "demo.py"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert "csp1d stopped" in done.stderr
+    assert done.stderr.endswith("demo: [Errno 28] No space left on device\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_demo_installs_only_its_reader_from_pypi() -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from child import child
 from states import END_NS, MEASURING, READING, status_json
 
 from csp1d.config import DirectionConfig, P1Config
@@ -59,9 +60,7 @@ def test_the_program_reads_telegrams(tmp_path: Path) -> None:
     program = program.replace("/dev/ttyUSB0", os.ttyname(port)).replace("timeout=5", "timeout=1")
     noon = time.struct_time((2026, 7, 1, 12, 0, 0, 2, 182, 1))
     whole = encode(P1Config(profile="smr5"), (24.0, 10.5, 0.0), noon, DirectionConfig())
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as reader:
+    with child([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None
         # Silence, then an aborted telegram before a whole one, then one with a wrong figure.
         shown = [reader.stdout.readline()]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from certificates import make_certificate
+from child import child
 from states import DROPPED, END_NS, FAILED, MEASURING, READING, UNIX_SECONDS
 from test_commands import csp1ctl, put
 from test_daemon import ROOT, Running, get, running
@@ -127,7 +128,7 @@ def test_watch_without_a_terminal_prints_a_line_a_second(tmp_path: Path, config:
     with playing(tmp_path, config, "amperes = { L1 = 24 }"):
         command = [sys.executable, "-m", "csp1d.tool.ctl", "watch"]
         command += ["--config", str(tmp_path / "csp1d.toml")]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        with child(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
             lines = [process.stdout.readline() for _ in range(3)]
             process.send_signal(signal.SIGINT)

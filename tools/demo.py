@@ -104,19 +104,23 @@ def watch(sensor: Sensor, seconds: float) -> int:
 
 
 def main() -> int:
-    # SIGTERM must end csp1d, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    seconds = float(os.environ.get("DEMO_SECONDS", "inf"))
+    # These must end csp1d, too; SIGHUP comes when the terminal is closed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    wanted = os.environ.get("DEMO_SECONDS", "inf")
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        raise SystemExit(f"DEMO_SECONDS must be a number, got {wanted!r}") from None
     with tempfile.TemporaryDirectory() as folder:
         sensor = Sensor(Path(folder))
-        print(f"Page: {sensor.page} (currents, waveforms and LEDs, in a browser)")
-        print(
-            f"P1 port: {sensor.port}, read by dsmr-parser as a charge point does, once per second"
-        )
-        print("The currents change, and twice telegrams stop for a while: tools/demo.toml")
-        print("Ctrl-C ends the demo.\n", flush=True)
         count = 0
         try:
+            print(f"Page: {sensor.page} (currents, waveforms and LEDs, in a browser)")
+            reader = "read by dsmr-parser as a charge point does, once per second"
+            print(f"P1 port: {sensor.port}, {reader}")
+            print("The currents change, and twice telegrams stop for a while: tools/demo.toml")
+            print("Ctrl-C ends the demo.\n", flush=True)
             count = watch(sensor, seconds)
         except KeyboardInterrupt:
             print("\nStopped.")
@@ -126,7 +130,7 @@ def main() -> int:
             return 1
         finally:
             sensor.stop()
-    print(f"\n{count} telegrams, all parsed." if count else "\nNo telegram.")
+    print(f"\n{count} telegrams, all parsed." if count else "\nNo telegram.", flush=True)
     return 0 if count else 1
 
 
@@ -135,3 +139,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)  # csp1d was starting, and has received the signal too.
+    except OSError as error:
+        # Standard output: the interpreter must not write the rest to it. Its reader may have ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(None if isinstance(error, BrokenPipeError) else f"demo: {error}")

@@ -9,10 +9,10 @@ scans per second: a small multiple of the mains frequency would fold harmonics (
 The package builds it, so this needs only the standard library.
 """
 
+import argparse
 import json
 import math
 import struct
-import sys
 from pathlib import Path
 
 SECONDS, HERTZ, MAINS_HERTZ = 3, 2025, 49.98
@@ -60,4 +60,6 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="tools/example.py", description="Write a capture.")
+    parser.add_argument("name", metavar="NAME", help="of NAME.json and NAME.bin")
+    main(parser.parse_args().name)

@@ -89,8 +89,11 @@ def parse(text: str, frequency_hz: float = 50.0) -> Scenario:
         return (replace(first, amperes={Phase.L1: 24.0, Phase.L2: 10.5, Phase.L3: 0.0}),)
     loader = Loader()
     if re.match(r"[Ll]?\d*\s*=", text) and not os.path.exists(text):
-        pairs = (pair.partition("=") for pair in text.split(","))
-        amperes = {name.strip(): _number(value) for name, _, value in pairs}
+        amperes: dict[str, float | str] = {}
+        for name, _, value in (pair.partition("=") for pair in text.split(",")):
+            if (phase := name.strip()) in amperes:
+                loader.problems.append((f"amperes.{phase}", "is given twice"))
+            amperes[phase] = _number(value)
         steps = [loader.override(first, {"amperes": amperes})]
     else:
         try:

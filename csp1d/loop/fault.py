@@ -20,7 +20,7 @@ _MAX_REASONS = 8
 _FOLLOWS_NS = 2 * SECOND_NS
 """What is observed at most this time after another fault may be its consequence."""
 
-_NEVER_NS = -(1 << 62)
+NEVER_NS = -(1 << 62)
 
 QUIET_NS = 10 * SECOND_NS
 """For faults that come in bursts: the time without one after which the fault has ended."""
@@ -44,7 +44,7 @@ class Fault:
         self._problems: dict[str, ActiveProblem] = {}
         self._is_reported = False
         self._reason: str | None = None
-        self._reason_since_ns = self._last_ns = _NEVER_NS
+        self._reason_since_ns = self._last_ns = NEVER_NS
         self._since_ns: int | None = None
 
     def observe(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from csp1d.config import FOLDED
 from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc
-from csp1d.loop.fault import QUIET_NS, Fault
+from csp1d.loop.fault import NEVER_NS, QUIET_NS, Fault
 from csp1d.measuring.reading import FRESH_NS, DirectionReading, PhaseCurrent, Reading
 from csp1d.measuring.scan import SLOWEST_HERTZ
 from csp1d.measuring.timeline import MOST_LOST
@@ -22,6 +22,9 @@ _LOSSY_WINDOWS = 3
 """Losses that cost a reading are reported when that many came in a row."""
 _NOISY_PHASES, _NOISY_READINGS = 2, 5
 """Currents that are noise are reported for that many phases, in that many readings in a row."""
+_BACK_NS = 2 * SECOND_NS
+"""After this time of readings that can be sent, a fault that prevents them is no problem any more.
+Its end is logged later: it may return."""
 _OLD_NS = 5 * SECOND_NS
 """Readings that are too old to send are reported when that lasts this long."""
 
@@ -55,9 +58,12 @@ class MeasurementEvents:
             *(self._noise, self._reference, self._wiring, self._loss, self._clock),
             *(self._rate_wrong, self._rate_folds),
         )
+        self._preventing = {self._stall, self._lossy, self._age, *self._failed.values()}
+        self._sendable_ns = NEVER_NS  # when there was a reading that can be sent
         # What is only their consequence is no further problem.
         self._causes: dict[Fault, Sequence[Fault]] = {
             self._loss: (self._stall, self._lossy),
+            self._stall: (self._slow,),
             **{self._overload[phase]: (self._failed[phase],) for phase in Phase},
         }
 
@@ -68,9 +74,14 @@ class MeasurementEvents:
             fault.recent(now_ns)
             for fault in self._of_scans
             if fault.problem
+            and not self._is_over(fault)
             and not any(fault.follows(cause) for cause in self._causes.get(fault, ()))
         ]
         return [*of_scans, *of_set_up]
+
+    def _is_over(self, fault: Fault) -> bool:
+        """Whether a fault that prevents telegrams was last observed before those that are sent."""
+        return fault in self._preventing and not fault.recent(self._sendable_ns, _BACK_NS)
 
     def reset(self) -> None:
         """The configuration changed: report faults again."""
@@ -148,6 +159,14 @@ class MeasurementEvents:
                 100 * MOST_LOST,
             )
 
+    def on_no_reading(self, now_ns: int) -> None:
+        """Scans have arrived for seconds, and none of them gave a reading."""
+        if self._lossy.observe(now_ns):
+            self._lossy.log(
+                "the ADC scans come too unevenly for a reading: no telegrams sent; setting the ADC"
+                " up again; check its trigger and its bus, or reduce the load of the processor"
+            )
+
     def on_stall(self, now_ns: int) -> None:
         """The ADC has delivered no scan for too long."""
         if self._stall.observe(now_ns):
@@ -197,7 +216,10 @@ class MeasurementEvents:
                 Event.ADC_FAST_ENOUGH.log("ADC delivers enough scans per second", device="ADC")
             if self._lossy.clear(now_ns):
                 Event.READINGS_FOUND.log("readings for %d s again", _QUIET_SECONDS, device="ADC")
-            self._observe_age(now_ns - readings[-1].end_ns, now_ns)
+            age_ns = now_ns - readings[-1].end_ns
+            self._observe_age(age_ns, now_ns)
+            if age_ns <= FRESH_NS and not readings[-1].failed_phases:
+                self._sendable_ns = now_ns
         for reading in readings:
             for phase, current in reading.phases.items():
                 self._observe_phase(phase, current, reading.is_frozen, now_ns)

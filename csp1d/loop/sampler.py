@@ -304,8 +304,9 @@ class Sampler:
         if has_data:
             self._adc.mark_working()
             if self.stalled:
-                # Half a second of each stall counts: one between any two scans must not hide them.
-                self._last_reading_ns += now_ns - self._last_data_ns - _STALLED_NS
+                # Half a second of each stall counts, so that an ADC that stalls after each scan is
+                # set up again, too.
+                self._last_reading_ns += max(0, now_ns - self._last_data_ns - _STALLED_NS)
             self._last_data_ns = now_ns
             self.stalled = False
             self._events.on_data(now_ns)
@@ -314,6 +315,7 @@ class Sampler:
             # To set a slow ADC up again would not change its rate.
             self._last_reading_ns = now_ns
         elif has_data and now_ns - self._last_reading_ns > patience_ns:
+            self._events.on_no_reading(now_ns)
             self.close()
             self.wake_ns = now_ns
             return

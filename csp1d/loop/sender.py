@@ -43,7 +43,7 @@ class Sender:
         self._config = config
         self._clock = clock
         self._stuck = Fault(Event.TELEGRAM_DROPPED, "P1 port", QUIET_NS)
-        self._aborts = Fault(Event.TELEGRAMS_ABORTED, "P1 port")
+        self._aborts = Fault(Event.TELEGRAMS_ABORTED, "P1 port", QUIET_NS)
         self._aborted_in_row = 0
         self._time = TelegramTime()
         self._request_ns: int | None = None

@@ -276,7 +276,7 @@ class Timeline:
             return
         # Not the mean: there may be one gap.
         hertz = SECOND_NS / max(1.0, median(stamps[1:] - stamps[:-1]))
-        if hertz < SLOWEST_HERTZ / 2:
+        if hertz < SLOWEST_HERTZ:
             self._reject_rate(hertz)
 
     def _reject_rate(self, hertz: float) -> None:
@@ -302,14 +302,17 @@ class Timeline:
             return False
         self.slow_hertz = None
         if self._timestamps:
-            least, most = min(hertz, SLOWEST_HERTZ), FASTEST_HERTZ
-            if self._first_hertz:
-                least, most = ((1 + off) * self._first_hertz for off in (-_RATE_OFF, _RATE_OFF))
-            if not least <= hertz <= most:
-                rates = f"{least:.0f} to {most:.0f}"
-                self._reject(f"they imply {hertz:.6g} scans per second, not {rates}")
+            first_hertz = self._first_hertz or hertz
+            if abs(hertz / first_hertz - 1) > _RATE_OFF:
+                # If the ADC has changed its rate, scans from before that are among these.
+                self._first_hertz = None
+                self._forget_clock(self._pending.count)
                 return False
-            self._first_hertz = self._first_hertz or hertz
+            if hertz > FASTEST_HERTZ:
+                most = f"{FASTEST_HERTZ:.0f}"
+                self._reject(f"they imply {hertz:.6g} scans per second, more than {most}")
+                return False
+            self._first_hertz = first_hertz
         return True
 
     def _forget_clock(self, scans: int) -> None:
@@ -317,6 +320,7 @@ class Timeline:
         self._clock = None
         self._pending.drop(scans)
         self._attempts += 1
+        self.lossy_windows = 0
         if self._timestamps and self._attempts == _ATTEMPTS:
             self._reject("they are too uneven")
 
@@ -444,7 +448,11 @@ class Timeline:
         one uneven stamp to the next a step says nothing.
         """
         stamps, period_ns = self._pending.stamps[self._fitted : count], clock.period_ns
-        if len(stamps) < max(_LEARN_LEAST, _LEARN_SECONDS * SECOND_NS / period_ns):
+        if len(stamps) < _LEARN_LEAST:
+            return False
+        # A slower ADC takes longer for them. Not their duration: there may be a gap.
+        typical_ns = max(period_ns, median(stamps[1:] - stamps[:-1]))
+        if len(stamps) * typical_ns < _LEARN_SECONDS * SECOND_NS:
             return False
         lags = [len(stamps) // 64, len(stamps) // 8]
         if median(np.abs(stamps[1:] - stamps[:-1] - period_ns)) < period_ns / 4:

@@ -142,4 +142,6 @@ def _error(path: Path, reason: str, key: str = "") -> CaptureError:
 
 
 def _paths(name: str | Path) -> tuple[Path, Path]:
-    return Path(f"{name}.json"), Path(f"{name}.bin")
+    # With or without its end.
+    base = str(name).removesuffix(".json")
+    return Path(f"{base}.json"), Path(f"{base}.bin")

@@ -483,7 +483,7 @@ describe("the page", { concurrency: false }, () => {
     assert.equal(await text("amperes-L1"), "— A");
     assert.match(await text("scale"), /No current reading/);
     assert.equal(await page.locator("#led-current.lit").count(), 0);
-    // Ten seconds after the end of the stall.
+    // Soon after the end of the stall.
     await stateHas("Measuring, no problems");
     assert.equal(await page.title(), "House <7>: Measuring, no problems");
     await shown(() => document.getElementById("amperes-L1").textContent === "16.00 A");

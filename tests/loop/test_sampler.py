@@ -15,6 +15,7 @@ from signals import START_NS, codes_of, current, hat_format, pack
 
 from csp1d.config import ChannelConfig, Config
 from csp1d.errors import ScanFormatError
+from csp1d.events import Event
 from csp1d.hat.scenario import parse
 from csp1d.hat.simulated import SimulatedHat
 from csp1d.loop.sampler import Sampler
@@ -49,7 +50,7 @@ class Board(SimulatedHat):
         """The number of scans that can be read at a time."""
         self.every = 1
         """One scan is taken of this number of samples."""
-        self.lost_of_each_100 = 0
+        self.lost_of_each = (0, 100)
         self.pause = (0, 0)
         """Samples from one number to another of which no scan is taken."""
         self.jitter_ns = 0
@@ -78,7 +79,8 @@ class Board(SimulatedHat):
         end = max(0, self.now_ns - self.late_ns - START_NS) * RATE // SECOND
         end -= end % self.burst
         numbers, self._read = np.arange(self._read, end), end
-        numbers = numbers[(numbers % self.every == 0) & (numbers % 100 >= self.lost_of_each_100)]
+        lost, each = self.lost_of_each
+        numbers = numbers[(numbers % self.every == 0) & (numbers % each >= lost)]
         numbers = numbers[(numbers < self.pause[0]) | (numbers >= self.pause[1])]
         if self.loses_all:
             return b""
@@ -459,6 +461,54 @@ def test_an_adc_that_becomes_too_slow_is_set_up_again_and_reported(
     assert sampler.is_up
 
 
+def test_an_adc_that_stalls_again_and_again_is_not_set_up_for_each_stall() -> None:
+    board = Board()
+    board.lost_of_each = (round(4.5 * RATE), 6 * RATE)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 60)
+    assert len(board.opened_ns) <= 2
+
+
+@pytest.mark.parametrize("every", [2, 4, 10, 19])
+def test_an_adc_that_falls_to_a_lower_rate_is_measured_again_soon(
+    caplog: pytest.LogCaptureFixture, every: int
+) -> None:
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    run(board, sampler, 10)
+    board.every = every
+    readings = run(board, sampler, 60)
+    assert len(readings) >= 53
+    assert sampler.lost_scans_total < 2 * RATE
+    # At the rate of 50 Hz mains, a reading of few scans is coarse.
+    assert readings[-1].amperes(Phase.L1) == pytest.approx(10, rel=1e-3)
+    assert "readings-lost" not in {record.__dict__["CSP1D_EVENT"] for record in caplog.records}
+    assert sampler._metering is not None
+    assert sampler._metering.timeline.clock_fault is None
+
+
+def test_an_adc_that_is_set_up_again_and_again_without_a_reading_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = Board()
+    board.format = hat_format(rate=RATE, timestamp=False)
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+    assert len(run(board, sampler, 10)) >= 8
+    board.lost_of_each = (1200, 3600)
+    run(board, sampler, 100)
+    assert len(run(board, sampler, 100)) <= 3
+    assert len(board.opened_ns) > 10
+    (problem,) = [it for it in sampler.problems(board.now_ns) if it]
+    assert problem.event is Event.READINGS_LOST
+    assert [record.__dict__["CSP1D_EVENT"] for record in caplog.records] == [
+        "scans-lost",
+        "readings-lost",
+    ]
+    board.lost_of_each = (0, 100)
+    run(board, sampler, 30)
+    assert not any(sampler.problems(board.now_ns))
+
+
 class HeldBoard(Board):
     """A current that grows by 1 A per second tells when it flowed; reads may take long."""
 
@@ -574,7 +624,7 @@ def test_an_adc_that_loses_too_many_scans_says_so_and_is_not_set_up_again(
     board = Board()
     sampler = Sampler(board, Config(), lambda: board.now_ns)
     assert len(run(board, sampler, 5)) >= 4
-    board.lost_of_each_100 = 6
+    board.lost_of_each = (6, 100)
     assert len(run(board, sampler, 30)) <= 1
     assert len(board.opened_ns) == 1
     assert sampler.lost_scans_total == pytest.approx(30 * 240, rel=0.05)
@@ -586,7 +636,9 @@ def test_an_adc_that_loses_too_many_scans_says_so_and_is_not_set_up_again(
         "more than 5 % of the ADC scans are lost each second: no telegrams sent;"
         " reduce adc.sampling_frequency_hz, or the load of the processor"
     )
-    board.lost_of_each_100 = 4
+    run(board, sampler, 40)
+    assert len(board.opened_ns) == 2, "the losses may be none"
+    board.lost_of_each = (4, 100)
     assert len(run(board, sampler, 20)) >= 18
 
 
@@ -679,6 +731,31 @@ def test_an_adc_that_returns_and_delivers_nothing_is_stalled_not_lost() -> None:
     board.fault, board.loses_all = None, False
     run(board, sampler, 15)
     assert problems() == []
+
+
+def test_a_failed_input_is_a_problem_until_readings_are_sent_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    board = Board()
+    sampler = Sampler(board, Config(), lambda: board.now_ns)
+
+    def failed() -> bool:
+        return Event.INPUT_FAILED in {it.event for it in sampler.problems(board.now_ns) if it}
+
+    run(board, sampler, 5)
+    assert not failed()
+    # Also one that fails each other second, as a loose contact may.
+    for second in range(20):
+        board.l2_at_rail = second % 2 == 0
+        run(board, sampler, 1)
+        assert failed() or second == 0
+    board.l2_at_rail = False
+    run(board, sampler, 4)
+    assert not failed()
+    run(board, sampler, 10)
+    events = [record.__dict__["CSP1D_EVENT"] for record in caplog.records]
+    assert [event for event in events if "input" in event] == ["input-failed", "input-good"]
 
 
 def test_an_adc_without_a_configured_input_is_closed_again() -> None:

@@ -734,11 +734,16 @@ def test_scans_lost_at_the_very_end_of_a_window_are_counted(where: int, lost: in
     assert len(readings) == 6
 
 
-def test_scans_that_come_more_slowly_are_another_rate_not_losses() -> None:
+@pytest.mark.parametrize("phase", np.linspace(0.05, 0.95, 10).round(2))
+@pytest.mark.parametrize(
+    ("before", "after"), [(4000, 3000), (3000, 4000), (4000, 5500), (4000, 1000), (4000, 250)]
+)
+def test_scans_of_another_rate_are_soon_no_losses_and_their_timestamps_good(
+    before: int, after: int, phase: float
+) -> None:
     form = hat_format()
-    fast = np.arange(14000) / 4000
-    slow = fast[-1] + np.arange(1, 18001) / 3000
-    times = np.concatenate((fast, slow))
+    first = np.arange((3 + phase) * before) / before
+    times = np.concatenate((first, first[-1] + np.arange(1, 12 * after + 1) / after))
     codes = [codes_of(current(times, 50, amperes)) for amperes in (24, 10, 3)]
     metering, data = metering_of(form), pack(form, codes, stamps_of(times))
     size = 1000 * form.scan_bytes
@@ -747,7 +752,9 @@ def test_scans_that_come_more_slowly_are_another_rate_not_losses() -> None:
         for start in range(0, len(data), size)
         for reading in metering.feed(data[start : start + size])
     ]
-    assert metering.timeline.lost_scans_total == 0
+    # Until the new rate is known.
+    assert metering.timeline.lost_scans_total < 2 * before
     assert metering.timeline.clock_fault is None
     assert [round(reading.amperes(Phase.L1), 1) for reading in readings[-3:]] == [24.0] * 3
     assert readings[-1].end_ns - START_NS > (times[-1] - 1.1) * 1e9
+    assert len(readings) >= 11

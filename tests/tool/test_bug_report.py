@@ -263,6 +263,7 @@ def test_a_bug_of_a_part_is_reported_with_the_others(
     assert "  versions       internal error: ZeroDivisionError(" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("is_root", [False, True])
 @pytest.mark.parametrize(
     "script",
     [
@@ -272,14 +273,16 @@ def test_a_bug_of_a_part_is_reported_with_the_others(
     ],
 )
 def test_a_journal_that_may_not_be_read_is_named_with_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, is_root: bool
 ) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if is_root else 1000)
     journalctl(tmp_path, script)
     assert run(monkeypatch, "r.tar.gz") == 0
     reason = contents()["journal-missing.txt"].decode()
     assert script.split("'")[1] in reason
     assert "  " not in reason, "the lines of journalctl are indented"
-    assert reason.endswith("as root (sudo), or as a member of the group systemd-journal\n")
+    remedy = "as root (sudo), or as a member of the group systemd-journal\n"
+    assert reason.endswith(remedy) != is_root
 
 
 def test_the_end_of_a_long_journal_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,10 +223,10 @@ def _journal() -> Files:
     )
     if code or output.endswith(b"-- No entries --\n"):
         text = map(str.strip, output.decode(errors="replace").strip().splitlines())
-        remedy = "as root (sudo), or as a member of the group systemd-journal"
+        remedy = "; run csp1ctl report as root (sudo), or as a member of the group systemd-journal"
         raise DeviceError(
-            f"the journal shows no message of csp1d.service ({'; '.join(text)});"
-            f" run csp1ctl report {remedy}"
+            f"the journal shows no message of csp1d.service ({'; '.join(text)})"
+            f"{remedy if os.geteuid() else ''}"
         )
     return {"journal.txt": output[-_MOST_TEXT_BYTES:]}
 

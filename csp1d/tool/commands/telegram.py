@@ -6,7 +6,7 @@ import sys
 import time
 
 from csp1d.config import Config
-from csp1d.exits import OK, USAGE
+from csp1d.exits import INTERNAL, OK, USAGE
 from csp1d.identity import identified
 from csp1d.p1.telegram import encode, local_time_of
 from csp1d.phase import Phase
@@ -21,6 +21,9 @@ def run(config: Config, arguments: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"csp1ctl: {error}", file=sys.stderr)
         return USAGE
+    if sys.stdout is None:
+        print("csp1ctl: standard output is closed", file=sys.stderr)
+        return INTERNAL
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
     return OK
