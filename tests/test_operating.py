@@ -29,6 +29,7 @@ from csp1d.interfaces.router import Page
 from csp1d.interfaces.snapshot import Snapshot
 from csp1d.measuring.reading import DirectionReading
 from csp1d.status import to_json
+from csp1d.tool.ctl import main
 
 # Three ADC inputs of 12 bits, with a noise of a whole code: 0.08 A.
 TWELVE_BITS = "".join(
@@ -214,6 +215,26 @@ def test_status_fails_while_there_is_a_problem(
     put(tmp_path, "csp1d.toml", config)
     with Answering(tmp_path, to_json(state.status(END_NS, UNIX_SECONDS))):
         assert line in ctl(tmp_path, "status", code=code).decode().splitlines()
+
+
+def test_with_a_rejected_file_status_shows_the_daemon_that_continues(
+    tmp_path: Path,
+    config: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    valid = load(put(tmp_path, "valid.toml", config))
+    put(tmp_path, "csp1d.toml", f"{config}\n[p2]\n")
+    monkeypatch.setattr("csp1d.tool.ctl.Config", lambda: valid)
+    monkeypatch.setattr(sys, "argv", ["csp1ctl", "--config", "csp1d.toml", "status"])
+    with Answering(tmp_path, to_json(MEASURING.status(END_NS, UNIX_SECONDS))):
+        assert main() == 78
+    told = capsys.readouterr()
+    assert told.err.startswith("csp1ctl: csp1d.toml: p2: unknown key")
+    assert "50.020 Hz" in told.out
+    assert main() == 78, "without a daemon"
+    assert "is csp1d running" in capsys.readouterr().err
 
 
 CONTROL = "\x1b]0;title\x07\x1b[2J\r\x9b1A\u202e"

@@ -132,7 +132,10 @@ def _find_chip(chip: str, dev: Path) -> tuple[Path, sysfs.GpioLines]:
                 continue
     if chip not in chips:
         known = ", ".join(sorted(chips)) or "none"
-        reason = f"no GPIO chip has the label {chip!r}; readable labels: {known}"
+        reason = (
+            f"no GPIO chip has the label {chip!r}; readable labels: {known}; check the overlay, or"
+            " set p1.request.chip"
+        )
         if denied:
             nodes = ", ".join(name for name, _ in denied)
             reason += f"; {open_error(nodes, denied[0][1], '')}"

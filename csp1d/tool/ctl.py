@@ -36,14 +36,29 @@ def _run() -> int:
             # discover makes a configuration, and report reads it: the present one may be wrong.
             is_needed = arguments.command not in ("discover", "report")
             config = load(named) if is_needed else Config()
-            command = import_module(f"csp1d.tool.commands.{arguments.command}")
-            return int(command.run(config, arguments))
-        except (FileError, DeviceError) as error:
-            for line in str(error).splitlines():
-                print(f"csp1ctl: {printable(line)}", file=sys.stderr)
-            if isinstance(error, ConfigError):
-                return CONFIGURATION
-            return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
+        except ConfigError as error:
+            _report(error)
+            if arguments.command in ("status", "watch"):
+                # The daemon continues with the one before: here, too, but for its socket.
+                _command(Config(), arguments)
+            return CONFIGURATION
+        return _command(config, arguments)
+
+
+def _command(config: Config, arguments: argparse.Namespace) -> int:
+    try:
+        command = import_module(f"csp1d.tool.commands.{arguments.command}")
+        return int(command.run(config, arguments))
+    except (FileError, DeviceError) as error:
+        _report(error)
+        if isinstance(error, ConfigError):
+            return CONFIGURATION
+        return USAGE if isinstance(error, CaptureError) else DEVICE_MISSING
+
+
+def _report(error: Exception) -> None:
+    for line in str(error).splitlines():
+        print(f"csp1ctl: {printable(line)}", file=sys.stderr)
 
 
 def _number(meaning: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:
