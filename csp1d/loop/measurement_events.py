@@ -64,6 +64,7 @@ class MeasurementEvents:
         self._causes: dict[Fault, Sequence[Fault]] = {
             self._loss: (self._stall, self._lossy),
             self._stall: (self._slow,),
+            self._lossy: (self._slow,),
             **{self._overload[phase]: (self._failed[phase],) for phase in Phase},
         }
 
@@ -163,8 +164,9 @@ class MeasurementEvents:
         """Scans have arrived for seconds, and none of them gave a reading."""
         if self._lossy.observe(now_ns):
             self._lossy.log(
-                "the ADC scans come too unevenly for a reading: no telegrams sent; setting the ADC"
-                " up again; check its trigger and its bus, or reduce the load of the processor"
+                "the ADC scans come too unevenly or too slowly for a reading: no telegrams sent;"
+                " setting the ADC up again; check its trigger and its bus, or reduce the load of"
+                " the processor"
             )
 
     def on_stall(self, now_ns: int) -> None:

@@ -456,6 +456,7 @@ def test_an_adc_that_becomes_too_slow_is_set_up_again_and_reported(
     assert not sampler.is_up
     assert len(board.opened_ns) == 2
     assert len([text for text in caplog.messages if "csp1d needs at least 200" in text]) == 1
+    assert [it.event for it in sampler.problems(board.now_ns) if it] == [Event.ADC_SLOW]
     board.every = 1
     assert len(run(board, sampler, 20)) >= 10
     assert sampler.is_up
@@ -487,7 +488,7 @@ def test_an_adc_that_falls_to_a_lower_rate_is_measured_again_soon(
     assert sampler._metering.timeline.clock_fault is None
 
 
-def test_an_adc_that_is_set_up_again_and_again_without_a_reading_says_so_once(
+def test_an_adc_that_is_set_up_again_and_again_without_a_reading_is_reported_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     board = Board()
