@@ -418,11 +418,17 @@ def test_a_simulation_whose_addresses_cannot_be_printed_does_not_start(tmp_path:
 
 
 def test_what_the_output_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
-    with printing("csp1ctl"):
-        print("Łódź, Zürich")
-    assert written.getvalue() == b"\\u0141\xf3d\\u017a, Z\xfcrich\n"
+    for errors, text, expected in (
+        ("strict", "Łódź, Zürich", b"\\u0141\xf3d\\u017a, Z\xfcrich\n"),
+        # As in the C locale: the name of a file is printed as it is.
+        ("surrogateescape", "\udcff", b"\xff\n"),
+    ):
+        written = io.BytesIO()
+        output = io.TextIOWrapper(written, encoding="latin-1", errors=errors)
+        monkeypatch.setattr(sys, "stdout", output)
+        with printing("csp1ctl"):
+            print(text)
+        assert written.getvalue() == expected
 
 
 def test_a_telegram_without_an_output_is_an_error(

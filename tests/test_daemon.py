@@ -204,6 +204,19 @@ def test_a_simulation_without_a_reader_has_no_faults(tmp_path: Path) -> None:
     assert "telegram dropped" in warnings[0]
 
 
+def test_a_simulation_goes_on_when_the_reader_of_its_addresses_has_ended(tmp_path: Path) -> None:
+    (tmp_path / "csp1d.toml").write_text(CONFIG)
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "csp1d", "--config", str(tmp_path / "csp1d.toml")]
+    with child([*command, "--simulate"], cwd=ROOT, stdout=writes) as it:
+        os.close(writes)
+        time.sleep(2)
+        assert it.poll() is None
+        it.terminate()
+        assert it.wait(5) == 0
+
+
 def test_a_high_line_gets_a_telegram_per_second(tmp_path: Path) -> None:
     with running(tmp_path, "--simulate", "L1=24.2,L2=10.7,L3=0") as daemon:
         seen = telegrams(daemon.receive(4.5))

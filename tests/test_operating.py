@@ -233,6 +233,12 @@ def test_with_a_rejected_file_status_shows_the_daemon_that_continues(
     told = capsys.readouterr()
     assert told.err.startswith("csp1ctl: csp1d.toml: p2: unknown key")
     assert "50.020 Hz" in told.out
+    for command in ("record", "calibrate"):
+        arguments = {"record": ["1", "x"], "calibrate": ["zero"]}[command]
+        monkeypatch.setattr(sys, "argv", ["csp1ctl", "--config", "csp1d.toml", command, *arguments])
+        assert main() == 78
+        assert "is csp1d running" not in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["csp1ctl", "--config", "csp1d.toml", "watch"])
     assert main() == 78, "without a daemon"
     assert "is csp1d running" in capsys.readouterr().err
 

@@ -66,7 +66,11 @@ class Sensor:
             text=True,
         )
         assert self.process.stdout is not None
-        lines = [self.process.stdout.readline() for _ in range(2)]
+        try:
+            lines = [self.process.stdout.readline() for _ in range(2)]
+        except BaseException:
+            self.stop()
+            raise
         self.port, self.page = (line.partition(": ")[2].strip() for line in lines)
         if not self.page:
             raise SystemExit("csp1d did not start; see its messages above")
@@ -111,7 +115,9 @@ def main() -> int:
     try:
         seconds = float(wanted)
     except ValueError:
-        raise SystemExit(f"DEMO_SECONDS must be a number, got {wanted!r}") from None
+        seconds = 0
+    if not seconds > 0:
+        sys.exit(f"DEMO_SECONDS must be a number above 0, got {wanted!r}")
     with tempfile.TemporaryDirectory() as folder:
         sensor = Sensor(Path(folder))
         count = 0
@@ -140,6 +146,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)  # csp1d was starting, and has received the signal too.
     except OSError as error:
-        # Standard output: the interpreter must not write the rest to it. Its reader may have ended.
+        # Mostly of standard output, whose reader may have ended: what is left must not be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(None if isinstance(error, BrokenPipeError) else f"demo: {error}")

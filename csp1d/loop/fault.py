@@ -20,6 +20,9 @@ _MAX_REASONS = 8
 _FOLLOWS_NS = 2 * SECOND_NS
 """What is observed at most this time after another fault may be its consequence."""
 
+BACK_NS = 2 * SECOND_NS
+"""A fault that is observed again after this time has returned."""
+
 NEVER_NS = -(1 << 62)
 
 QUIET_NS = 10 * SECOND_NS
@@ -37,6 +40,8 @@ class Fault:
         self.problem: ActiveProblem | None = None
         """The fault as it was reported last, with the present reason if that was reported; None if
         the fault is absent or was not reported."""
+        self.has_returned = False
+        """Whether it was absent in between, since it began."""
         self._event = event
         self._device = device
         self._quiet_ns = quiet_ns
@@ -57,7 +62,9 @@ class Fault:
         "" adds nothing to a fault that has been reported.
         """
         if self._since_ns is None:
-            self._since_ns, self.count = now_ns, 0
+            self._since_ns, self.count, self.has_returned = now_ns, 0, False
+        elif now_ns - self._last_ns > BACK_NS:
+            self.has_returned = True
         if reason != self._reason:
             self._reason, self._reason_since_ns = reason, now_ns
         self._last_ns = now_ns

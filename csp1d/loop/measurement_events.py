@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from csp1d.config import FOLDED
 from csp1d.events import ActiveProblem, Event
 from csp1d.hat.device import Adc
-from csp1d.loop.fault import NEVER_NS, QUIET_NS, Fault
+from csp1d.loop.fault import BACK_NS, NEVER_NS, QUIET_NS, Fault
 from csp1d.measuring.reading import FRESH_NS, DirectionReading, PhaseCurrent, Reading
 from csp1d.measuring.scan import SLOWEST_HERTZ
 from csp1d.measuring.timeline import MOST_LOST
@@ -22,9 +22,6 @@ _LOSSY_WINDOWS = 3
 """Losses that cost a reading are reported when that many came in a row."""
 _NOISY_PHASES, _NOISY_READINGS = 2, 5
 """Currents that are noise are reported for that many phases, in that many readings in a row."""
-_BACK_NS = 2 * SECOND_NS
-"""After this time of readings that can be sent, a fault that prevents them is no problem any more.
-Its end is logged later: it may return."""
 _OLD_NS = 5 * SECOND_NS
 """Readings that are too old to send are reported when that lasts this long."""
 
@@ -81,8 +78,13 @@ class MeasurementEvents:
         return [*of_scans, *of_set_up]
 
     def _is_over(self, fault: Fault) -> bool:
-        """Whether a fault that prevents telegrams was last observed before those that are sent."""
-        return fault in self._preventing and not fault.recent(self._sendable_ns, _BACK_NS)
+        """Whether a fault that prevented telegrams is absent for a while, with new readings.
+
+        Its end is logged later: it may return, and then counts until it was absent for longer.
+        """
+        if fault not in self._preventing or fault.has_returned:
+            return False
+        return fault.recent(self._sendable_ns, BACK_NS) is None
 
     def reset(self) -> None:
         """The configuration changed: report faults again."""

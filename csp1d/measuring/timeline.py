@@ -106,6 +106,7 @@ class Timeline:
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
         self._first_hertz: float | None = None  # the first rate measured from timestamps
+        self._is_relearned = False  # because of another rate
         self._attempts = 0  # clocks since the last window
         self._unsure = 0  # by late reads, scans before this position may hide a loss
         # Set with the clock, by `_align_grid`.
@@ -303,14 +304,15 @@ class Timeline:
         self.slow_hertz = None
         if self._timestamps:
             first_hertz = self._first_hertz or hertz
-            if abs(hertz / first_hertz - 1) > _RATE_OFF:
-                # If the ADC has changed its rate, scans from before that are among these.
-                self._first_hertz = None
+            is_another = abs(hertz / first_hertz - 1) > _RATE_OFF
+            if is_another and not self._is_relearned:
+                # Once: if the ADC has changed its rate, these may be scans from before and after.
+                self._is_relearned, self._first_hertz = True, None
                 self._forget_clock(self._pending.count)
                 return False
-            if hertz > FASTEST_HERTZ:
-                most = f"{FASTEST_HERTZ:.0f}"
-                self._reject(f"they imply {hertz:.6g} scans per second, more than {most}")
+            if is_another or hertz > FASTEST_HERTZ:
+                other = f"and {first_hertz:.6g} before" if is_another else "which no ADC has"
+                self._reject(f"they imply {hertz:.6g} scans per second, {other}")
                 return False
             self._first_hertz = first_hertz
         return True
@@ -320,7 +322,6 @@ class Timeline:
         self._clock = None
         self._pending.drop(scans)
         self._attempts += 1
-        self.lossy_windows = 0
         if self._timestamps and self._attempts == _ATTEMPTS:
             self._reject("they are too uneven")
 

@@ -39,7 +39,7 @@ def _run() -> int:
         except ConfigError as error:
             _report(error)
             if arguments.command in ("status", "watch"):
-                # The daemon continues with the one before: here, too, but for its socket.
+                # The daemon continues with the one before, whose socket usually is the default.
                 _command(Config(), arguments)
             return CONFIGURATION
         return _command(config, arguments)

@@ -4,7 +4,7 @@
 import pytest
 
 from csp1d.events import ActiveProblem, Event
-from csp1d.loop.fault import Fault
+from csp1d.loop.fault import QUIET_NS, Fault
 
 SECOND = 1_000_000_000
 
@@ -85,6 +85,16 @@ def test_after_a_reset_reasons_are_reported_again_and_the_end_as_before() -> Non
     assert fault.observe(2, reason="a")
     fault.reset_reasons()
     assert fault.clear(3)
+
+
+def test_it_has_returned_if_it_was_absent_since_it_began() -> None:
+    fault = Fault(Event.INPUT_FAILED, "L1", QUIET_NS)
+    for second, has_returned in ((1, False), (3, False), (6, True), (7, True)):
+        fault.observe(second * SECOND)
+        assert fault.has_returned == has_returned
+    fault.clear(17 * SECOND)
+    fault.observe(30 * SECOND)
+    assert not fault.has_returned
 
 
 def test_it_is_a_problem_from_its_report_to_its_end() -> None:

@@ -746,7 +746,24 @@ def test_a_failed_input_is_a_problem_until_readings_are_sent_again(
 
     run(board, sampler, 5)
     assert not failed()
-    # Also one that fails each other second, as a loose contact may.
+    board.l2_at_rail = True
+    run(board, sampler, 5)
+    assert failed()
+    board.l2_at_rail = False
+    run(board, sampler, 4)
+    assert not failed()
+    run(board, sampler, 10)
+    caplog.clear()
+    # One that comes and goes, as a loose contact does, remains one.
+    for second in range(24):
+        board.l2_at_rail = second % 6 == 0
+        run(board, sampler, 1)
+        assert failed() or second < 6
+    board.l2_at_rail = False
+    run(board, sampler, 20)
+    assert not failed()
+    caplog.clear()
+    # So does one that fails each other second.
     for second in range(20):
         board.l2_at_rail = second % 2 == 0
         run(board, sampler, 1)
