@@ -106,7 +106,6 @@ class Timeline:
         self._pending = PendingScans(channels)
         self._clock: SampleClock | None = None
         self._first_hertz: float | None = None  # the first rate measured from timestamps
-        self._is_relearned = False  # because of another rate
         self._attempts = 0  # clocks since the last window
         self._unsure = 0  # by late reads, scans before this position may hide a loss
         # Set with the clock, by `_align_grid`.
@@ -303,18 +302,14 @@ class Timeline:
             return False
         self.slow_hertz = None
         if self._timestamps:
-            first_hertz = self._first_hertz or hertz
-            is_another = abs(hertz / first_hertz - 1) > _RATE_OFF
-            if is_another and not self._is_relearned:
-                # Once: if the ADC has changed its rate, these may be scans from before and after.
-                self._is_relearned, self._first_hertz = True, None
-                self._forget_clock(self._pending.count)
+            least, most = min(hertz, SLOWEST_HERTZ), FASTEST_HERTZ
+            if self._first_hertz:
+                least, most = ((1 + off) * self._first_hertz for off in (-_RATE_OFF, _RATE_OFF))
+            if not least <= hertz <= most:
+                rates = f"{least:.0f} to {most:.0f}"
+                self._reject(f"they imply {hertz:.6g} scans per second, not {rates}")
                 return False
-            if is_another or hertz > FASTEST_HERTZ:
-                other = f"and {first_hertz:.6g} before" if is_another else "which no ADC has"
-                self._reject(f"they imply {hertz:.6g} scans per second, {other}")
-                return False
-            self._first_hertz = first_hertz
+            self._first_hertz = self._first_hertz or hertz
         return True
 
     def _forget_clock(self, scans: int) -> None:

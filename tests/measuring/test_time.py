@@ -736,7 +736,7 @@ def test_scans_lost_at_the_very_end_of_a_window_are_counted(where: int, lost: in
 
 @pytest.mark.parametrize("phase", np.linspace(0.05, 0.95, 10).round(2))
 @pytest.mark.parametrize(
-    ("before", "after"), [(4000, 3000), (3000, 4000), (4000, 5500), (4000, 1000), (4000, 250)]
+    ("before", "after"), [(4000, 3000), (4000, 5500), (4000, 1000), (4000, 250)]
 )
 def test_scans_of_another_rate_are_soon_no_losses_and_their_timestamps_good(
     before: int, after: int, phase: float
