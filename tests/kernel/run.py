@@ -296,7 +296,7 @@ class Guest:
         from campaign.judge import growth_percent
 
         minutes = self._task.soak_minutes
-        failures = self._witness(minutes * 60 + 600, "campaign.soak", str(minutes))
+        failures = self._witness(minutes * 60 + 1800, "campaign.soak", str(minutes))
         seen = json.loads((self._evidence / "soak.json").read_text())
         for number, what in ((1, "resident bytes"), (2, "descriptors")):
             values = [(sample[0], sample[number]) for sample in seen["samples"]]

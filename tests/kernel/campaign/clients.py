@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP clients: ``clients.py KIND SECONDS``. All are hostile, but "page": it does as a browser that
-shows the page, opened each minute, and Prometheus."""
+"""HTTP clients: ``clients.py KIND SECONDS``.
+
+All are hostile, but "page": it does as a browser that shows the page, opened each minute, and
+Prometheus.  So does "hurry", without waiting between the seconds.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,12 @@ def offer(client: socket.socket, data: bytes) -> None:
         client.send(data)
 
 
-def poll(seconds: float) -> None:
+def poll(seconds: float, hurry: bool) -> None:
     """Request what the page and Prometheus request; each must be answered."""
     begin = time.monotonic()
     for second in range(round(seconds)):
-        time.sleep(max(0, begin + second - time.monotonic()))
+        if not hurry:
+            time.sleep(max(0, begin + second - time.monotonic()))
         for path in (path for path, interval in PAGE_SECONDS.items() if second % interval == 0):
             client = http.client.HTTPConnection(*ADDRESS, timeout=10)
             client.request("GET", path)
@@ -54,8 +58,8 @@ def poll(seconds: float) -> None:
 def main(kind: str, seconds: float) -> None:
     """Run these clients for a number of seconds."""
     end = time.monotonic() + seconds
-    if kind == "page":
-        poll(seconds)
+    if kind in ("page", "hurry"):
+        poll(seconds, kind == "hurry")
         return
     if kind == "scrapes":
         due = time.monotonic()
