@@ -461,7 +461,7 @@ describe("the page", { concurrency: false }, () => {
     const stalling = path.join(folder, "stalling.toml");
     fs.writeFileSync(stalling, "[[step]]\namperes = { L1 = 16, L2 = 10 }\n" +
       "[[step]]\nat_seconds = 8\nstall_seconds = 4\n" +
-      "[[step]]\nat_seconds = 32\nshift_amperes = { L2 = -168 }\n");
+      "[[step]]\nat_seconds = 24\nshift_amperes = { L2 = -168 }\n");
     daemon = await start(new URL(daemon.url).host, stalling,
       'name = "House <7>"\nmain_fuse_amperes = 20\n');
     await stateHas("Measuring");
