@@ -46,6 +46,7 @@ def _run() -> int:
 
 
 def _command(config: Config, arguments: argparse.Namespace) -> int:
+    """Run the command; its exit code."""
     try:
         command = import_module(f"csp1d.tool.commands.{arguments.command}")
         return int(command.run(config, arguments))

@@ -481,7 +481,6 @@ def test_an_adc_that_falls_to_a_lower_rate_is_measured_again_soon(
     readings = run(board, sampler, 60)
     assert len(readings) >= 53
     assert sampler.lost_scans_total < 2 * RATE
-    # At the rate of 50 Hz mains, a reading of few scans is coarse.
     assert readings[-1].amperes(Phase.L1) == pytest.approx(10, rel=1e-3)
     assert "readings-lost" not in {record.__dict__["CSP1D_EVENT"] for record in caplog.records}
     assert sampler._metering is not None
@@ -619,7 +618,7 @@ def test_a_slow_adc_whose_timestamps_are_late_is_slow(caplog: pytest.LogCaptureF
     assert "adc-clock" not in {record.__dict__["CSP1D_EVENT"] for record in caplog.records}
 
 
-def test_an_adc_that_loses_too_many_scans_says_so_and_is_not_set_up_again(
+def test_an_adc_that_loses_too_many_scans_is_reported_and_set_up_again_after_a_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     board = Board()
