@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: the page is served while it runs, telegrams are shown in words, Ctrl-C ends it."""
 
+import importlib
+import itertools
 import re
 import signal
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from child import child
+
+from csp1d.hat import scenario
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -60,3 +64,16 @@ def test_the_demo_installs_only_its_reader_from_pypi() -> None:
     text = (TOOLS / "demo-requirements.txt").read_text()
     assert re.findall(r"^[\w-]+", text, re.MULTILINE) == ["dsmr-parser"]
     assert "demo-requirements.txt" in (TOOLS / "demo").read_text()
+
+
+def test_the_demo_announces_what_interrupts_its_telegrams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TOOLS)
+    demo = importlib.import_module("demo")
+    steps = scenario.parse(str(TOOLS / "demo.toml"))
+    changes = [
+        now.at_seconds
+        for before, now in itertools.pairwise(steps)
+        if now.stall_seconds or now.request is not before.request
+    ]
+    assert [at_seconds for at_seconds, _ in demo.interruptions()] == changes
+    assert len(changes) == 3

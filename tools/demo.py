@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import tty
 import urllib.request
 from pathlib import Path
@@ -24,6 +25,7 @@ from dsmr_parser.exceptions import InvalidChecksumError, ParseError
 from dsmr_parser.parsers import TelegramParser
 
 HERE = Path(__file__).parent
+SCENARIO = HERE / "demo.toml"
 SILENCE_SECONDS = 1.5
 
 
@@ -59,8 +61,9 @@ class Sensor:
     def __init__(self, folder: Path) -> None:
         config = folder / "csp1d.toml"
         config.write_text('[http]\nlisten = "127.0.0.1:0"\n')
+        options: list[str | Path] = ["--config", config, "--simulate", SCENARIO]
         self.process = subprocess.Popen(
-            f"/usr/bin/python3 -m csp1d --config {config} --simulate tools/demo.toml".split(),
+            ["/usr/bin/python3", "-m", "csp1d", *options],
             cwd=HERE.parent,
             stdout=subprocess.PIPE,
             text=True,
@@ -79,17 +82,36 @@ class Sensor:
         """Why csp1d sends no telegram."""
         with urllib.request.urlopen(f"{self.page}status.json", timeout=5) as reply:
             status: dict[str, Any] = json.load(reply)
-        return str(status["headline"]) if status["reading"] is None else "none requested"
+        return str(status["headline"]) if status["reading"] is None else "none is requested"
 
     def stop(self) -> int:
         self.process.terminate()
         return self.process.wait(10)
 
 
+def interruptions() -> list[tuple[float, str]]:
+    """When, in seconds, and how the scenario interrupts the telegrams."""
+    found: list[tuple[float, str]] = []
+    for step in tomllib.loads(SCENARIO.read_text())["step"]:
+        match step:
+            case {"stall_seconds": seconds}:
+                what = f"the ADC stalls for {seconds} s"
+            case {"request": "low"}:
+                what = "the charge point stops requesting telegrams"
+            case {"request": "high"}:
+                what = "the charge point requests telegrams again"
+            case _:
+                continue
+        found.append((step["at_seconds"], what))
+    return found
+
+
 def watch(sensor: Sensor, seconds: float) -> int:
     """Print each telegram, and the reason for silence. Returns the number of telegrams."""
     consumer = Consumer(sensor.port)
-    end = time.monotonic() + seconds
+    start = time.monotonic()
+    end = start + seconds
+    coming = interruptions()
     count = 0
     while (left := end - time.monotonic()) > 0:
         timeout = min(left, SILENCE_SECONDS)
@@ -97,11 +119,14 @@ def watch(sensor: Sensor, seconds: float) -> int:
         if sensor.process.poll() is not None:
             raise SystemExit("csp1d ended; see its messages above")
         lines = []
+        while coming and time.monotonic() - start >= coming[0][0]:
+            lines.append(f"--- {coming.pop(0)[1]} ---")
         if is_readable:
-            lines = consumer.read()
-            count += len(lines)
+            telegrams = consumer.read()
+            count += len(telegrams)
+            lines += telegrams
         elif timeout == SILENCE_SECONDS:
-            lines = [f"no telegram: {sensor.why_silent()}"]
+            lines.append(f"no telegram: {sensor.why_silent()}")
         for line in lines:
             print(f"{time.strftime('%H:%M:%S')}   {line}", flush=True)
     return count
@@ -125,7 +150,8 @@ def main() -> int:
             print(f"Page: {sensor.page} (currents, waveforms and LEDs, in a browser)")
             reader = "read by dsmr-parser as a charge point does, once per second"
             print(f"P1 port: {sensor.port}, {reader}")
-            print("The currents change, and twice telegrams stop for a while: tools/demo.toml")
+            print("The telegram has whole amperes. INFO and WARNING begin csp1d's own messages.")
+            print("The currents change, and telegrams stop twice in a minute: tools/demo.toml")
             print("Ctrl-C ends the demo.\n", flush=True)
             count = watch(sensor, seconds)
         except KeyboardInterrupt:
