@@ -519,8 +519,8 @@ class HeldBoard(Board):
 
     def read(self) -> bytes:
         end = (self.now_ns - START_NS) * RATE // SECOND
-        numbers = np.arange(self._read, end)
-        numbers = numbers[(numbers < self.pause[0]) | (numbers >= self.pause[1])]
+        due = np.arange(self._read, end)
+        numbers = due[(due < self.pause[0]) | (due >= self.pause[1])]
         seconds, stamps = numbers / RATE, START_NS + numbers * (SECOND // RATE)
         self._read = end
         codes = codes_of((5 + seconds) * current(seconds, 50.0, 1.0))
