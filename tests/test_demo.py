@@ -3,12 +3,16 @@
 
 import importlib
 import itertools
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from child import child
@@ -66,7 +70,7 @@ def test_the_demo_installs_only_its_reader_from_pypi() -> None:
     assert "demo-requirements.txt" in (TOOLS / "demo").read_text()
 
 
-def test_the_demo_announces_what_interrupts_its_telegrams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruptions_are_those_of_the_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(TOOLS)
     demo = importlib.import_module("demo")
     steps = scenario.parse(str(TOOLS / "demo.toml"))
@@ -77,3 +81,26 @@ def test_the_demo_announces_what_interrupts_its_telegrams(monkeypatch: pytest.Mo
     ]
     assert [at_seconds for at_seconds, _ in demo.interruptions()] == changes
     assert len(changes) == 3
+
+
+def test_the_demo_announces_an_interruption_before_it_reports_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(TOOLS)
+    demo = importlib.import_module("demo")
+    reader, port = pty.openpty()
+    monkeypatch.setattr(demo, "interruptions", lambda: [(0.1, "a stall"), (0.5, "its end")])
+    monkeypatch.setattr(demo, "SILENCE_SECONDS", 0.3)
+    sensor = SimpleNamespace(
+        port=os.ttyname(port),
+        start=time.monotonic(),
+        process=SimpleNamespace(poll=lambda: None),
+        why_silent=lambda: "stalled",
+    )
+    assert demo.watch(sensor, 0.8) == 0
+    os.close(reader)
+    os.close(port)
+    lines = [line[11:] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "--- a stall ---"
+    assert "no telegram: stalled" in lines
+    assert "--- its end ---" in lines

@@ -74,6 +74,7 @@ class Sensor:
         except BaseException:
             self.stop()
             raise
+        self.start = time.monotonic()  # of the scenario, which is about to begin
         self.port, self.page = (line.partition(": ")[2].strip() for line in lines)
         if not self.page:
             raise SystemExit("csp1d did not start; see its messages above")
@@ -107,26 +108,29 @@ def interruptions() -> list[tuple[float, str]]:
 
 
 def watch(sensor: Sensor, seconds: float) -> int:
-    """Print each telegram, and the reason for silence. Returns the number of telegrams."""
+    """Print each interruption, each telegram, and the reason for silence. Returns the number of
+    telegrams."""
     consumer = Consumer(sensor.port)
-    start = time.monotonic()
-    end = start + seconds
-    coming = interruptions()
+    end = time.monotonic() + seconds
+    coming = [(sensor.start + at_seconds, what) for at_seconds, what in interruptions()]
+    spoke = time.monotonic()
     count = 0
-    while (left := end - time.monotonic()) > 0:
-        timeout = min(left, SILENCE_SECONDS)
-        is_readable = bool(select.select([consumer.fd], [], [], timeout)[0])
+    while (now := time.monotonic()) < end:
+        due = min([end, spoke + SILENCE_SECONDS, *(at for at, _ in coming[:1])])
+        is_readable = bool(select.select([consumer.fd], [], [], max(due - now, 0))[0])
         if sensor.process.poll() is not None:
             raise SystemExit("csp1d ended; see its messages above")
-        lines = []
-        while coming and time.monotonic() - start >= coming[0][0]:
-            lines.append(f"--- {coming.pop(0)[1]} ---")
+        now = time.monotonic()
+        lines = [f"--- {what} ---" for at, what in coming if at <= now]
+        del coming[: len(lines)]
         if is_readable:
             telegrams = consumer.read()
             count += len(telegrams)
             lines += telegrams
-        elif timeout == SILENCE_SECONDS:
+            spoke = now
+        elif now >= spoke + SILENCE_SECONDS:
             lines.append(f"no telegram: {sensor.why_silent()}")
+            spoke = now
         for line in lines:
             print(f"{time.strftime('%H:%M:%S')}   {line}", flush=True)
     return count
@@ -151,7 +155,7 @@ def main() -> int:
             reader = "read by dsmr-parser as a charge point does, once per second"
             print(f"P1 port: {sensor.port}, {reader}")
             print("The telegram has whole amperes. INFO and WARNING begin csp1d's own messages.")
-            print("The currents change, and telegrams stop twice in a minute: tools/demo.toml")
+            print("Currents change, and telegrams stop twice in the first minute: tools/demo.toml")
             print("Ctrl-C ends the demo.\n", flush=True)
             count = watch(sensor, seconds)
         except KeyboardInterrupt:
